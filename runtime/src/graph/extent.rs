@@ -1,0 +1,355 @@
+//! Symbolic extents: the size of a dimension as an expression over axes.
+//!
+//! An [`Extent`] carries the same fingerprint as the axis type it came from, so two extents are
+//! compared the way the compiler compares them, and evaluates under concrete [`Sizes`].
+
+use crate::language::axis::{symbol_print, Axis, Print};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The identity of an axis in the graph.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AxisTag {
+    /// What errors and drawings show.
+    pub name: &'static str,
+    /// What tells two axes of one name apart.
+    pub path: &'static str,
+}
+
+impl fmt::Debug for AxisTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// One dimension of a tensor in the graph: which axis, how long.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Dim {
+    /// The axis.
+    pub axis: AxisTag,
+    /// Its size.
+    pub extent: Extent,
+}
+
+impl Dim {
+    /// The dimension of axis `A`.
+    pub fn of<A: Axis>() -> Dim {
+        A::dim()
+    }
+
+    /// An anonymous static dimension.
+    pub fn fixed(size: u64) -> Dim {
+        Dim::anonymous(Extent::constant(size))
+    }
+
+    /// An anonymous dimension of the given extent.
+    pub fn anonymous(extent: Extent) -> Dim {
+        Dim { axis: AxisTag { name: "_", path: "_" }, extent }
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.axis.name, self.extent.as_constant()) {
+            ("_", _) => write!(f, "{}", self.extent),
+            (name, Some(n)) if name == n.to_string() => f.write_str(name),
+            (name, Some(n)) => write!(f, "{name}={n}"),
+            (name, None) => f.write_str(name),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Expr {
+    Const(u64),
+    Axis(AxisTag),
+    Add(Extent, Extent),
+    Sub(Extent, Extent),
+    Mul(Extent, Extent),
+    Floor(Extent, Extent),
+    Ceil(Extent, Extent),
+}
+
+#[derive(Debug)]
+struct Inner {
+    print: Print,
+    expr: Expr,
+}
+
+/// A size as an expression over axes. Cheap to clone; equal iff the fingerprints are equal.
+#[derive(Clone, Debug)]
+pub struct Extent(Arc<Inner>);
+
+impl PartialEq for Extent {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.print == other.0.print
+    }
+}
+impl Eq for Extent {}
+
+impl Extent {
+    fn new(print: Print, expr: Expr) -> Extent {
+        // A print that is the same everywhere is a constant for all purposes, however it came
+        // about, unless it still names an axis.
+        Extent(Arc::new(Inner { print, expr }))
+    }
+
+    /// A known size.
+    pub fn constant(n: u64) -> Extent {
+        Extent::new([n; 8], Expr::Const(n))
+    }
+
+    /// The size of a run-time axis.
+    pub fn symbol(name: &'static str, path: &'static str, print: Print) -> Extent {
+        Extent::new(print, Expr::Axis(AxisTag { name, path }))
+    }
+
+    /// The size of a run-time axis known by its tag alone.
+    pub fn of_tag(tag: AxisTag) -> Extent {
+        Extent::symbol(tag.name, tag.path, symbol_print(tag.path))
+    }
+
+    fn binary(a: Extent, b: Extent, f: impl Fn(u64, u64) -> u64, make: impl Fn(Extent, Extent) -> Expr) -> Extent {
+        let print = std::array::from_fn(|i| f(a.0.print[i], b.0.print[i]));
+        match (a.as_constant(), b.as_constant()) {
+            (Some(_), Some(_)) => Extent::new(print, Expr::Const(print[0])),
+            _ => Extent::new(print, make(a, b)),
+        }
+    }
+
+    /// `a + b`
+    #[allow(clippy::should_implement_trait)]
+    pub fn add(a: Extent, b: Extent) -> Extent {
+        if a.as_constant() == Some(0) {
+            return b;
+        }
+        if b.as_constant() == Some(0) {
+            return a;
+        }
+        Extent::binary(a, b, u64::wrapping_add, Expr::Add)
+    }
+
+    /// `a - b`
+    #[allow(clippy::should_implement_trait)]
+    pub fn sub(a: Extent, b: Extent) -> Extent {
+        if b.as_constant() == Some(0) {
+            return a;
+        }
+        Extent::binary(a, b, u64::wrapping_sub, Expr::Sub)
+    }
+
+    /// `a * b`
+    #[allow(clippy::should_implement_trait)]
+    pub fn mul(a: Extent, b: Extent) -> Extent {
+        if a.as_constant() == Some(1) {
+            return b;
+        }
+        if b.as_constant() == Some(1) {
+            return a;
+        }
+        Extent::binary(a, b, u64::wrapping_mul, Expr::Mul)
+    }
+
+    /// `floor(a / b)`
+    pub fn floor_div(a: Extent, b: Extent) -> Extent {
+        if b.as_constant() == Some(1) {
+            return a;
+        }
+        Extent::binary(a, b, |a, b| a / b.max(1), Expr::Floor)
+    }
+
+    /// `ceil(a / b)`
+    pub fn ceil_div(a: Extent, b: Extent) -> Extent {
+        if b.as_constant() == Some(1) {
+            return a;
+        }
+        Extent::binary(a, b, |a, b| a.div_ceil(b.max(1)), Expr::Ceil)
+    }
+
+    /// `a / b` where the language has proved that nothing remains.
+    pub fn exact_div(a: Extent, b: Extent) -> Extent {
+        Extent::floor_div(a, b)
+    }
+
+    /// The product of several extents; 1 for none.
+    pub fn product<'a>(extents: impl IntoIterator<Item = &'a Extent>) -> Extent {
+        extents.into_iter().fold(Extent::constant(1), |a, b| Extent::mul(a, b.clone()))
+    }
+
+    /// The size, where it does not depend on a run-time axis.
+    pub fn as_constant(&self) -> Option<u64> {
+        match self.0.expr {
+            Expr::Const(n) => Some(n),
+            _ => None,
+        }
+    }
+
+    /// The run-time axis, where the extent is nothing but its size.
+    pub fn as_symbol(&self) -> Option<AxisTag> {
+        match self.0.expr {
+            Expr::Axis(tag) => Some(tag),
+            _ => None,
+        }
+    }
+
+    /// The fingerprint.
+    pub fn print(&self) -> &Print {
+        &self.0.print
+    }
+
+    /// Every run-time axis in the expression.
+    pub fn symbols(&self, out: &mut Vec<AxisTag>) {
+        match &self.0.expr {
+            Expr::Const(_) => {}
+            Expr::Axis(tag) => {
+                if !out.contains(tag) {
+                    out.push(*tag);
+                }
+            }
+            Expr::Add(a, b) | Expr::Sub(a, b) | Expr::Mul(a, b) | Expr::Floor(a, b) | Expr::Ceil(a, b) => {
+                a.symbols(out);
+                b.symbols(out);
+            }
+        }
+    }
+
+    /// The size under concrete sizes.
+    ///
+    /// # Errors
+    /// An axis without a size, a negative difference, or a result beyond 2^48.
+    pub fn eval(&self, sizes: &Sizes) -> Result<usize, ExtentError> {
+        let v = self.eval_wide(sizes)?;
+        if !(0..1i128 << 48).contains(&v) {
+            return Err(ExtentError::OutOfRange { extent: self.to_string(), value: v });
+        }
+        Ok(v as usize)
+    }
+
+    fn eval_wide(&self, sizes: &Sizes) -> Result<i128, ExtentError> {
+        let overflow = |v: Option<i128>| v.ok_or_else(|| ExtentError::OutOfRange { extent: self.to_string(), value: i128::MAX });
+        Ok(match &self.0.expr {
+            Expr::Const(n) => *n as i128,
+            Expr::Axis(tag) => match sizes.get(*tag) {
+                Some(n) => n as i128,
+                None => return Err(ExtentError::Unbound { axis: tag.name }),
+            },
+            Expr::Add(a, b) => overflow(a.eval_wide(sizes)?.checked_add(b.eval_wide(sizes)?))?,
+            Expr::Sub(a, b) => overflow(a.eval_wide(sizes)?.checked_sub(b.eval_wide(sizes)?))?,
+            Expr::Mul(a, b) => overflow(a.eval_wide(sizes)?.checked_mul(b.eval_wide(sizes)?))?,
+            Expr::Floor(a, b) => a.eval_wide(sizes)?.div_euclid(b.eval_wide(sizes)?.max(1)),
+            Expr::Ceil(a, b) => {
+                let (a, b) = (a.eval_wide(sizes)?, b.eval_wide(sizes)?.max(1));
+                -(-a).div_euclid(b)
+            }
+        })
+    }
+
+    /// Solves `self = value` for the one unbound axis in it, where the expression is that axis
+    /// multiplied by or added to known sizes.
+    pub fn solve(&self, value: usize, sizes: &Sizes) -> Option<(AxisTag, usize)> {
+        let known = |e: &Extent| e.eval(sizes).ok();
+        match &self.0.expr {
+            Expr::Axis(tag) if sizes.get(*tag).is_none() => Some((*tag, value)),
+            Expr::Mul(a, b) => match (known(a), known(b)) {
+                (Some(k), None) if k > 0 && value % k == 0 => b.solve(value / k, sizes),
+                (None, Some(k)) if k > 0 && value % k == 0 => a.solve(value / k, sizes),
+                _ => None,
+            },
+            Expr::Add(a, b) => match (known(a), known(b)) {
+                (Some(k), None) if value >= k => b.solve(value - k, sizes),
+                (None, Some(k)) if value >= k => a.solve(value - k, sizes),
+                _ => None,
+            },
+            Expr::Sub(a, b) => match (known(a), known(b)) {
+                (None, Some(k)) => a.solve(value + k, sizes),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.expr {
+            Expr::Const(n) => write!(f, "{n}"),
+            Expr::Axis(tag) => f.write_str(tag.name),
+            Expr::Add(a, b) => write!(f, "({a} + {b})"),
+            Expr::Sub(a, b) => write!(f, "({a} - {b})"),
+            Expr::Mul(a, b) => write!(f, "{a} * {b}"),
+            Expr::Floor(a, b) => write!(f, "floor({a} / {b})"),
+            Expr::Ceil(a, b) => write!(f, "ceil({a} / {b})"),
+        }
+    }
+}
+
+/// Why an extent has no size.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ExtentError {
+    /// A run-time axis was given no size.
+    #[error("axis `{axis}` is bound at run time and no size was given for it")]
+    Unbound {
+        /// The axis.
+        axis: &'static str,
+    },
+    /// The result is negative or absurdly large.
+    #[error("size `{extent}` is {value}: sizes lie between 0 and 2^48")]
+    OutOfRange {
+        /// The expression.
+        extent: String,
+        /// Its value.
+        value: i128,
+    },
+}
+
+/// Sizes of run-time axes.
+///
+/// ```
+/// # use mobilis_runtime as mobilis;
+/// use mobilis::prelude::*;
+/// axes! { pub Hidden; }
+/// let sizes = Sizes::new().with::<Hidden>(512);
+/// assert_eq!(sizes.of::<Hidden>(), Some(512));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sizes(BTreeMap<AxisTag, usize>);
+
+impl Sizes {
+    /// No sizes.
+    pub fn new() -> Sizes {
+        Sizes::default()
+    }
+
+    /// The same with axis `A` bound. A derived axis binds the run-time axis it is made of, where
+    /// that one axis can be solved for; sizes that contradict are found when a model is built.
+    #[must_use]
+    pub fn with<A: Axis>(mut self, size: usize) -> Sizes {
+        if let Some((tag, n)) = A::extent().solve(size, &self) {
+            self.set(tag, n);
+        } else if let Some(tag) = A::extent().as_symbol() {
+            self.set(tag, size);
+        }
+        self
+    }
+
+    /// The size of axis `A`, where it is known.
+    pub fn of<A: Axis>(&self) -> Option<usize> {
+        A::extent().eval(self).ok()
+    }
+
+    /// The size of a run-time axis.
+    pub fn get(&self, tag: AxisTag) -> Option<usize> {
+        self.0.get(&tag).copied()
+    }
+
+    /// Binds a run-time axis.
+    pub fn set(&mut self, tag: AxisTag, size: usize) {
+        self.0.insert(tag, size);
+    }
+
+    /// All bound axes, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (AxisTag, usize)> + '_ {
+        self.0.iter().map(|(k, v)| (*k, *v))
+    }
+}

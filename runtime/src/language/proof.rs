@@ -1,0 +1,129 @@
+//! Proofs about sizes, evaluated while a program is built.
+//!
+//! Methods that change extents hold `const { proof::reshape::<S, T>() }`; a failed proof stops
+//! the build with both shapes in axis names and one counter-example. `cargo check` does not
+//! evaluate these (they need monomorphization), `cargo build` does.
+
+use super::axis::{Axis, Print};
+use super::message::Message;
+use super::shape::Shape;
+
+const fn product(prints: &[Print], slot: usize) -> u64 {
+    let mut out = 1u64;
+    let mut i = 0;
+    while i < prints.len() {
+        out = out.wrapping_mul(prints[i][slot]);
+        i += 1;
+    }
+    out
+}
+
+/// The first assignment under which two products of axes differ.
+const fn difference(a: &[Print], b: &[Print]) -> Option<usize> {
+    let mut slot = 0;
+    while slot < 8 {
+        if product(a, slot) != product(b, slot) {
+            return Some(slot);
+        }
+        slot += 1;
+    }
+    None
+}
+
+const fn assignment(mut m: Message, names: &[&str], prints: &[Print], slot: usize) -> Message {
+    let mut i = 0;
+    while i < names.len() {
+        if i > 0 {
+            m = m.text(", ");
+        }
+        m = m.text(names[i]).text(" = ").number(prints[i][slot]);
+        i += 1;
+    }
+    m
+}
+
+/// Proves that `S` and `T` hold equally many values, for all sizes of their axes.
+pub const fn reshape<S: Shape, T: Shape>() {
+    if let Some(slot) = difference(S::PRINTS, T::PRINTS) {
+        let m = Message::new()
+            .text("reshape: ")
+            .shape(S::NAMES)
+            .text(" and ")
+            .shape(T::NAMES)
+            .text(" do not hold equally many values: for ");
+        let m = assignment(m, S::NAMES, S::PRINTS, slot).text(" the first holds ").number(product(S::PRINTS, slot)).text("; for ");
+        let m = assignment(m, T::NAMES, T::PRINTS, slot).text(" the second holds ").number(product(T::PRINTS, slot));
+        panic!("{}", m.as_str());
+    }
+}
+
+/// Proves that `S` and `T` have the same sizes axis by axis, for all sizes.
+pub const fn relabel<S: Shape, T: Shape>() {
+    if S::RANK != T::RANK {
+        let m = Message::new().text("relabel: ").shape(S::NAMES).text(" and ").shape(T::NAMES).text(" have different ranks");
+        panic!("{}", m.as_str());
+    }
+    let mut i = 0;
+    while i < S::RANK {
+        let mut slot = 0;
+        while slot < 8 {
+            if S::PRINTS[i][slot] != T::PRINTS[i][slot] {
+                let m = Message::new()
+                    .text("relabel: ")
+                    .shape(S::NAMES)
+                    .text(" cannot be called ")
+                    .shape(T::NAMES)
+                    .text(": `")
+                    .text(S::NAMES[i])
+                    .text("` and `")
+                    .text(T::NAMES[i])
+                    .text("` are not always equal, for example ")
+                    .number(S::PRINTS[i][slot])
+                    .text(" and ")
+                    .number(T::PRINTS[i][slot]);
+                panic!("{}", m.as_str());
+            }
+            slot += 1;
+        }
+        i += 1;
+    }
+}
+
+/// Proves that axis `A` equals the product of the axes of `T`: the rule for splitting and merging.
+pub const fn factors<A: Axis, T: Shape>() {
+    if let Some(slot) = difference(&[A::PRINT], T::PRINTS) {
+        let m = Message::new()
+            .text("`")
+            .text(A::NAME)
+            .text("` is not the product of ")
+            .shape(T::NAMES)
+            .text(": ")
+            .number(A::PRINT[slot])
+            .text(" against ")
+            .number(product(T::PRINTS, slot))
+            .text(" for ");
+        let m = assignment(m, T::NAMES, T::PRINTS, slot);
+        panic!("{}", m.as_str());
+    }
+}
+
+/// Proves that two axes have the same size, for all sizes.
+pub const fn equal<A: Axis, B: Axis>(what: &'static str) {
+    let mut slot = 0;
+    while slot < 8 {
+        if A::PRINT[slot] != B::PRINT[slot] {
+            let m = Message::new()
+                .text(what)
+                .text(": `")
+                .text(A::NAME)
+                .text("` is not `")
+                .text(B::NAME)
+                .text("`: for example ")
+                .number(A::PRINT[slot])
+                .text(" against ")
+                .number(B::PRINT[slot]);
+            panic!("{}", m.as_str());
+        }
+        slot += 1;
+    }
+}

@@ -1,0 +1,106 @@
+//! Parameters and buffers: typed declarations of values that live between runs.
+
+use super::init::Init;
+use super::{AnyVar, Member, Visitor};
+use crate::graph::trace;
+use crate::graph::{TensorType, VarDecl, VarId, VarKind};
+use crate::language::element::{Base, Element, Real};
+use crate::language::shape::Shape;
+use crate::tensor::Tensor;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// A declared variable: identity, initializer, kind. `Param` and `Buffer` are its two faces.
+pub struct Variable<S, E, K> {
+    id: VarId,
+    init: Init,
+    types: PhantomData<fn() -> (S, E, K)>,
+}
+
+/// Marks trained variables.
+pub struct Trained;
+/// Marks variables that the forward pass updates.
+pub struct Tracked;
+
+/// What a variable is for, as a type.
+pub trait Role: 'static {
+    /// The same as a value.
+    const KIND: VarKind;
+}
+impl Role for Trained {
+    const KIND: VarKind = VarKind::Param;
+}
+impl Role for Tracked {
+    const KIND: VarKind = VarKind::Buffer;
+}
+
+/// A trained parameter of shape `S`: a field of a module. Its value is in the model's store.
+pub type Param<S, E = Real> = Variable<S, E, Trained>;
+/// A value saved with the model that the forward pass reads and updates (running statistics).
+pub type Buffer<S, E = Real> = Variable<S, E, Tracked>;
+
+impl<S: Shape, E: Element, K: Role> Variable<S, E, K> {
+    /// A new variable with its own identity.
+    pub fn new(init: Init) -> Self {
+        Variable { id: VarId(NEXT.fetch_add(1, Ordering::Relaxed)), init, types: PhantomData }
+    }
+
+    /// The same variable in a second place: both names mean one value, saved once.
+    #[must_use]
+    pub fn tie(&self) -> Self {
+        Variable { id: self.id, init: self.init.clone(), types: PhantomData }
+    }
+
+    /// Another initializer.
+    #[must_use]
+    pub fn with_init(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// The variable's value in the function being traced.
+    pub fn get(&self) -> Tensor<S, E> {
+        Tensor::from_raw(trace::variable(
+            || VarDecl { id: self.id, name: format!("var{}", self.id.0), ty: self.ty(), kind: K::KIND, init: self.init.clone(), frozen: false },
+            self.id,
+        ))
+    }
+}
+
+impl<S: Shape, E: Element> Buffer<S, E> {
+    /// Gives the buffer a new value when the run ends; later reads in this trace see it.
+    pub fn set(&self, value: Tensor<S, E>) {
+        self.get();
+        trace::update(self.id, value.raw());
+    }
+}
+
+impl<S: Shape, E: Element, K: Role> Default for Variable<S, E, K> {
+    /// Matrices start fan-in uniform, vectors and buffers at zero.
+    fn default() -> Self {
+        Self::new(if S::RANK >= 2 && K::KIND == VarKind::Param { Init::default() } else { Init::Zeros })
+    }
+}
+
+impl<S: Shape, E: Element, K: Role> AnyVar for Variable<S, E, K> {
+    fn id(&self) -> VarId {
+        self.id
+    }
+    fn ty(&self) -> TensorType {
+        TensorType::new(S::dims(), <E::Base as Base>::DTYPE)
+    }
+    fn var_kind(&self) -> VarKind {
+        K::KIND
+    }
+    fn init(&self) -> Init {
+        self.init.clone()
+    }
+}
+
+impl<S: Shape, E: Element, K: Role> Member for Variable<S, E, K> {
+    fn member<'a>(&'a self, name: &str, visitor: &mut dyn Visitor<'a>) {
+        visitor.var(name, self);
+    }
+}
