@@ -5,8 +5,8 @@
 //! a family, each a one-line wrapper over the untyped graph builder, so that distinct sizes cost
 //! no code.
 
-use crate::graph::trace::{self, Handle};
 use crate::graph::TensorType;
+use crate::graph::trace::{self, Handle};
 use crate::language::element::{Base, Element, Float, Is, Real};
 use crate::language::proof;
 use crate::language::shape::{BroadcastTo, Shape};

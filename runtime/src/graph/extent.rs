@@ -3,7 +3,7 @@
 //! An [`Extent`] carries the same fingerprint as the axis type it came from, so two extents are
 //! compared the way the compiler compares them, and evaluates under concrete [`Sizes`].
 
-use crate::language::axis::{symbol_print, Axis, Print};
+use crate::language::axis::{Axis, Print, symbol_print};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -227,7 +227,8 @@ impl Extent {
     }
 
     fn eval_wide(&self, sizes: &Sizes) -> Result<i128, ExtentError> {
-        let overflow = |v: Option<i128>| v.ok_or_else(|| ExtentError::OutOfRange { extent: self.to_string(), value: i128::MAX });
+        let overflow =
+            |v: Option<i128>| v.ok_or_else(|| ExtentError::OutOfRange { extent: self.to_string(), value: i128::MAX });
         Ok(match &self.0.expr {
             Expr::Const(n) => *n as i128,
             Expr::Axis(tag) => match sizes.get(*tag) {

@@ -1,12 +1,12 @@
 //! The graph: what a traced function computes, with symbolic sizes and axis names.
 //!
 //! A [`Graph`] is a list of nodes in an order in which every node comes after its inputs. It is
-//! built by [`trace`], rewritten by [`crate::transforms`], drawn by [`print`](mod@print) and compiled by
+//! built by [`trace`], rewritten by [`crate::transforms`], drawn by `print` and compiled by
 //! [`crate::program`]. It holds no data: parameters and states are declarations whose values
 //! live in a [`Store`](crate::module::store::Store).
 
 pub mod extent;
-pub mod print;
+// pub mod print;
 pub mod trace;
 
 use crate::ops::Op;
@@ -207,6 +207,8 @@ pub struct Graph {
     pub taps: Vec<(String, Value)>,
     /// The module tree; entry 0 is the root.
     pub scopes: Vec<Scope>,
+    /// How many random operations there are: each draws from a stream of its own.
+    pub streams: u32,
 }
 
 impl Graph {

@@ -75,36 +75,55 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Builder) -> R) -> R {
 ///
 /// # Errors
 /// The first mistake made while tracing.
-pub fn trace<R>(root: Option<&dyn Module>, mode: Mode, frozen: &dyn Fn(&str) -> bool, f: impl FnOnce() -> R) -> Result<(Graph, R), TraceError> {
-    let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut paths = HashMap::new();
-    let mut names = HashMap::new();
+pub fn trace<R>(
+    root: Option<&dyn Module>,
+    mode: Mode,
+    frozen: &dyn Fn(&str) -> bool,
+    f: impl FnOnce() -> R,
+) -> Result<(Graph, R), TraceError> {
+    let mut builder = Builder::new(Graph::default(), mode);
     let mut kind = "trace";
     if let Some(root) = root {
         kind = root.kind();
         crate::module::walk(root, &mut |path, item| match item {
             crate::module::Item::Module(m) => {
-                paths.entry((m as *const dyn Module as *const () as usize, m.type_name())).or_insert_with(|| path.to_string());
+                builder.paths.entry(key(m)).or_insert_with(|| path.to_string());
             }
             crate::module::Item::Var(v) => {
-                names.entry(v.id()).or_insert_with(|| (path.to_string(), frozen(path)));
+                builder.names.entry(v.id()).or_insert_with(|| (path.to_string(), frozen(path)));
             }
-            _ => {}
+            crate::module::Item::Hyper(_) => {}
         });
     }
-    let graph = Graph { scopes: vec![Scope { path: String::new(), kind, parent: 0 }], ..Graph::default() };
-    let builder = Builder {
-        id,
-        graph,
-        stack: vec![0],
-        paths,
-        names,
-        vars: HashMap::new(),
-        scope_of: HashMap::new(),
-        mode,
-        streams: 0,
-        error: None,
-    };
+    builder.graph.scopes.push(Scope { path: String::new(), kind, parent: 0 });
+    run(builder, f)
+}
+
+/// Extends a graph by what `f` builds on it. `f` sees the graph as it was.
+///
+/// # Errors
+/// The first mistake made while building.
+pub fn extend<R>(graph: &mut Graph, f: impl FnOnce(&Graph) -> R) -> Result<R, TraceError> {
+    let mut builder = Builder::new(graph.clone(), Mode::Train);
+    for (i, node) in graph.nodes.iter().enumerate() {
+        if let Op::Var(v) = &node.op {
+            builder.vars.insert(graph.vars[v.index as usize].id, (v.index, Value { node: i as u32, port: 0 }));
+        }
+    }
+    for (index, value) in &graph.updates {
+        builder.vars.insert(graph.vars[*index as usize].id, (*index, *value));
+    }
+    let (extended, result) = run(builder, || f(graph))?;
+    *graph = extended;
+    Ok(result)
+}
+
+fn key(module: &dyn Module) -> (usize, &'static str) {
+    (module as *const dyn Module as *const () as usize, module.type_name())
+}
+
+/// Runs `f` with `builder` active and gives back its graph.
+fn run<R>(builder: Builder, f: impl FnOnce() -> R) -> Result<(Graph, R), TraceError> {
     // The previous builder returns when this guard drops, also on a panic in `f`.
     struct Restore(Option<Builder>);
     impl Drop for Restore {
@@ -124,6 +143,21 @@ pub fn trace<R>(root: Option<&dyn Module>, mode: Mode, frozen: &dyn Fn(&str) -> 
 }
 
 impl Builder {
+    fn new(graph: Graph, mode: Mode) -> Builder {
+        Builder {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            streams: graph.streams,
+            graph,
+            stack: vec![0],
+            paths: HashMap::new(),
+            names: HashMap::new(),
+            vars: HashMap::new(),
+            scope_of: HashMap::new(),
+            mode,
+            error: None,
+        }
+    }
+
     fn scope(&self) -> u32 {
         *self.stack.last().expect("the root scope is never left")
     }
@@ -264,6 +298,23 @@ pub fn name_argument(name: &'static str, h: Handle) {
     });
 }
 
+/// The handle of a value of the active trace's graph.
+pub fn handle(value: Value) -> Handle {
+    with(|b| b.handle(value))
+}
+
+/// The value that a handle stands for.
+pub fn value(h: Handle) -> Value {
+    with(|b| b.value(h))
+}
+
+/// Runs `f` with new nodes belonging to an existing scope.
+pub fn in_scope<R>(scope: u32, f: impl FnOnce() -> R) -> R {
+    with(|b| b.stack.push(scope));
+    let _guard = ScopeGuard(());
+    f()
+}
+
 /// The mode of the active trace.
 pub fn mode() -> Mode {
     with(|b| b.mode)
@@ -278,6 +329,7 @@ pub fn fail(message: impl Into<String>) {
 pub fn random_stream() -> u32 {
     with(|b| {
         b.streams += 1;
+        b.graph.streams = b.streams;
         b.streams
     })
 }
@@ -303,9 +355,8 @@ impl Drop for ScopeGuard {
 pub fn scope(module: &dyn Module) -> ScopeGuard {
     with(|b| {
         let kind = module.kind();
-        let key = (module as *const dyn Module as *const () as usize, module.type_name());
         let parent = b.scope();
-        let path = match b.paths.get(&key) {
+        let path = match b.paths.get(&key(module)) {
             Some(path) => path.clone(),
             // Not reachable from the root: named after its type under the caller.
             None => {

@@ -139,7 +139,8 @@ derived!(
 
 /// Output length of a convolution or pooling over `A`, as derived axis:
 /// `floor((A + 2 * P - D * (K - 1) - 1) / S) + 1` (Dumoulin and Visin 2016, relationship 15).
-pub type Conv<A, const K: u64, const S: u64 = 1, const P: u64 = 0, const D: u64 = 1> = ConvOut<A, Const<K>, Const<S>, Const<P>, Const<D>>;
+pub type Conv<A, const K: u64, const S: u64 = 1, const P: u64 = 0, const D: u64 = 1> =
+    ConvOut<A, Const<K>, Const<S>, Const<P>, Const<D>>;
 
 /// See [`Conv`]: the same with kernel, stride, padding and dilation as axes.
 pub struct ConvOut<A, K, S, P, D>(PhantomData<fn() -> (A, K, S, P, D)>);

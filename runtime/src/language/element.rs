@@ -116,10 +116,7 @@ pub trait Indices: Element<Base = Index> {}
 impl<E: Element<Base = Index>> Indices for E {}
 
 /// An element whose base is [`Mask`].
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not hold truth values",
-    label = "this operation takes a mask"
-)]
+#[diagnostic::on_unimplemented(message = "`{Self}` does not hold truth values", label = "this operation takes a mask")]
 pub trait Truth: Element<Base = Mask> {}
 impl<E: Element<Base = Mask>> Truth for E {}
 

@@ -51,7 +51,10 @@ pub const fn reshape<S: Shape, T: Shape>() {
             .text(" and ")
             .shape(T::NAMES)
             .text(" do not hold equally many values: for ");
-        let m = assignment(m, S::NAMES, S::PRINTS, slot).text(" the first holds ").number(product(S::PRINTS, slot)).text("; for ");
+        let m = assignment(m, S::NAMES, S::PRINTS, slot)
+            .text(" the first holds ")
+            .number(product(S::PRINTS, slot))
+            .text("; for ");
         let m = assignment(m, T::NAMES, T::PRINTS, slot).text(" the second holds ").number(product(T::PRINTS, slot));
         panic!("{}", m.as_str());
     }
@@ -60,7 +63,12 @@ pub const fn reshape<S: Shape, T: Shape>() {
 /// Proves that `S` and `T` have the same sizes axis by axis, for all sizes.
 pub const fn relabel<S: Shape, T: Shape>() {
     if S::RANK != T::RANK {
-        let m = Message::new().text("relabel: ").shape(S::NAMES).text(" and ").shape(T::NAMES).text(" have different ranks");
+        let m = Message::new()
+            .text("relabel: ")
+            .shape(S::NAMES)
+            .text(" and ")
+            .shape(T::NAMES)
+            .text(" have different ranks");
         panic!("{}", m.as_str());
     }
     let mut i = 0;

@@ -108,10 +108,7 @@ macro_rules! ends {
 ends! { ; A; A B; A B C; A B C D; A B C D F; A B C D F G; A B C D F G H; }
 
 /// `Self` with the axis `O` appended.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot take one more axis",
-    note = "shapes have at most 8 axes"
-)]
+#[diagnostic::on_unimplemented(message = "`{Self}` cannot take one more axis", note = "shapes have at most 8 axes")]
 pub trait Push<O: Axis>: Shape {
     /// The longer shape.
     type Out: Shape;

@@ -8,11 +8,11 @@
 //! ([`store`]).
 
 pub mod init;
-pub mod model;
+// pub mod model;
 pub mod param;
 pub mod sequential;
-pub mod store;
-pub mod summary;
+// pub mod store;
+// pub mod summary;
 
 use crate::graph::{TensorType, VarId, VarKind};
 use std::marker::PhantomData;
@@ -31,6 +31,15 @@ pub trait Module {
     /// The full name of the type, to tell modules apart that lie at one address.
     fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
+    }
+}
+
+impl<M: Module + ?Sized> Module for Box<M> {
+    fn kind(&self) -> &'static str {
+        (**self).kind()
+    }
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        (**self).visit(visitor);
     }
 }
 
@@ -108,11 +117,6 @@ impl<M: Member> Member for Option<M> {
         if let Some(item) = self {
             item.member(name, visitor);
         }
-    }
-}
-impl<M: Member + ?Sized> Member for Box<M> {
-    fn member<'a>(&'a self, name: &str, visitor: &mut dyn Visitor<'a>) {
-        (**self).member(name, visitor);
     }
 }
 impl<T: ?Sized> Member for PhantomData<T> {

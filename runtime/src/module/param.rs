@@ -63,7 +63,14 @@ impl<S: Shape, E: Element, K: Role> Variable<S, E, K> {
     /// The variable's value in the function being traced.
     pub fn get(&self) -> Tensor<S, E> {
         Tensor::from_raw(trace::variable(
-            || VarDecl { id: self.id, name: format!("var{}", self.id.0), ty: self.ty(), kind: K::KIND, init: self.init.clone(), frozen: false },
+            || VarDecl {
+                id: self.id,
+                name: format!("var{}", self.id.0),
+                ty: self.ty(),
+                kind: K::KIND,
+                init: self.init.clone(),
+                frozen: false,
+            },
             self.id,
         ))
     }

@@ -1,0 +1,1 @@
+//! CPU kernels in `f32`: contiguous rows unless strides are parameters.

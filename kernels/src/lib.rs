@@ -1,0 +1,10 @@
+//! Handwritten kernels over slices, sizes and strides. No graph, no modules.
+//!
+//! [`cpu`] holds one file a family of operations, [`pool`] the threads that they share, and
+//! [`memory`] the checked access to a program's buffers. All `unsafe` code of the CPU device is
+//! in this crate.
+
+#![warn(missing_docs)]
+
+pub mod cpu;
+pub mod pool;

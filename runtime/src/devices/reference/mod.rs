@@ -1,0 +1,86 @@
+//! The reference device: every value is an array of `f64`, every operation a plain loop that
+//! follows the formula in its documentation. Slow and obviously right.
+//!
+//! Indices are exact up to 2^53; masks are 0 and 1. One file a family, as in `crate::ops`.
+
+pub mod array;
+mod contraction;
+mod elementwise;
+mod movement;
+mod reduce;
+
+use crate::graph::{DType, Graph, Sizes, Value};
+use crate::ops::Op;
+use crate::ops::leaf::Fill;
+pub use array::RefArray;
+
+/// What an operation's evaluation sees.
+pub struct Eval<'a> {
+    /// The inputs, in order.
+    pub inputs: Vec<&'a RefArray>,
+    /// The storage of the inputs, in order.
+    pub dtypes: Vec<DType>,
+    /// The sizes of the outputs.
+    pub outputs: Vec<Vec<usize>>,
+    /// Sizes of run-time axes.
+    pub sizes: &'a Sizes,
+}
+
+/// Evaluates every node of a graph. `inputs` and `vars` are in the graph's order.
+///
+/// # Errors
+/// Sizes that cannot be evaluated, and data that an operation refuses (an index out of range).
+pub fn run(graph: &Graph, sizes: &Sizes, inputs: &[RefArray], vars: &[RefArray]) -> Result<Values, String> {
+    let mut values: Vec<Vec<RefArray>> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let outputs: Result<Vec<Vec<usize>>, _> = node.types.iter().map(|t| t.sizes(sizes)).collect();
+        let cx = Eval {
+            inputs: node.inputs.iter().map(|v| &values[v.node as usize][v.port as usize]).collect(),
+            dtypes: node.inputs.iter().map(|v| graph.ty(*v).dtype).collect(),
+            outputs: outputs.map_err(|e| e.to_string())?,
+            sizes,
+        };
+        let out = match &node.op {
+            Op::Input(op) => vec![inputs[op.index as usize].clone()],
+            Op::Var(op) => vec![vars[op.index as usize].clone()],
+            Op::Constant(op) => {
+                let value = match &op.fill {
+                    Fill::Number(v) => *v,
+                    Fill::Size(e) => e.eval(sizes).map_err(|e| e.to_string())? as f64,
+                };
+                vec![RefArray::filled(&cx.outputs[0], value)]
+            }
+            Op::Iota(op) => vec![RefArray::from_fn(&cx.outputs[0], |index| index[op.axis] as f64)],
+            op => eval(op, &cx).map_err(|e| format!("{} in {}: {e}", op.rule().name(), graph.location(node.scope)))?,
+        };
+        values.push(out);
+    }
+    Ok(Values(values))
+}
+
+fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
+    Ok(vec![match op {
+        Op::Input(_) | Op::Var(_) | Op::Constant(_) | Op::Iota(_) => unreachable!("leaves are given by `run`"),
+        Op::Detach(_) => cx.inputs[0].clone(),
+        Op::Unary(op) => elementwise::unary(op, cx),
+        Op::Binary(op) => elementwise::binary(op, cx),
+        Op::Compare(op) => elementwise::compare(op, cx),
+        Op::Select(_) => elementwise::select(cx),
+        Op::Cast(op) => elementwise::cast(op, cx),
+        Op::Reduce(op) => reduce::reduce(op, cx),
+        Op::Reshape(_) => movement::reshape(cx),
+        Op::Permute(op) => movement::permute(op, cx),
+        Op::Broadcast(_) => movement::broadcast(cx),
+        Op::Einsum(op) => contraction::einsum(op, cx),
+    }])
+}
+
+/// Every value of a graph after a run.
+pub struct Values(Vec<Vec<RefArray>>);
+
+impl Values {
+    /// One value.
+    pub fn get(&self, v: Value) -> &RefArray {
+        &self.0[v.node as usize][v.port as usize]
+    }
+}

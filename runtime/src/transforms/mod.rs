@@ -1,0 +1,4 @@
+//! Transforms: functions from graphs to graphs, each callable, testable and printable alone.
+
+pub mod grad;
+pub mod prune;

@@ -1,0 +1,2 @@
+//! Mobilis.
+pub use mobilis_runtime::*;
