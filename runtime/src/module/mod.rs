@@ -11,7 +11,7 @@ pub mod init;
 // pub mod model;
 pub mod param;
 pub mod sequential;
-// pub mod store;
+pub mod store;
 // pub mod summary;
 
 use crate::graph::{TensorType, VarId, VarKind};

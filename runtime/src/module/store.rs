@@ -1,0 +1,286 @@
+//! The values of variables: what programs read, train and save.
+//!
+//! A [`Store`] maps the identity of a parameter, buffer or state to its value. It is a shared
+//! handle: all programs of a model and the model itself hold clones of one store, so that a
+//! training step's update is seen by the next generation step, and nothing is copied between
+//! them. A program locks the store for a whole run and works on the buffers in place.
+//!
+//! Real values are `f32`, as the CPU computes; for the reference device
+//! [`Store::to_reference`] widens them to `f64`, so that its steps are not rounded between runs.
+
+use crate::graph::{DType, VarId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Row-major values in one storage.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Real numbers, single precision.
+    F32(Vec<f32>),
+    /// Real numbers as the reference device holds them.
+    F64(Vec<f64>),
+    /// Whole numbers.
+    I32(Vec<i32>),
+    /// Truth values, each 0 or 1.
+    Bool(Vec<u8>),
+}
+
+impl Data {
+    /// `count` zeros in the storage of a program on an ordinary device.
+    pub fn zeros(dtype: DType, count: usize) -> Data {
+        match dtype {
+            DType::F32 => Data::F32(vec![0.0; count]),
+            DType::I32 => Data::I32(vec![0; count]),
+            DType::Bool => Data::Bool(vec![0; count]),
+        }
+    }
+
+    /// Values given as the reference device's numbers, rounded to the storage of an ordinary
+    /// device. Whole numbers saturate; every number but 0 is true.
+    pub fn from_f64(dtype: DType, values: &[f64]) -> Data {
+        match dtype {
+            DType::F32 => Data::F32(values.iter().map(|v| *v as f32).collect()),
+            DType::I32 => Data::I32(values.iter().map(|v| *v as i32).collect()),
+            DType::Bool => Data::Bool(values.iter().map(|v| (*v != 0.0) as u8).collect()),
+        }
+    }
+
+    /// The values as the reference device's numbers: exact for every storage.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Data::F32(v) => v.iter().map(|v| *v as f64).collect(),
+            Data::F64(v) => v.clone(),
+            Data::I32(v) => v.iter().map(|v| *v as f64).collect(),
+            Data::Bool(v) => v.iter().map(|v| *v as f64).collect(),
+        }
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(v) => v.len(),
+            Data::F64(v) => v.len(),
+            Data::I32(v) => v.len(),
+            Data::Bool(v) => v.len(),
+        }
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The storage in the graph that these values fill; real numbers are `F32` at either precision.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Data::F32(_) | Data::F64(_) => DType::F32,
+            Data::I32(_) => DType::I32,
+            Data::Bool(_) => DType::Bool,
+        }
+    }
+
+    /// Real numbers widened to `f64`; other storages are kept.
+    #[must_use]
+    pub fn widened(self) -> Data {
+        match self {
+            Data::F32(v) => Data::F64(v.into_iter().map(f64::from).collect()),
+            other => other,
+        }
+    }
+
+    /// Real numbers rounded to `f32`; other storages are kept.
+    #[must_use]
+    pub fn narrowed(self) -> Data {
+        match self {
+            Data::F64(v) => Data::F32(v.into_iter().map(|v| v as f32).collect()),
+            other => other,
+        }
+    }
+}
+
+/// One variable's value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The checkpoint name.
+    pub name: String,
+    /// The size of each dimension.
+    pub sizes: Vec<usize>,
+    /// The values, the last dimension fastest.
+    pub data: Data,
+}
+
+impl Entry {
+    /// An entry from its parts.
+    ///
+    /// # Panics
+    /// When the number of values is not the product of the sizes.
+    pub fn new(name: impl Into<String>, sizes: &[usize], data: Data) -> Entry {
+        let name = name.into();
+        assert_eq!(sizes.iter().product::<usize>(), data.len(), "values do not fill {sizes:?} of `{name}`");
+        Entry { name, sizes: sizes.to_vec(), data }
+    }
+}
+
+/// All values of a store, while it is locked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Values {
+    entries: HashMap<VarId, Entry>,
+    wide: bool,
+}
+
+impl Values {
+    /// The value of a variable, where it has one.
+    pub fn get(&self, id: VarId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// The value of a variable, to be changed in place.
+    pub fn get_mut(&mut self, id: VarId) -> Option<&mut Entry> {
+        self.entries.get_mut(&id)
+    }
+
+    /// Gives a variable a value, at the store's precision. Gives back the one that it had.
+    pub fn insert(&mut self, id: VarId, mut entry: Entry) -> Option<Entry> {
+        entry.data = if self.wide { entry.data.widened() } else { entry.data.narrowed() };
+        self.entries.insert(id, entry)
+    }
+
+    /// Forgets a variable's value.
+    pub fn remove(&mut self, id: VarId) -> Option<Entry> {
+        self.entries.remove(&id)
+    }
+
+    /// Whether a variable has a value.
+    pub fn contains(&self, id: VarId) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    /// Whether real numbers are held as `f64`, for the reference device.
+    pub fn is_reference(&self) -> bool {
+        self.wide
+    }
+
+    /// Every variable with a value, sorted by name and then identity.
+    pub fn iter(&self) -> impl Iterator<Item = (VarId, &Entry)> + '_ {
+        let mut all: Vec<(VarId, &Entry)> = self.entries.iter().map(|(id, e)| (*id, e)).collect();
+        all.sort_by(|a, b| a.1.name.cmp(&b.1.name).then(a.0.cmp(&b.0)));
+        all.into_iter()
+    }
+
+    /// How many variables have a value.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no variable has a value.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn set_wide(&mut self, wide: bool) {
+        if self.wide == wide {
+            return;
+        }
+        self.wide = wide;
+        for entry in self.entries.values_mut() {
+            let data = std::mem::replace(&mut entry.data, Data::Bool(Vec::new()));
+            entry.data = if wide { data.widened() } else { data.narrowed() };
+        }
+    }
+}
+
+/// The values of variables, shared by a model and its programs. A clone is the same store.
+#[derive(Clone, Debug, Default)]
+pub struct Store(Arc<Mutex<Values>>);
+
+impl Store {
+    /// An empty store with real numbers as `f32`.
+    pub fn new() -> Store {
+        Store::default()
+    }
+
+    /// The values, for this thread alone until the guard drops. A run that panicked may have left
+    /// some variables updated and others not; the lock is given all the same, for every value is
+    /// still one that was written whole.
+    pub fn lock(&self) -> MutexGuard<'_, Values> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds real numbers as `f64` from now on, as the reference device needs them.
+    pub fn to_reference(&self) {
+        self.lock().set_wide(true);
+    }
+
+    /// Holds real numbers as `f32` from now on, rounding those that are `f64`.
+    pub fn to_single(&self) {
+        self.lock().set_wide(false);
+    }
+
+    /// A store of its own with the same values.
+    #[must_use]
+    pub fn deep_clone(&self) -> Store {
+        Store(Arc::new(Mutex::new(self.lock().clone())))
+    }
+
+    /// Whether both are one store.
+    pub fn same(&self, other: &Store) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_share_and_deep_clones_do_not() {
+        let store = Store::new();
+        let (shared, own) = (store.clone(), store.deep_clone());
+        store.lock().insert(VarId(1), Entry::new("w", &[2], Data::F32(vec![1.0, 2.0])));
+        assert_eq!(shared.lock().get(VarId(1)).map(|e| e.name.clone()), Some("w".into()));
+        assert!(own.lock().is_empty());
+        assert!(store.same(&shared) && !store.same(&own));
+        if let Some(entry) = shared.lock().get_mut(VarId(1)) {
+            entry.data = Data::F32(vec![3.0, 4.0]);
+        }
+        assert_eq!(store.lock().get(VarId(1)).map(|e| e.data.clone()), Some(Data::F32(vec![3.0, 4.0])));
+    }
+
+    #[test]
+    fn precision_follows_the_store() {
+        let store = Store::new();
+        store.lock().insert(VarId(1), Entry::new("w", &[1], Data::F64(vec![0.1])));
+        store.lock().insert(VarId(2), Entry::new("n", &[1], Data::I32(vec![7])));
+        let real = |store: &Store| store.lock().get(VarId(1)).map(|e| e.data.clone());
+        assert_eq!(real(&store), Some(Data::F32(vec![0.1])));
+        store.to_reference();
+        assert_eq!(real(&store), Some(Data::F64(vec![0.1f32 as f64])));
+        store.lock().insert(VarId(3), Entry::new("v", &[1], Data::F32(vec![0.5])));
+        assert_eq!(store.lock().get(VarId(3)).map(|e| e.data.clone()), Some(Data::F64(vec![0.5])));
+        assert_eq!(store.lock().get(VarId(2)).map(|e| e.data.clone()), Some(Data::I32(vec![7])));
+        store.to_single();
+        assert_eq!(real(&store), Some(Data::F32(vec![0.1])));
+    }
+
+    #[test]
+    fn order_is_by_name() {
+        let store = Store::new();
+        for (id, name) in [(1, "c"), (2, "a"), (3, "b")] {
+            store.lock().insert(VarId(id), Entry::new(name, &[], Data::Bool(vec![1])));
+        }
+        let names: Vec<String> = store.lock().iter().map(|(_, e)| e.name.clone()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_panic_while_locked_does_not_lock_others_out() {
+        let store = Store::new();
+        let held = store.clone();
+        let _ = std::thread::spawn(move || {
+            let _guard = held.lock();
+            panic!("on purpose");
+        })
+        .join();
+        assert!(store.lock().is_empty());
+    }
+}
