@@ -1,0 +1,162 @@
+//! Writing the types of `elements!`.
+
+use super::ast::{Declared, ends, parent_of};
+use crate::errors::Errors;
+use proc_macro2::{Group, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use std::collections::{BTreeMap, BTreeSet};
+use syn::{GenericArgument, GenericParam, PathArguments};
+
+/// All items of a block.
+pub fn items(items: &[Declared], errors: &mut Errors) -> TokenStream {
+    let mut seen = BTreeSet::new();
+    let mut out = TokenStream::new();
+    for item in items.iter().filter(|i| seen.insert(i.name.to_string())) {
+        // One of the base classes stands in where the parent makes no sense.
+        let sane = errors.is_empty() || ends(items, item) && !item.parent.to_string().starts_with(char::is_lowercase);
+        out.extend(element(items, item, sane));
+    }
+    out
+}
+
+fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
+    let Declared { attrs, vis, name, generics, parent } = item;
+    let (impls, types, wheres) = generics.split_for_impl();
+    let cfg: Vec<_> = attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
+    let chain = if sane { ancestors(items, item) } else { vec![quote!(::mobilis::__private::Real)] };
+    let base = match chain.last() {
+        Some(last) => last.clone(),
+        None => parent.to_token_stream(),
+    };
+    let text = name.to_string();
+    let doc = format!("Refines `{parent}`.");
+    let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) { quote!(#[doc = ""] #[doc = #doc]) } else { quote!(#[doc = #doc]) };
+    let held: Vec<_> = generics
+        .params
+        .iter()
+        .filter_map(|p| match p {
+            GenericParam::Type(t) => Some(&t.ident),
+            _ => None,
+        })
+        .collect();
+    let body = if held.is_empty() { quote!(;) } else { quote!((::core::marker::PhantomData<fn() -> (#(#held,)*)>) #wheres;) };
+    let (own_name, name_const) = spelled(item, &text);
+    let enters = chain.iter().map(|ancestor| {
+        quote! {
+            #(#cfg)*
+            impl #impls ::mobilis::__private::Is<#ancestor> for #name #types #wheres {}
+        }
+    });
+    let plain = if name == "Real" || name == "Index" || name == "Mask" {
+        quote!()
+    } else {
+        quote! {
+            #(#cfg)*
+            impl #impls ::mobilis::__private::Is<#name #types> for #base #wheres {}
+        }
+    };
+    // The parameters' declarations without defaults stand on the struct.
+    let declared = generics.params.iter();
+    let declared = if generics.params.is_empty() { quote!() } else { quote!(<#(#declared),*>) };
+    quote_spanned! {name.span()=>
+        #(#attrs)*
+        #doc
+        #[allow(dead_code)]
+        #vis struct #name #declared #body
+        #own_name
+        #(#cfg)*
+        impl #impls ::mobilis::__private::Element for #name #types #wheres {
+            type Base = <#base as ::mobilis::__private::Element>::Base;
+            const NAME: &'static str = #name_const;
+        }
+        #(#cfg)*
+        impl #impls ::mobilis::__private::Is<Self> for #name #types #wheres {}
+        #(#enters)*
+        #plain
+    }
+}
+
+/// The name with its parameters, `Lengths<Frames>`, as constants; the bare name where a
+/// parameter cannot be spelled in a constant.
+fn spelled(item: &Declared, text: &str) -> (TokenStream, TokenStream) {
+    let Declared { name, generics, .. } = item;
+    let mut parts = Vec::new();
+    for param in &generics.params {
+        parts.push(match param {
+            GenericParam::Const(c) if matches!(c.ty.to_token_stream().to_string().as_str(), "u8" | "u16" | "u32" | "u64" | "usize") => {
+                let ident = &c.ident;
+                quote!(.number(#ident as u64))
+            }
+            GenericParam::Type(t) => {
+                let ident = &t.ident;
+                let bounds = t.bounds.to_token_stream().to_string();
+                let role = if bounds.ends_with("Axis") {
+                    quote!(::mobilis::__private::Axis)
+                } else if bounds.ends_with("Element") {
+                    quote!(::mobilis::__private::Element)
+                } else {
+                    return (quote!(), quote!(#text));
+                };
+                quote!(.text(<#ident as #role>::NAME))
+            }
+            _ => return (quote!(), quote!(#text)),
+        });
+    }
+    if parts.is_empty() {
+        return (quote!(), quote!(#text));
+    }
+    let (impls, types, wheres) = generics.split_for_impl();
+    let open = format!("{text}<");
+    let rest = parts.split_off(1);
+    let own = quote! {
+        impl #impls #name #types #wheres {
+            const SPELLED: &'static ::mobilis::__private::Message =
+                &::mobilis::__private::Message::new().text(#open) #(#parts)* #(.text(", ") #rest)* .text(">");
+        }
+    };
+    (own, quote!(Self::SPELLED.as_str()))
+}
+
+/// The elements above this one, nearest first, the base class last.
+fn ancestors(items: &[Declared], item: &Declared) -> Vec<TokenStream> {
+    let mut chain = Vec::new();
+    let mut parent = item.parent.to_token_stream();
+    let mut at = item;
+    loop {
+        chain.push(parent.clone());
+        let Some((_, next)) = parent_of(items, at) else {
+            let last = at.parent.last();
+            let plain = last == "Real" || last == "Index" || last == "Mask";
+            if !plain {
+                chain.push(quote!(<#parent as ::mobilis::__private::Element>::Base));
+            }
+            return chain;
+        };
+        // The parent's own parent, in this element's parameters.
+        let mut given = BTreeMap::new();
+        let arguments = syn::parse2::<syn::TypePath>(parent).ok().and_then(|p| p.path.segments.into_iter().next_back());
+        if let Some(PathArguments::AngleBracketed(list)) = arguments.map(|s| s.arguments) {
+            for (param, argument) in next.generics.params.iter().zip(&list.args) {
+                let name = match param {
+                    GenericParam::Type(t) => &t.ident,
+                    GenericParam::Const(c) => &c.ident,
+                    GenericParam::Lifetime(_) => continue,
+                };
+                given.insert(name.to_string(), argument.clone());
+            }
+        }
+        parent = substitute(next.parent.to_token_stream(), &given);
+        at = next;
+    }
+}
+
+fn substitute(tokens: TokenStream, given: &BTreeMap<String, GenericArgument>) -> TokenStream {
+    tokens
+        .into_iter()
+        .flat_map(|token| match &token {
+            TokenTree::Ident(i) => given.get(&i.to_string()).map_or_else(|| token.to_token_stream(), ToTokens::to_token_stream),
+            TokenTree::Group(g) => TokenTree::Group(Group::new(g.delimiter(), substitute(g.stream(), given))).to_token_stream(),
+            _ => token.to_token_stream(),
+        })
+        .collect()
+}
