@@ -77,7 +77,7 @@ impl Parse for AxisPath {
                 last.arguments = syn::PathArguments::AngleBracketed(arguments);
             }
         }
-        Ok(AxisPath { path: syn::TypePath { qself, path } })
+        Ok(AxisPath { path: syn::TypePath { attrs: Vec::new(), qself, path } })
     }
 }
 
@@ -90,7 +90,9 @@ impl ToTokens for AxisPath {
 impl fmt::Display for AxisPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.path.to_token_stream().to_string();
-        f.write_str(&text.replace(" :: ", "::").replace("< ", "<").replace(" <", "<").replace(" >", ">").replace(" ,", ","))
+        f.write_str(
+            &text.replace(" :: ", "::").replace("< ", "<").replace(" <", "<").replace(" >", ">").replace(" ,", ","),
+        )
     }
 }
 
@@ -153,7 +155,9 @@ fn product(input: ParseStream) -> syn::Result<AxisExpr> {
         } else if input.peek(Token![/]) {
             (Op::Div, input.parse::<Token![/]>()?.into_token_stream())
         } else if input.peek(Token![%]) {
-            return Err(input.error("axes have no remainder `%`; they have `+`, `-`, `*`, exact `/`, `floor(a / n)` and `ceil(a / n)`"));
+            return Err(input.error(
+                "axes have no remainder `%`; they have `+`, `-`, `*`, exact `/`, `floor(a / n)` and `ceil(a / n)`",
+            ));
         } else {
             return Ok(left);
         };
@@ -162,6 +166,10 @@ fn product(input: ParseStream) -> syn::Result<AxisExpr> {
 }
 
 fn atom(input: ParseStream) -> syn::Result<AxisExpr> {
+    // Before literals: `-1` would pass for one.
+    if input.peek(Token![-]) {
+        return Err(input.error("a size is not negative"));
+    }
     if input.peek(syn::LitFloat) {
         return Err(input.error("a size is a whole number; round with `floor(a / n)` or `ceil(a / n)`"));
     }
@@ -172,9 +180,6 @@ fn atom(input: ParseStream) -> syn::Result<AxisExpr> {
     if input.peek(Token![_]) {
         return Ok(AxisExpr::Infer(input.parse()?));
     }
-    if input.peek(Token![-]) {
-        return Err(input.error("a size is not negative"));
-    }
     if input.peek(syn::token::Paren) {
         let content;
         parenthesized!(content in input);
@@ -183,7 +188,14 @@ fn atom(input: ParseStream) -> syn::Result<AxisExpr> {
     if input.peek(syn::Ident) && input.peek2(syn::token::Paren) {
         return call(input);
     }
-    if input.peek(syn::Ident) || input.peek(Token![::]) || input.peek(Token![<]) || input.peek(Token![crate]) || input.peek(Token![self]) || input.peek(Token![super]) || input.peek(Token![Self]) {
+    if input.peek(syn::Ident)
+        || input.peek(Token![::])
+        || input.peek(Token![<])
+        || input.peek(Token![crate])
+        || input.peek(Token![self])
+        || input.peek(Token![super])
+        || input.peek(Token![Self])
+    {
         return Ok(AxisExpr::Path(input.parse()?));
     }
     Err(input.error("expected an axis, a size, `floor(a / n)` or `ceil(a / n)`"))
@@ -205,7 +217,10 @@ fn call(input: ParseStream) -> syn::Result<AxisExpr> {
         other => {
             let hint = crate::errors::hint(other, ["floor", "ceil"]);
             let _ = input.parse::<proc_macro2::TokenTree>();
-            return Err(syn::Error::new(name.span(), format!("`{other}(..)` is not known here: there are `floor(a / n)` and `ceil(a / n)`{hint}")));
+            return Err(syn::Error::new(
+                name.span(),
+                format!("`{other}(..)` is not known here: there are `floor(a / n)` and `ceil(a / n)`{hint}"),
+            ));
         }
     };
     let content;
@@ -284,7 +299,8 @@ impl AxisExpr {
         for path in paths {
             let last = path.last();
             let name = last.to_string();
-            const PRIMITIVES: [&str; 12] = ["usize", "u64", "u32", "u16", "u8", "isize", "i64", "i32", "i16", "f32", "f64", "bool"];
+            const PRIMITIVES: [&str; 12] =
+                ["usize", "u64", "u32", "u16", "u8", "isize", "i64", "i32", "i16", "f32", "f64", "bool"];
             if path.simple().is_some() && PRIMITIVES.contains(&name.as_str()) {
                 errors.at(path, format!("`{name}` is a number type, not an axis; a size bound at run time is an axis with a name: `axes! {{ pub Length; }}`"));
             } else if path.path.qself.is_none() && !is_camel(last) {
@@ -337,7 +353,16 @@ mod tests {
 
     #[test]
     fn precedence_and_text() {
-        for text in ["4 * Hidden", "floor(Samples / 160) + 1", "A - (B - C)", "(A + B) * 2", "ceil((A + 1) / (B * 2))", "A::Hidden / 2", "Conv<Frames, 3>", "<M as T>::X * 2"] {
+        for text in [
+            "4 * Hidden",
+            "floor(Samples / 160) + 1",
+            "A - (B - C)",
+            "(A + B) * 2",
+            "ceil((A + 1) / (B * 2))",
+            "A::Hidden / 2",
+            "Conv<Frames, 3>",
+            "<M as T>::X * 2",
+        ] {
             let e = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(e.to_string(), text);
         }

@@ -15,6 +15,9 @@ pub mod graph;
 pub mod language;
 pub mod module;
 pub mod ops;
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
@@ -22,14 +25,19 @@ pub mod transforms;
 
 pub use graph::{Dim, Extent, Sizes};
 pub use language::axis::{Axis, Ceil, Const, Conv, Diff, Floor, Prod, Quot, Sum};
+pub use language::elements;
 pub use language::element::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
 pub use language::shape::{BroadcastTo, EndsWith, Has, Push, Shape};
 pub use module::param::{Buffer, Param};
+pub use mobilis_macros::*;
 pub use module::{Member, Module, NeuralModule};
 pub use tensor::Tensor;
 
 /// Everything a user's file needs: `use mobilis::prelude::*;`.
 pub mod prelude {
+    pub use crate::language::elements::*;
+    pub use mobilis_macros::*;
+
     pub use crate::{
         Axis, BroadcastTo, Buffer, Ceil, Const, Conv, Diff, Element, EndsWith, Float, Floor, Has, Index, Indices, Is,
         Mask, Module, NeuralModule, Number, Param, Prod, Push, Quot, Real, Shape, Sizes, Sum, Tensor, Truth,

@@ -23,7 +23,10 @@ pub fn family(family: &Family, errors: &mut Errors) -> TokenStream {
         axis.size.iter().for_each(|e| e.paths(&mut paths));
         for path in paths {
             if !path.simple().is_some_and(|p| axes.iter().any(|a| a.name == *p)) {
-                let hint = hint(&path.to_string(), axes.iter().map(|a| a.name.to_string()).collect::<Vec<_>>().iter().map(String::as_str));
+                let hint = hint(
+                    &path.to_string(),
+                    axes.iter().map(|a| a.name.to_string()).collect::<Vec<_>>().iter().map(String::as_str),
+                );
                 errors.at(path, format!("`{path}` is not an axis of `{name}`: a default is made of numbers and the bundle's own axes{hint}"));
             }
         }
@@ -34,10 +37,18 @@ pub fn family(family: &Family, errors: &mut Errors) -> TokenStream {
             Some(e) => format!("Unless an instance says otherwise: `{e}`."),
             None => format!("The axis `{axis}`."),
         };
-        let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) && a.size.is_none() { quote!() } else { quote!(#[doc = #doc]) };
+        let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) && a.size.is_none() {
+            quote!()
+        } else {
+            quote!(#[doc = #doc])
+        };
         quote!(#(#attrs)* #doc type #axis: ::mobilis::__private::Axis;)
     });
-    let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) { quote!() } else { quote!(#[doc = "The axes of a family of models."]) };
+    let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) {
+        quote!()
+    } else {
+        quote!(#[doc = "The axes of a family of models."])
+    };
     let list = axes.iter().map(|a| {
         let axis = &a.name;
         let default = a.size.as_ref().map(|e| quote!(= #e));
@@ -151,7 +162,11 @@ pub fn instance(family: &Family, instance: &Instance, outer: &Sizes, errors: &mu
     if !missing.is_empty() {
         errors.at(
             name,
-            format!("`{name}` leaves out {} of `{}`; give a size, or the bare name to bind it at run time", missing.join(", "), family.name),
+            format!(
+                "`{name}` leaves out {} of `{}`; give a size, or the bare name to bind it at run time",
+                missing.join(", "),
+                family.name
+            ),
         );
     }
     let public: Visibility = syn::parse_quote!(pub);
@@ -168,7 +183,10 @@ pub fn instance(family: &Family, instance: &Instance, outer: &Sizes, errors: &mu
         let axis = &a.name;
         quote!(type #axis = #axis;)
     });
-    let table: String = axes.iter().map(|a| format!("\n* `{}`: {}", a.name, expand::described(a.size.as_ref(), sizes.get(&a.name.to_string())))).collect();
+    let table: String = axes
+        .iter()
+        .map(|a| format!("\n* `{}`: {}", a.name, expand::described(a.size.as_ref(), sizes.get(&a.name.to_string()))))
+        .collect();
     let doc = format!("\nThe axes of this instance of `{}`:\n{table}", family.name);
     let scope = format_ident!("{}Axes", name);
     quote_spanned! {name.span()=>

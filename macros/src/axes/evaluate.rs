@@ -97,7 +97,8 @@ impl Walk<'_> {
                 let size = self.expr(expr);
                 self.open.pop();
                 if size == Size::Static(0) {
-                    self.errors.at(expr, format!("`{name}` has size 0; an axis whose size is known holds at least one"));
+                    self.errors
+                        .at(expr, format!("`{name}` has size 0; an axis whose size is known holds at least one"));
                     Size::Unknown
                 } else {
                     size
@@ -112,13 +113,17 @@ impl Walk<'_> {
         match expr {
             AxisExpr::Int { value, .. } => Size::Static(*value),
             AxisExpr::Infer(underscore) => {
-                self.errors.at(underscore, "the size of a declared axis cannot be inferred; leave out `= _` to bind it at run time");
+                self.errors.at(
+                    underscore,
+                    "the size of a declared axis cannot be inferred; leave out `= _` to bind it at run time",
+                );
                 Size::Unknown
             }
             AxisExpr::Path(path) => {
                 let Some(name) = path.simple().map(ToString::to_string) else { return Size::Unknown };
                 if let Some(start) = self.open.iter().position(|o| *o == name) {
-                    let chain: Vec<String> = self.open[start..].iter().chain([&name]).map(|n| format!("`{n}`")).collect();
+                    let chain: Vec<String> =
+                        self.open[start..].iter().chain([&name]).map(|n| format!("`{n}`")).collect();
                     self.errors.at(path, format!("`{name}` is defined in terms of itself: {}", chain.join(" from ")));
                     for member in &self.open[start..] {
                         self.known.0.insert(member.clone(), Size::Unknown);

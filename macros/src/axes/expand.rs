@@ -63,7 +63,11 @@ pub fn axis(axis: &Axis, vis: &Visibility, owner: Option<&Ident>, sizes: &Sizes,
     let text = name.to_string();
     let path = owner.map_or_else(|| format!("::{name}@"), |o| format!("::{o}::{name}@"));
     let doc = described(size, value);
-    let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) { quote!(#[doc = ""] #[doc = #doc]) } else { quote!(#[doc = #doc]) };
+    let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) {
+        quote!(#[doc = ""] #[doc = #doc])
+    } else {
+        quote!(#[doc = #doc])
+    };
     let span = name.span();
     let body = match size {
         None => quote! {
@@ -121,7 +125,9 @@ fn checks(axis: &Axis, cfg: &[&Attribute]) -> TokenStream {
                 expr.span(),
             );
             let text = expr.to_string();
-            out.extend(quote_spanned!(expr.span()=> #(#cfg)* const _: () = ::mobilis::__private::#check::<#l, #r>(#text);));
+            out.extend(
+                quote_spanned!(expr.span()=> #(#cfg)* const _: () = ::mobilis::__private::#check::<#l, #r>(#text);),
+            );
         }
     }
     out.extend(quote_spanned!(name.span()=> #(#cfg)* const _: () = ::mobilis::__private::holds_one::<#name>();));

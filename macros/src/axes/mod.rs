@@ -48,7 +48,11 @@ mod tests {
     /// The messages of the `compile_error!`s in an expansion.
     fn mistakes(text: &str) -> Vec<String> {
         let expanded = expand(text);
-        expanded.split("compile_error ! {").skip(1).map(|s| s.split('}').next().unwrap_or("").trim().replace("\\\"", "\"")).collect()
+        expanded
+            .split("compile_error ! {")
+            .skip(1)
+            .map(|s| s.split('}').next().unwrap_or("").trim().replace("\\\"", "\""))
+            .collect()
     }
 
     #[test]
@@ -78,7 +82,7 @@ mod tests {
             ("batch;", "CamelCase"),
             ("A = _;", "cannot be inferred"),
             ("pub A = ;", "expected"),
-            ("pub A = 3 pub B = 4;", "expected `;`"),
+            ("pub A = 3 pub B = 4;", "or `;` after `A`"),
             ("trait T { A, A }", "declared twice"),
             ("trait T { A } struct S: T { }", "leaves out `A`"),
             ("trait T { Hidden } struct S: T { Hiden = 3, Hidden = 4 }", "did you mean `Hidden`"),

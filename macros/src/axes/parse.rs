@@ -66,7 +66,12 @@ fn skip_semicolon(input: ParseStream) {
 }
 
 /// What follows `struct` in an instance.
-pub fn instance_rest(input: ParseStream, attrs: Vec<Attribute>, vis: Visibility, errors: &mut Errors) -> syn::Result<Instance> {
+pub fn instance_rest(
+    input: ParseStream,
+    attrs: Vec<Attribute>,
+    vis: Visibility,
+    errors: &mut Errors,
+) -> syn::Result<Instance> {
     let name = axis_name(input, "instance", errors)?;
     if !input.peek(Token![:]) {
         return Err(input.error("an instance names its bundle: `pub struct Llama3: LlamaAxes { Vocab = 128256 }`"));
@@ -88,7 +93,10 @@ fn axis_name(input: ParseStream, what: &str, errors: &mut Errors) -> syn::Result
     let name = input.call(Ident::parse_any)?;
     if !is_camel(&name) {
         let camel = to_camel(&name.to_string());
-        errors.at(&name, format!("an {what} is a type, written in CamelCase: `{camel}`").replace("an bundle", "a bundle"));
+        errors.at(
+            &name,
+            format!("an {what} is a type, written in CamelCase: `{camel}`").replace("an bundle", "a bundle"),
+        );
         // The stub is declared under the right name, so that uses of it are not reported too.
         return Ok(Ident::new(if camel.is_empty() { "Unnamed" } else { &camel }, name.span()));
     }
@@ -101,7 +109,8 @@ fn size_and_end(input: ParseStream, name: &Ident) -> (Option<AxisExpr>, syn::Res
     if input.peek(Token![=]) {
         let parsed = input.parse::<Token![=]>().and_then(|_| {
             if input.is_empty() || input.peek(Token![;]) {
-                return Err(input.error(format!("expected the size of `{name}` after `=`; without `=` it is bound at run time")));
+                return Err(input
+                    .error(format!("expected the size of `{name}` after `=`; without `=` it is bound at run time")));
             }
             input.parse()
         });

@@ -50,7 +50,9 @@ fn declared(input: ParseStream, errors: &mut Errors) -> syn::Result<Declared> {
     if !input.peek(Token![:]) {
         return Err(syn::Error::new(
             name.span(),
-            format!("`{name}` refines nothing: name `Real`, `Index`, `Mask` or another element, as in `pub {name}: Index;`"),
+            format!(
+                "`{name}` refines nothing: name `Real`, `Index`, `Mask` or another element, as in `pub {name}: Index;`"
+            ),
         ));
     }
     input.parse::<Token![:]>()?;
@@ -75,12 +77,21 @@ pub fn validate(items: &[Declared], errors: &mut Errors) {
             _ => "",
         };
         if !base.is_empty() {
-            errors.at(&item.parent, format!("an element says what the numbers mean, not how they are stored: refine `{base}`"));
+            errors.at(
+                &item.parent,
+                format!("an element says what the numbers mean, not how they are stored: refine `{base}`"),
+            );
         }
         for param in &item.generics.params {
             match param {
                 GenericParam::Type(t) if t.bounds.is_empty() => {
-                    errors.at(t, format!("a parameter needs a bound: `{}: Axis` for an axis, `{}: Element` for an element", t.ident, t.ident));
+                    errors.at(
+                        t,
+                        format!(
+                            "a parameter needs a bound: `{}: Axis` for an axis, `{}: Element` for an element",
+                            t.ident, t.ident
+                        ),
+                    );
                 }
                 GenericParam::Lifetime(l) => errors.at(l, "elements have no lifetimes"),
                 _ => {}

@@ -30,7 +30,11 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
     };
     let text = name.to_string();
     let doc = format!("Refines `{parent}`.");
-    let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) { quote!(#[doc = ""] #[doc = #doc]) } else { quote!(#[doc = #doc]) };
+    let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) {
+        quote!(#[doc = ""] #[doc = #doc])
+    } else {
+        quote!(#[doc = #doc])
+    };
     let held: Vec<_> = generics
         .params
         .iter()
@@ -39,7 +43,8 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
             _ => None,
         })
         .collect();
-    let body = if held.is_empty() { quote!(;) } else { quote!((::core::marker::PhantomData<fn() -> (#(#held,)*)>) #wheres;) };
+    let body =
+        if held.is_empty() { quote!(;) } else { quote!((::core::marker::PhantomData<fn() -> (#(#held,)*)>) #wheres;) };
     let (own_name, name_const) = spelled(item, &text);
     let enters = chain.iter().map(|ancestor| {
         quote! {
@@ -83,7 +88,9 @@ fn spelled(item: &Declared, text: &str) -> (TokenStream, TokenStream) {
     let mut parts = Vec::new();
     for param in &generics.params {
         parts.push(match param {
-            GenericParam::Const(c) if matches!(c.ty.to_token_stream().to_string().as_str(), "u8" | "u16" | "u32" | "u64" | "usize") => {
+            GenericParam::Const(c)
+                if matches!(c.ty.to_token_stream().to_string().as_str(), "u8" | "u16" | "u32" | "u64" | "usize") =>
+            {
                 let ident = &c.ident;
                 quote!(.number(#ident as u64))
             }
@@ -154,8 +161,12 @@ fn substitute(tokens: TokenStream, given: &BTreeMap<String, GenericArgument>) ->
     tokens
         .into_iter()
         .flat_map(|token| match &token {
-            TokenTree::Ident(i) => given.get(&i.to_string()).map_or_else(|| token.to_token_stream(), ToTokens::to_token_stream),
-            TokenTree::Group(g) => TokenTree::Group(Group::new(g.delimiter(), substitute(g.stream(), given))).to_token_stream(),
+            TokenTree::Ident(i) => {
+                given.get(&i.to_string()).map_or_else(|| token.to_token_stream(), ToTokens::to_token_stream)
+            }
+            TokenTree::Group(g) => {
+                TokenTree::Group(Group::new(g.delimiter(), substitute(g.stream(), given))).to_token_stream()
+            }
             _ => token.to_token_stream(),
         })
         .collect()

@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn ancestors_in_one_block_are_followed() {
-        let out = expand("pub Signal<const RATE: u32>: Real; pub Speech<const R: u32>: Signal<R>; pub Narrow: Speech<8000>;");
+        let out =
+            expand("pub Signal<const RATE: u32>: Real; pub Speech<const R: u32>: Signal<R>; pub Narrow: Speech<8000>;");
         assert!(out.contains("impl<constR:u32>Is<Signal<R>>forSpeech<R>{}"), "{out}");
         assert!(out.contains("implIs<Signal<8000>>forNarrow{}"), "{out}");
         assert!(out.contains("implIs<Real>forNarrow{}"), "{out}");

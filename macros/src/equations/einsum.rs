@@ -25,7 +25,10 @@ fn validate(equation: &Equation, errors: &mut Errors) {
     let patterns = equation.operands.iter().map(|o| &o.pattern).chain([&equation.output]);
     for place in patterns.flat_map(|p| &p.places) {
         if let Place::Product { span, .. } = place {
-            errors.on(*span, "`einsum!` takes no products: split the operand before, or merge the result after, with `rearrange!`");
+            errors.on(
+                *span,
+                "`einsum!` takes no products: split the operand before, or merge the result after, with `rearrange!`",
+            );
         }
     }
     super::anonymous_output(&equation.output, errors);
@@ -34,7 +37,8 @@ fn validate(equation: &Equation, errors: &mut Errors) {
 
 fn contraction(equation: &Equation, errors: &mut Errors) -> TokenStream {
     let mut symbols = Symbols::default();
-    let labels: Vec<Vec<usize>> = equation.operands.iter().map(|o| o.pattern.atoms().map(|a| symbols.intern(a)).collect()).collect();
+    let labels: Vec<Vec<usize>> =
+        equation.operands.iter().map(|o| o.pattern.atoms().map(|a| symbols.intern(a)).collect()).collect();
     let mut output = Vec::new();
     for atom in equation.output.atoms() {
         match symbols.find(atom) {

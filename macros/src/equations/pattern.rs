@@ -52,7 +52,11 @@ impl Atom {
 pub enum Place {
     One(Atom),
     /// `(h d)`, `(h d) as Hidden`.
-    Product { atoms: Vec<Atom>, name: Option<AxisPath>, span: Span },
+    Product {
+        atoms: Vec<Atom>,
+        name: Option<AxisPath>,
+        span: Span,
+    },
 }
 
 impl Place {
@@ -106,7 +110,11 @@ pub fn equation(input: TokenStream, example: &str, errors: &mut Errors) -> Optio
             None
         }
         [first, ..] => {
-            let wrong = if matches!(first, TokenTree::Group(g) if g.delimiter() == Delimiter::Bracket) { &tokens[arrow + 3] } else { first };
+            let wrong = if matches!(first, TokenTree::Group(g) if g.delimiter() == Delimiter::Bracket) {
+                &tokens[arrow + 3]
+            } else {
+                first
+            };
             errors.on(wrong.span(), "after `=>` stands one pattern in brackets: `[b t d]`");
             None
         }
@@ -177,7 +185,10 @@ fn pattern(group: &Group) -> syn::Result<Pattern> {
     };
     let places = parser.parse2(group.stream())?;
     if places.len() > MAX_RANK {
-        return Err(syn::Error::new(group.span(), format!("a shape has at most {MAX_RANK} axes; this one has {}", places.len())));
+        return Err(syn::Error::new(
+            group.span(),
+            format!("a shape has at most {MAX_RANK} axes; this one has {}", places.len()),
+        ));
     }
     Ok(Pattern { places, span: group.span() })
 }
@@ -318,7 +329,6 @@ impl Symbols {
         quote!(#(#arguments),*)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

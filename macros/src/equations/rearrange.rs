@@ -54,7 +54,10 @@ pub fn open(operand: &Operand, allow_any: bool, errors: &mut Errors) -> Opened {
             errors.on(*span, "`rearrange!` keeps every axis, so each needs a name");
         }
         if !atom.is_one() && symbols.find(atom).is_some() {
-            errors.on(atom.span(), format!("`{}` stands twice in the input; the diagonal is taken with `einsum!`", atom.text()));
+            errors.on(
+                atom.span(),
+                format!("`{}` stands twice in the input; the diagonal is taken with `einsum!`", atom.text()),
+            );
         }
         let n = symbols.intern(atom);
         if !atom.is_one() {
@@ -211,7 +214,10 @@ mod tests {
         let out = expand_text("x[b t (h d)] => [b h t d]");
         assert!(out.contains("const{factors::<any_4,(h,d,)>()}"), "{out}");
         assert!(out.contains("x:Tensor<(b,t,any_4,),__E>"), "{out}");
-        assert!(out.contains("reshape(h,::std::vec![<basAxis>::dim(),<tasAxis>::dim(),<hasAxis>::dim(),<dasAxis>::dim()])"), "{out}");
+        assert!(
+            out.contains("reshape(h,::std::vec![<basAxis>::dim(),<tasAxis>::dim(),<hasAxis>::dim(),<dasAxis>::dim()])"),
+            "{out}"
+        );
         assert!(out.contains("permute(h,&[0,2,1,3])"), "{out}");
         let out = expand_text("x[b h t d] => [b t (h d) as A::Hidden]");
         assert!(out.contains("factors::<Hidden,(h,d,)>()"), "{out}");
@@ -223,7 +229,10 @@ mod tests {
     #[test]
     fn repeats_inserts_and_drops() {
         let out = expand_text("x[b 1 t] => [b Groups t 1]");
-        assert!(out.contains("broadcast(h,::std::vec![<GroupsasAxis>::dim(),<basAxis>::dim(),<tasAxis>::dim()])"), "{out}");
+        assert!(
+            out.contains("broadcast(h,::std::vec![<GroupsasAxis>::dim(),<basAxis>::dim(),<tasAxis>::dim()])"),
+            "{out}"
+        );
         assert!(out.contains("permute(h,&[1,0,2])"), "{out}");
         assert!(!expand_text("x[b t] => [b t]").contains("movement"));
     }

@@ -88,7 +88,10 @@ fn reduction(kind: Option<&Kind>, equation: &Equation, errors: &mut Errors) -> T
     let order: Vec<usize> = equation.output.atoms().filter(|a| !a.is_one()).filter_map(|a| symbols.find(a)).collect();
     let removed: Vec<usize> = (0..axes.len()).filter(|i| !order.contains(&axes[*i])).collect();
     if removed.is_empty() && errors.is_empty() {
-        errors.on(equation.output.span, "the result has every axis, so nothing is reduced; to change their order use `rearrange!`");
+        errors.on(
+            equation.output.span,
+            "the result has every axis, so nothing is reduced; to change their order use `rearrange!`",
+        );
     }
     let Some(kind) = kind else { return TokenStream::new() };
     let kept: Vec<usize> = axes.iter().copied().filter(|n| order.contains(n)).collect();

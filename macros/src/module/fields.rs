@@ -67,9 +67,15 @@ pub fn read(fields: &mut Fields, errors: &mut Errors) -> Vec<Field> {
 fn field(index: usize, field: &mut syn::Field, errors: &mut Errors) -> Field {
     let span = field.ident.as_ref().map_or_else(|| first_span(&field.ty), Ident::span);
     let mut read = Field {
-        member: field.ident.clone().map_or_else(|| Member::Unnamed(syn::Index { index: index as u32, span }), Member::Named),
+        member: field
+            .ident
+            .clone()
+            .map_or_else(|| Member::Unnamed(syn::Index { index: index as u32, span }), Member::Named),
         ty: field.ty.clone(),
-        name: field.ident.as_ref().map_or_else(|| index.to_string(), |i| i.to_string().trim_start_matches("r#").to_string()),
+        name: field
+            .ident
+            .as_ref()
+            .map_or_else(|| index.to_string(), |i| i.to_string().trim_start_matches("r#").to_string()),
         name_span: span,
         role: Role::Member,
         default: None,
@@ -91,7 +97,10 @@ fn field(index: usize, field: &mut syn::Field, errors: &mut Errors) -> Field {
         let meant = SYNONYMS.iter().find(|(s, _)| *s == name).map(|(_, k)| *k).or_else(|| did_you_mean(&name, KNOWN));
         match meant {
             Some(meant) => {
-                errors.at(attr.path(), format!("`#[{name}]` is not an attribute of a module's field; did you mean `{meant}`?"));
+                errors.at(
+                    attr.path(),
+                    format!("`#[{name}]` is not an attribute of a module's field; did you mean `{meant}`?"),
+                );
                 false
             }
             // Perhaps a derive's; the compiler knows.
@@ -113,7 +122,9 @@ fn ours(name: &str, attr: &Attribute, field: &mut Field) -> syn::Result<()> {
                 return error(&format!("`#[{name}]` takes no arguments"));
             }
             if field.role != Role::Member {
-                return error("a field is not both `#[hyper]` (shown) and `#[skip]` (not shown), nor one of them twice");
+                return error(
+                    "a field is not both `#[hyper]` (shown) and `#[skip]` (not shown), nor one of them twice",
+                );
             }
             field.role = if name == "hyper" { Role::Hyper } else { Role::Skip };
         }
@@ -133,14 +144,19 @@ fn ours(name: &str, attr: &Attribute, field: &mut Field) -> syn::Result<()> {
             };
             let value = text.value();
             if value.is_empty() || value.split('.').any(|p| p.is_empty() || p.chars().any(char::is_whitespace)) {
-                return Err(syn::Error::new(text.span(), "a name has non-empty parts between dots, without spaces: `self_attn.q_proj`"));
+                return Err(syn::Error::new(
+                    text.span(),
+                    "a name has non-empty parts between dots, without spaces: `self_attn.q_proj`",
+                ));
             }
             field.name = value;
             field.name_span = text.span();
         }
         _ => {
             let Ok(ties) = attr.parse_args_with(Punctuated::<Tie, Token![,]>::parse_terminated) else {
-                return error("a tie names this field's part and its source: `#[tie(weight = embed.weight)]`, or the source alone where this field is a parameter: `#[tie(embed.weight)]`");
+                return error(
+                    "a tie names this field's part and its source: `#[tie(weight = embed.weight)]`, or the source alone where this field is a parameter: `#[tie(embed.weight)]`",
+                );
             };
             field.ties.extend(ties);
         }
@@ -168,12 +184,19 @@ fn validate(fields: &[Field], errors: &mut Errors) {
     for (i, field) in fields.iter().enumerate().filter(|(_, f)| f.role != Role::Skip) {
         let earlier = fields[..i].iter().find(|other| {
             // Fields under a condition may exclude each other.
-            other.role != Role::Skip && other.name == field.name && other.conditions.is_empty() && field.conditions.is_empty()
+            other.role != Role::Skip
+                && other.name == field.name
+                && other.conditions.is_empty()
+                && field.conditions.is_empty()
         });
         if let Some(other) = earlier {
             errors.on(
                 field.name_span,
-                format!("a parameter named twice: `{}` is already the name of the field `{}`", field.name, shown(&other.member)),
+                format!(
+                    "a parameter named twice: `{}` is already the name of the field `{}`",
+                    field.name,
+                    shown(&other.member)
+                ),
             );
         }
     }

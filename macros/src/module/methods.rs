@@ -10,11 +10,14 @@ use crate::errors::Errors;
 use crate::tensor::{TensorType, as_tensor_macro, is_tensor};
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{FnArg, GenericParam, Generics, ImplItem, ImplItemFn, ItemImpl, Pat, ReturnType, Type, Visibility};
+use syn::{
+    FnArg, GenericParam, Generics, ImplItem, ImplItemFn, ItemImpl, Pat, ReceiverKind, ReturnType, Safety, Type,
+    Visibility,
+};
 
 /// The `impl` with its entry points wrapped, and `NeuralModule` if there is a `forward`.
 pub fn expand(mut item: ItemImpl, errors: &mut Errors) -> TokenStream {
-    if let Some((_, path, _)) = &item.trait_ {
+    if let Some((path, _)) = &item.trait_ {
         errors.at(
             path,
             "this `impl` implements a trait; `#[neural_module]` stands on a struct and on its own `impl`, whose public methods become entry points",
@@ -51,19 +54,20 @@ fn is_public(method: &ImplItemFn) -> bool {
 
 /// `&self`, not `&mut self`, `self` or `self: Box<Self>`.
 fn takes_shared_self(method: &ImplItemFn) -> bool {
-    method.sig.receiver().is_some_and(|r| r.reference.is_some() && r.mutability.is_none() && r.colon_token.is_none())
+    method.sig.receiver().is_some_and(|r| matches!(r.kind, ReceiverKind::Reference(_, _, None)))
 }
 
 fn is_special(method: &ImplItemFn) -> bool {
     let s = &method.sig;
-    s.asyncness.is_some() || s.unsafety.is_some() || s.constness.is_some() || s.abi.is_some()
+    s.asyncness.is_some() || matches!(s.safety, Safety::Unsafe(_)) || s.constness.is_some() || s.abi.is_some()
 }
 
 fn check_forward(method: &ImplItemFn, errors: &mut Errors) -> bool {
     let sig = &method.sig;
     if !takes_shared_self(method) {
         let place = sig.receiver().map_or_else(|| sig.ident.to_token_stream(), ToTokens::to_token_stream);
-        errors.at(place, "`forward` takes `&self`: it describes the computation, and parameters change only in training");
+        errors
+            .at(place, "`forward` takes `&self`: it describes the computation, and parameters change only in training");
         return false;
     }
     if matches!(sig.output, ReturnType::Default) {
@@ -138,7 +142,8 @@ fn wrap(method: &mut ImplItemFn, ports: &[Port]) {
                     #[allow(unused_variables)]
                     let #mutability #name: ::mobilis::__private::Tensor<#shape, #element> = #name.port();
                 ));
-                argument.ty = syn::parse_quote!(::mobilis::__private::Tensor<#shape, impl ::mobilis::__private::Is<#element>>);
+                argument.ty =
+                    syn::parse_quote!(::mobilis::__private::Tensor<#shape, impl ::mobilis::__private::Is<#element>>);
             }
         }
         index += 1;

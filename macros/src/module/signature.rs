@@ -8,7 +8,13 @@ use syn::visit_mut::VisitMut;
 use syn::{GenericParam, Generics, ImplItemFn, Lifetime, LifetimeParam, ReturnType, Type, TypeParam};
 
 /// The implementation, or nothing and a noted mistake.
-pub fn implementation(self_ty: &Type, outer: &Generics, method: &ImplItemFn, ports: &[Port], errors: &mut Errors) -> TokenStream {
+pub fn implementation(
+    self_ty: &Type,
+    outer: &Generics,
+    method: &ImplItemFn,
+    ports: &[Port],
+    errors: &mut Errors,
+) -> TokenStream {
     let ReturnType::Type(_, output) = &method.sig.output else { return TokenStream::new() };
     if matches!(**output, Type::ImplTrait(_)) {
         errors.at(output, "name the type that `forward` returns: modules are joined by it");
@@ -45,7 +51,8 @@ pub fn implementation(self_ty: &Type, outer: &Generics, method: &ImplItemFn, por
         generics.make_where_clause().predicates.extend(clause.predicates.iter().cloned());
     }
     // Lifetimes come first in a list of parameters.
-    let (first, rest): (Vec<_>, Vec<_>) = generics.params.into_iter().partition(|p| matches!(p, GenericParam::Lifetime(_)));
+    let (first, rest): (Vec<_>, Vec<_>) =
+        generics.params.into_iter().partition(|p| matches!(p, GenericParam::Lifetime(_)));
     generics.params = first.into_iter().chain(rest).collect();
     generics.lt_token = Some(Default::default());
     generics.gt_token = Some(Default::default());
@@ -72,7 +79,13 @@ pub fn implementation(self_ty: &Type, outer: &Generics, method: &ImplItemFn, por
 
 /// Whether the inputs determine every type parameter of `forward`. The others could not be found
 /// from `In`, so there is no `NeuralModule<In>`.
-fn determined(self_ty: &Type, outer: &Generics, method: &ImplItemFn, inputs: &[TokenStream], errors: &mut Errors) -> bool {
+fn determined(
+    self_ty: &Type,
+    outer: &Generics,
+    method: &ImplItemFn,
+    inputs: &[TokenStream],
+    errors: &mut Errors,
+) -> bool {
     let mut names = Vec::new();
     for tokens in inputs.iter().cloned().chain([self_ty.to_token_stream()]) {
         identifiers(tokens, &mut names);

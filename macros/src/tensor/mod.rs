@@ -7,7 +7,7 @@
 use crate::axis_expr::AxisExpr;
 use crate::errors::Errors;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{quote, quote_spanned};
 use syn::parse::{ParseStream, Parser};
 use syn::{Token, Type};
 
@@ -125,8 +125,9 @@ pub fn is_tensor(ty: &Type) -> bool {
     }
 }
 
-/// Tokens as text without the spaces of the token printer; for messages and tests.
-pub fn compact(tokens: impl ToTokens) -> String {
+/// Tokens as text without the spaces of the token printer.
+#[cfg(test)]
+pub fn compact(tokens: impl quote::ToTokens) -> String {
     tokens.to_token_stream().to_string().replace(' ', "")
 }
 
@@ -143,7 +144,10 @@ mod tests {
     fn forms() {
         assert_eq!(tensor(""), "Tensor<()>");
         assert_eq!(tensor("Batch"), "Tensor<(Batch,)>");
-        assert_eq!(tensor("Batch, 3, 2 * Hidden, A::Hidden"), "Tensor<(Batch,Const<3>,Prod<Const<2>,Hidden>,A::Hidden,)>");
+        assert_eq!(
+            tensor("Batch, 3, 2 * Hidden, A::Hidden"),
+            "Tensor<(Batch,Const<3>,Prod<Const<2>,Hidden>,A::Hidden,)>"
+        );
         assert_eq!(tensor("Batch, Time,; TokenId"), "Tensor<(Batch,Time,),TokenId>");
         assert_eq!(tensor("; Lengths<Frames>"), "Tensor<(),Lengths<Frames>>");
         assert_eq!(tensor("Batch, _"), "Tensor<(Batch,_,)>");

@@ -24,7 +24,9 @@ pub type Print = [u64; 8];
     label = "expected an axis type",
     note = "declare it: `axes! {{ pub {Self}; }}` (bound at run time) or `axes! {{ pub {Self} = 128; }}`"
 )]
-pub trait Axis: 'static {
+pub trait Axis: Sized + 'static {
+    /// The axis as a value, for `x.sum(Time)` in code that is generic over the axis.
+    const AXIS: Self;
     /// The name that errors, drawings and plans show.
     const NAME: &'static str;
     /// The full path: what tells two axes of one name apart.
@@ -49,6 +51,7 @@ impl<const N: u64> Const<N> {
 }
 
 impl<const N: u64> Axis for Const<N> {
+    const AXIS: Self = Const;
     const NAME: &'static str = Self::BUF.as_str();
     const PATH: &'static str = Self::NAME;
     const PRINT: Print = [N; 8];
@@ -69,6 +72,7 @@ macro_rules! derived {
                 &Message::new().text($open).text(A::PATH).text($infix).text(B::PATH).text($close);
         }
         impl<A: Axis, B: Axis> Axis for $name<A, B> {
+            const AXIS: Self = $name(PhantomData);
             const NAME: &'static str = Self::BUF.as_str();
             const PATH: &'static str = Self::PATHBUF.as_str();
             const PRINT: Print = {
@@ -173,6 +177,7 @@ impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis> ConvOut<A, K, S, P, D> {
 }
 
 impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis> Axis for ConvOut<A, K, S, P, D> {
+    const AXIS: Self = ConvOut(PhantomData);
     const NAME: &'static str = Self::BUF.as_str();
     const PATH: &'static str = Self::PATHBUF.as_str();
     const PRINT: Print = {

@@ -7,6 +7,7 @@
 
 pub mod axis;
 pub mod element;
+pub mod elements;
 pub mod message;
 pub mod proof;
 pub mod shape;

@@ -19,7 +19,7 @@ const fn product(prints: &[Print], slot: usize) -> u64 {
 }
 
 /// The first assignment under which two products of axes differ.
-const fn difference(a: &[Print], b: &[Print]) -> Option<usize> {
+const fn first_difference(a: &[Print], b: &[Print]) -> Option<usize> {
     let mut slot = 0;
     while slot < 8 {
         if product(a, slot) != product(b, slot) {
@@ -44,7 +44,7 @@ const fn assignment(mut m: Message, names: &[&str], prints: &[Print], slot: usiz
 
 /// Proves that `S` and `T` hold equally many values, for all sizes of their axes.
 pub const fn reshape<S: Shape, T: Shape>() {
-    if let Some(slot) = difference(S::PRINTS, T::PRINTS) {
+    if let Some(slot) = first_difference(S::PRINTS, T::PRINTS) {
         let m = Message::new()
             .text("reshape: ")
             .shape(S::NAMES)
@@ -99,7 +99,7 @@ pub const fn relabel<S: Shape, T: Shape>() {
 
 /// Proves that axis `A` equals the product of the axes of `T`: the rule for splitting and merging.
 pub const fn factors<A: Axis, T: Shape>() {
-    if let Some(slot) = difference(&[A::PRINT], T::PRINTS) {
+    if let Some(slot) = first_difference(&[A::PRINT], T::PRINTS) {
         let m = Message::new()
             .text("`")
             .text(A::NAME)
@@ -133,5 +133,49 @@ pub const fn equal<A: Axis, B: Axis>(what: &'static str) {
             panic!("{}", m.as_str());
         }
         slot += 1;
+    }
+}
+
+/// Proves that the division `A / B`, written `text`, leaves no remainder; part of `axes!`.
+pub const fn exact<A: Axis, B: Axis>(text: &'static str) {
+    let (Some(a), Some(b)) = (A::SIZE, B::SIZE) else {
+        let runtime = if A::SIZE.is_none() { A::NAME } else { B::NAME };
+        let m = Message::new().text("`").text(text).text("` must be exact, but the size of `").text(runtime).text(
+            "` is bound at run time; use `floor(a / n)` or `ceil(a / n)`, or declare the product the other way round",
+        );
+        panic!("{}", m.as_str());
+    };
+    if b == 0 || a % b != 0 {
+        let m = Message::new()
+            .text("`")
+            .text(text)
+            .text("` leaves a remainder: ")
+            .number(a)
+            .text(" / ")
+            .number(b)
+            .text("; choose sizes that divide, or use `floor(a / n)` or `ceil(a / n)`");
+        panic!("{}", m.as_str());
+    }
+}
+
+/// Proves that the difference `A - B`, written `text`, is not negative where both sizes are
+/// known; part of `axes!`.
+pub const fn difference<A: Axis, B: Axis>(text: &'static str) {
+    if let (Some(a), Some(b)) = (A::SIZE, B::SIZE)
+        && a < b
+    {
+        let m = Message::new().text("`").text(text).text("` is negative: ").number(a).text(" - ").number(b);
+        panic!("{}", m.as_str());
+    }
+}
+
+/// Proves that an axis whose size is known holds at least one; part of `axes!`.
+pub const fn holds_one<A: Axis>() {
+    // Reading the print computes every relation inside.
+    let _ = A::PRINT;
+    if let Some(0) = A::SIZE {
+        let m =
+            Message::new().text("`").text(A::NAME).text("` has size 0; an axis whose size is known holds at least one");
+        panic!("{}", m.as_str());
     }
 }

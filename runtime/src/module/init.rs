@@ -71,6 +71,35 @@ impl Default for Init {
     }
 }
 
+/// What an initializer can be given to: a parameter, or a layer that passes it to its weights.
+/// `#[init(normal(0.02))]` on a field calls it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` takes no initializer",
+    label = "`#[init(..)]` is for parameters and layers",
+    note = "put `#[init(..)]` on the parameter inside, or build the field with `#[default(..)]`"
+)]
+pub trait WithInit {
+    /// The same, filled in another way when new.
+    #[must_use]
+    fn with_init(self, init: Init) -> Self;
+}
+
+impl<M: WithInit> WithInit for Vec<M> {
+    fn with_init(self, init: Init) -> Self {
+        self.into_iter().map(|m| m.with_init(init.clone())).collect()
+    }
+}
+impl<M: WithInit> WithInit for Option<M> {
+    fn with_init(self, init: Init) -> Self {
+        self.map(|m| m.with_init(init))
+    }
+}
+impl<M: WithInit, const N: usize> WithInit for [M; N] {
+    fn with_init(self, init: Init) -> Self {
+        self.map(|m| m.with_init(init.clone()))
+    }
+}
+
 /// Shorthands for `#[init(..)]`: `#[init(normal(0.02))]`.
 pub mod shorthand {
     use super::Init;

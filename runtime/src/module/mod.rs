@@ -90,6 +90,31 @@ pub trait Member {
     fn member<'a>(&'a self, name: &str, visitor: &mut dyn Visitor<'a>);
 }
 
+/// What `#[neural_module]` fills a field with when the module's `default()` is called.
+#[diagnostic::on_unimplemented(
+    message = "the field's type `{Self}` has no default",
+    label = "no default to fill this field with",
+    note = "give the field one: `#[default(expression)]`",
+    note = "or write `#[neural_module(no_default)]` on the struct, and a constructor of your own"
+)]
+pub trait MadeByDefault {
+    /// A new value.
+    fn made() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> MadeByDefault for T {
+    fn made() -> Self {
+        T::default()
+    }
+}
+
+/// `n` new layers, for a field: `#[default(repeat(12))] blocks: Vec<Block>`.
+#[must_use]
+pub fn repeat<M: Default>(n: usize) -> Vec<M> {
+    (0..n).map(|_| M::default()).collect()
+}
+
 impl<M: Module> Member for M {
     fn member<'a>(&'a self, name: &str, visitor: &mut dyn Visitor<'a>) {
         visitor.module(name, self);

@@ -1,6 +1,6 @@
 //! Parameters and buffers: typed declarations of values that live between runs.
 
-use super::init::Init;
+use super::init::{Init, WithInit};
 use super::{AnyVar, Member, Visitor};
 use crate::graph::trace;
 use crate::graph::{TensorType, VarDecl, VarId, VarKind};
@@ -73,6 +73,12 @@ impl<S: Shape, E: Element, K: Role> Variable<S, E, K> {
             },
             self.id,
         ))
+    }
+}
+
+impl<S: Shape, E: Element, K: Role> WithInit for Variable<S, E, K> {
+    fn with_init(self, init: Init) -> Self {
+        Variable::with_init(self, init)
     }
 }
 

@@ -1,0 +1,22 @@
+//! What the code of the macros names: `::mobilis::__private::..`.
+//!
+//! Not part of the public interface. One place for the macros to look, so that moving a type
+//! inside this crate does not break code that was generated for another.
+
+pub use crate::graph::extent::Extent;
+pub use crate::graph::trace;
+pub use crate::language::axis::{Axis, Ceil, Const, Diff, Floor, Print, Prod, Quot, Sum, symbol_print};
+pub use crate::language::element::{Element, Float, Is, Real, Truth};
+pub use crate::language::message::Message;
+pub use crate::language::proof::{difference, exact, factors, holds_one};
+pub use crate::module::init::{WithInit, shorthand};
+pub use crate::module::param::{Buffer, Param};
+pub use crate::module::{MadeByDefault, Member, Module, NeuralModule, Visitor};
+pub use crate::ops::{contraction, movement, reduce};
+pub use crate::tensor::Tensor;
+pub use mobilis_macros::__bundle;
+
+/// What `#[default(..)]` has in scope.
+pub mod default_scope {
+    pub use crate::module::repeat;
+}
