@@ -60,8 +60,9 @@ impl fmt::Display for Dim {
     }
 }
 
+/// How an extent is made; seen by [`super::polynomial`], which sums many of them.
 #[derive(Debug)]
-enum Expr {
+pub(super) enum Expr {
     Const(u64),
     Axis(AxisTag),
     Add(Extent, Extent),
@@ -191,6 +192,10 @@ impl Extent {
             Expr::Axis(tag) => Some(tag),
             _ => None,
         }
+    }
+
+    pub(super) fn expr(&self) -> &Expr {
+        &self.0.expr
     }
 
     /// The fingerprint.

@@ -6,11 +6,13 @@
 //! live in a [`Store`](crate::module::store::Store).
 
 pub mod extent;
-// pub mod print;
+pub mod polynomial;
+pub mod print;
 pub mod trace;
 
 use crate::ops::Op;
 pub use extent::{AxisTag, Dim, Extent, ExtentError, Sizes};
+pub use polynomial::Polynomial;
 use std::fmt;
 
 /// How values are stored in a program.
