@@ -274,6 +274,32 @@ impl Extent {
             _ => None,
         }
     }
+
+    /// Whether some sizes of the unbound axes give `value`; true where that is not easily told.
+    pub fn admits(&self, value: usize, sizes: &Sizes) -> bool {
+        if let Ok(n) = self.eval(sizes) {
+            return n == value;
+        }
+        let known = |e: &Extent| e.eval(sizes).ok();
+        match &self.0.expr {
+            Expr::Mul(a, b) => match (known(a), known(b)) {
+                (Some(0), None) | (None, Some(0)) => value == 0,
+                (Some(k), None) => value.is_multiple_of(k) && b.admits(value / k, sizes),
+                (None, Some(k)) => value.is_multiple_of(k) && a.admits(value / k, sizes),
+                _ => true,
+            },
+            Expr::Add(a, b) => match (known(a), known(b)) {
+                (Some(k), None) => value >= k && b.admits(value - k, sizes),
+                (None, Some(k)) => value >= k && a.admits(value - k, sizes),
+                _ => true,
+            },
+            Expr::Sub(a, b) => match known(b) {
+                Some(k) => a.admits(value.saturating_add(k), sizes),
+                None => true,
+            },
+            _ => true,
+        }
+    }
 }
 
 impl fmt::Display for Extent {
