@@ -1,13 +1,16 @@
 //! Host arrays: sizes are checked where an array is made, conversions where values enter.
 
-use mobilis_runtime as mobilis;
+extern crate mobilis_runtime as mobilis;
 
-use mobilis::array::{Array, ArrayError};
-use mobilis::{Const, Floor, Index, Mask, Prod, Real};
+use mobilis::prelude::*;
 
-#[path = "support/axes.rs"]
-mod axes;
-use axes::{Batch, Ids, Time};
+axes! {
+    pub Batch;
+    pub Time;
+}
+elements! {
+    pub Ids: Index;
+}
 
 type Three = Const<3>;
 
