@@ -11,3 +11,4 @@ pub mod elements;
 pub mod message;
 pub mod proof;
 pub mod shape;
+pub mod window;

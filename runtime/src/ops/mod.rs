@@ -9,6 +9,7 @@
 //! To add an operation see `CONTRIBUTING.md`.
 
 pub mod contraction;
+pub mod conv;
 pub mod elementwise;
 pub mod leaf;
 pub mod movement;
@@ -152,6 +153,13 @@ families! {
     // contraction.rs
     /// A sum of products over named dimensions.
     Einsum(contraction::Einsum),
+    // conv
+    /// A convolution.
+    Conv(conv::Conv),
+    /// A transposed convolution: the gradient of a convolution by its input.
+    ConvInputGrad(conv::ConvInputGrad),
+    /// The gradient of a convolution by its weight.
+    ConvWeightGrad(conv::ConvWeightGrad),
 }
 
 /// Exactly `N` inputs, or the message for a wrong number of them.

@@ -3,4 +3,5 @@
 //! are views. One file a family, as in `runtime/src/ops`.
 
 mod contraction;
+mod conv;
 mod elementwise;

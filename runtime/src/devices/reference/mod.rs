@@ -5,6 +5,7 @@
 
 pub mod array;
 mod contraction;
+mod conv;
 mod elementwise;
 mod movement;
 mod reduce;
@@ -72,6 +73,9 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
         Op::Einsum(op) => contraction::einsum(op, cx),
+        Op::Conv(op) => conv::conv(op, cx)?,
+        Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
+        Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
     }])
 }
 
