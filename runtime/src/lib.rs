@@ -31,9 +31,11 @@ pub use language::axis::{Axis, Ceil, Const, Conv, Diff, Floor, Prod, Quot, Sum};
 pub use language::element::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
 pub use language::elements;
 pub use language::shape::{BroadcastTo, EndsWith, Has, Push, Shape};
+pub use language::window::{Bins, Centred, ConvTranspose};
 pub use mobilis_macros::*;
 pub use module::param::{Buffer, Param};
 pub use module::{Member, Module, NeuralModule};
+pub use ops::conv::Sliding;
 pub use tensor::Tensor;
 
 /// Everything a user's file needs: `use mobilis::prelude::*;`.
@@ -42,8 +44,8 @@ pub mod prelude {
     pub use mobilis_macros::*;
 
     pub use crate::{
-        Array, ArrayError, Axis, BroadcastTo, Buffer, Ceil, Const, Conv, Diff, Element, EndsWith, Float, Floor, Has,
-        Index, Indices, Is, Mask, Module, NeuralModule, Number, Param, Prod, Push, Quot, Real, Shape, Sizes, Sum,
-        Tensor, Truth,
+        Array, ArrayError, Axis, Bins, BroadcastTo, Buffer, Ceil, Centred, Const, Conv, ConvTranspose, Diff, Element,
+        EndsWith, Float, Floor, Has, Index, Indices, Is, Mask, Module, NeuralModule, Number, Param, Prod, Push, Quot,
+        Real, Shape, Sizes, Sliding, Sum, Tensor, Truth,
     };
 }

@@ -30,6 +30,7 @@ impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis, Q: Axis> ConvTransposeOut<A, K
 }
 
 impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis, Q: Axis> Axis for ConvTransposeOut<A, K, S, P, D, Q> {
+    const AXIS: Self = Self(PhantomData);
     const NAME: &'static str = Self::BUF.as_str();
     const PATH: &'static str = Self::PATHBUF.as_str();
     const PRINT: Print = {
@@ -76,6 +77,7 @@ mod tests {
     /// A run-time axis, as `axes!` writes it.
     struct Time;
     impl Axis for Time {
+        const AXIS: Self = Time;
         const NAME: &'static str = "Time";
         const PATH: &'static str = "window::Time";
         const PRINT: Print = crate::language::axis::symbol_print("window::Time");

@@ -52,6 +52,23 @@ impl<B: Axis, C: Axis, L: Axis, E: Float> Tensor<(B, C, L), E> {
     /// `bias` is a tensor over `O` or `()`.
     ///
     /// PyTorch: `conv1d(x, weight, bias, S, P, D)`.
+    ///
+    /// ```
+    /// use mobilis_runtime as mobilis;
+    /// use mobilis::prelude::*;
+    /// axes! {
+    ///     pub Batch;
+    ///     pub Time;
+    ///     pub Mels = 80;
+    ///     pub Hidden = 96;
+    ///     pub Half = ceil(Time / 2);
+    /// }
+    ///
+    /// fn subsample(x: Tensor![Batch, Mels, Time], w: Tensor![Hidden, Mels, 3]) -> Tensor![Batch, Hidden, Half] {
+    ///     // The compiler proves floor((Time + 2 - 2 - 1) / 2) + 1 = ceil(Time / 2).
+    ///     x.conv1d(w, (), Sliding::<2, 1>).relabel()
+    /// }
+    /// ```
     #[inline]
     pub fn conv1d<O: Axis, const K: u64, const S: u64, const P: u64, const D: u64>(
         self,
