@@ -7,4 +7,5 @@
 #![warn(missing_docs)]
 
 pub mod cpu;
+pub mod philox;
 pub mod pool;

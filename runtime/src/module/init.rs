@@ -1,4 +1,12 @@
 //! Initializers: how a new parameter is filled.
+//!
+//! A variable carries its [`Init`]; [`fill`] draws the numbers when a model is made.
+
+mod fill;
+#[cfg(test)]
+mod tests;
+
+pub use fill::Key;
 
 /// How a new parameter is filled. Fans follow the layout of weights in public checkpoints:
 /// dimension 0 is the output, dimension 1 the input, the rest the receptive field; so
