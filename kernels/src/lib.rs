@@ -7,5 +7,6 @@
 #![warn(missing_docs)]
 
 pub mod cpu;
+pub mod memory;
 pub mod philox;
 pub mod pool;

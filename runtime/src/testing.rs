@@ -1,10 +1,12 @@
 //! Checks that every operation's tests use: reference values, finite differences, devices
 //! against each other. Public so that tests of other crates can use them; not part of the API.
 
+use crate::devices::cpu;
 use crate::devices::reference::{self, RefArray};
 use crate::graph::trace::{self, Handle, Mode};
 use crate::graph::{DType, Dim, Graph, Sizes, TensorType, Value};
 use crate::transforms::grad::grad;
+use mobilis_kernels::memory::External;
 
 /// Relative error allowed between a gradient and central differences in `f64`.
 pub const GRADIENT: f64 = 1e-6;
@@ -16,6 +18,16 @@ pub struct Given {
     pub array: RefArray,
     /// Its storage.
     pub dtype: DType,
+}
+
+impl Given {
+    /// Real values rounded to `f32`.
+    #[must_use]
+    pub fn rounded(&self) -> Given {
+        let mut out = self.clone();
+        out.array.data.iter_mut().for_each(|v| *v = *v as f32 as f64);
+        out
+    }
 }
 
 /// Real values that are reproducible, distinct and in about -1 to 1, away from 0 and from ties.
@@ -125,6 +137,58 @@ pub fn close(found: &RefArray, expected: &RefArray, tolerance: f64) {
 /// When anything disagrees.
 pub fn check(given: &[Given], f: impl Fn(&[Handle]) -> Vec<Handle>) {
     check_gradient(given, &f);
+    check_cpu(given, &f, CPU);
+}
+
+/// Relative error allowed between the CPU's `f32` and the reference device.
+pub const CPU: f64 = 2e-5;
+
+/// The other half of [`check`]: results and gradients on the CPU against the reference device,
+/// fused and unfused.
+///
+/// # Panics
+/// When they disagree by more than `tolerance` of the largest value.
+pub fn check_cpu(given: &[Given], f: &dyn Fn(&[Handle]) -> Vec<Handle>, tolerance: f64) {
+    let forward = traced(given, f);
+    compare_cpu(&forward, given, tolerance);
+    if given.iter().any(|g| g.dtype == DType::F32) {
+        compare_cpu(&with_gradients(given, f).0, given, tolerance);
+    }
+}
+
+fn compare_cpu(graph: &Graph, given: &[Given], tolerance: f64) {
+    // The reference sees the inputs as the CPU does, rounded to f32.
+    let rounded: Vec<Given> = given.iter().map(Given::rounded).collect();
+    let expected = outputs(graph, &rounded);
+    for graph in [graph.clone(), cpu::optimize(graph.clone())] {
+        for (found, expected) in outputs_on_cpu(&graph, &rounded).iter().zip(&expected) {
+            close(found, expected, tolerance);
+        }
+    }
+}
+
+fn outputs_on_cpu(graph: &Graph, given: &[Given]) -> Vec<RefArray> {
+    let mut bound = cpu::bind(graph, &Sizes::new()).unwrap_or_else(|e| panic!("{e}"));
+    let reals: Vec<Vec<f32>> = given.iter().map(|g| g.array.data.iter().map(|v| *v as f32).collect()).collect();
+    let wholes: Vec<Vec<i32>> = given.iter().map(|g| g.array.data.iter().map(|v| *v as i32).collect()).collect();
+    let truths: Vec<Vec<bool>> = given.iter().map(|g| g.array.data.iter().map(|v| *v != 0.0).collect()).collect();
+    let externals = (0..given.len()).map(|i| match given[i].dtype {
+        DType::F32 => External::ReadF32(&reals[i]),
+        DType::I32 => External::ReadI32(&wholes[i]),
+        DType::Bool => External::ReadBool(&truths[i]),
+    });
+    let mut results = vec![];
+    let each = |v: Value, out: cpu::Out| {
+        let data: Vec<f64> = match out {
+            cpu::Out::F32(s) => s.iter().map(|v| *v as f64).collect(),
+            cpu::Out::I32(s) => s.iter().map(|v| *v as f64).collect(),
+            cpu::Out::Bool(s) => s.iter().map(|v| *v as f64).collect(),
+        };
+        let sizes = graph.ty(v).sizes(&Sizes::new()).expect("the sizes are static");
+        results.push(RefArray::new(&sizes, data));
+    };
+    bound.run(externals, |v| graph.ty(v).dtype, each).unwrap_or_else(|e| panic!("{}", e.message));
+    results
 }
 
 /// The gradient half of [`check`].

@@ -8,6 +8,7 @@
 //!
 //! To add an operation see `CONTRIBUTING.md`.
 
+pub mod chain;
 pub mod contraction;
 pub mod conv;
 pub mod elementwise;
@@ -150,6 +151,9 @@ families! {
     Permute(movement::Permute),
     /// Repetition along leading dimensions.
     Broadcast(movement::Broadcast),
+    // chain.rs
+    /// Fused elementwise operations.
+    Chain(chain::Chain),
     // contraction.rs
     /// A sum of products over named dimensions.
     Einsum(contraction::Einsum),

@@ -1,1 +1,132 @@
-//! The CPU device.
+//! The CPU device: `f32` kernels on threads over one arena.
+//!
+//! [`bind`] walks a graph once with concrete sizes. Movement becomes views ([`view`]); every
+//! other node's family lowers it to tasks that hold their kernel, sizes and places
+//! ([`lower`](mod@lower)); then all buffers get their places in one arena by their lifetimes
+//! ([`plan`]). Running is calling the tasks in order: nothing is allocated or decided.
+
+mod chain;
+mod contraction;
+pub mod lower;
+mod movement;
+pub mod plan;
+mod reduce;
+pub mod view;
+
+use crate::graph::{DType, Graph, Sizes, Value};
+use crate::ops::Op;
+use crate::transforms::fuse::{Limits, fuse};
+use crate::transforms::prune::prune;
+use lower::{Lower, Task};
+use mobilis_kernels::cpu::chain as kernel;
+use mobilis_kernels::memory::{External, Frame, Piece};
+use mobilis_kernels::pool::Pool;
+
+/// The transforms that precede binding: chains are fused, what is not needed is removed.
+pub fn optimize(graph: Graph) -> Graph {
+    let limits = Limits { inputs: kernel::INPUTS, steps: 48, floats: kernel::FLOATS, ints: kernel::INTS };
+    prune(fuse(prune(graph), &limits))
+}
+
+/// A program with its sizes: tasks, their memory, where results lie.
+pub struct Bound {
+    frame: Frame,
+    tasks: Vec<Task>,
+    results: Vec<(Value, Piece)>,
+    /// Bytes that the arena would need if every byte alive at once were packed perfectly.
+    pub lower_bound: usize,
+}
+
+/// A result's values.
+pub enum Out<'a> {
+    /// Real numbers.
+    F32(&'a [f32]),
+    /// Whole numbers.
+    I32(&'a [i32]),
+    /// Truth values.
+    Bool(&'a [u8]),
+}
+
+/// Why a run stopped: the node at which it did, and what its kernel says.
+#[derive(Debug)]
+pub struct TaskError {
+    /// The node.
+    pub node: u32,
+    /// The message.
+    pub message: String,
+}
+
+/// Prepares a graph for concrete sizes.
+///
+/// # Errors
+/// A size that cannot be evaluated, or an operation that has no kernel here.
+pub fn bind(graph: &Graph, sizes: &Sizes) -> Result<Bound, String> {
+    let mut lower = Lower::new(graph, sizes)?;
+    for id in 0..graph.nodes.len() {
+        lower.enter(id as u32);
+        dispatch(&graph.nodes[id].op, &mut lower).map_err(|e| {
+            format!("{} in {}: {e}", graph.nodes[id].op.rule().name(), graph.location(graph.nodes[id].scope))
+        })?;
+    }
+    let (tasks, results, plan) = lower.finish();
+    Ok(Bound {
+        frame: Frame::new(graph.vars.len() + graph.inputs.len(), &plan.places),
+        tasks,
+        results,
+        lower_bound: plan.lower_bound,
+    })
+}
+
+fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
+    match op {
+        Op::Input(op) => cx.external(cx.vars() + op.index),
+        Op::Var(op) => cx.external(op.index),
+        Op::Constant(_) | Op::Iota(_) => chain::source(op, cx)?,
+        Op::Detach(_) => {
+            let view = cx.view(0);
+            cx.alias(0, view);
+        }
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select(_) | Op::Cast(_) => chain::single(op, cx)?,
+        Op::Chain(op) => chain::lower(op, cx)?,
+        Op::Reduce(op) => reduce::lower(op, cx),
+        Op::Reshape(_) => movement::reshape(cx),
+        Op::Permute(op) => movement::permute(op, cx),
+        Op::Broadcast(_) => movement::broadcast(cx),
+        Op::Einsum(op) => contraction::lower(op, cx),
+    }
+    Ok(())
+}
+
+impl Bound {
+    /// Runs all tasks. `externals` are the variables and then the arguments, in the graph's
+    /// order; `each` sees every result when all is done.
+    ///
+    /// # Errors
+    /// What a kernel refuses: an index out of range.
+    pub fn run<'e>(
+        &mut self,
+        externals: impl Iterator<Item = External<'e>>,
+        dtype: impl Fn(Value) -> DType,
+        mut each: impl FnMut(Value, Out),
+    ) -> Result<(), TaskError> {
+        let Bound { frame, tasks, results, .. } = self;
+        frame.run(Pool::global(), externals, |m| {
+            for task in tasks.iter() {
+                (task.run)(m).map_err(|message| TaskError { node: task.node, message })?;
+            }
+            for (value, piece) in results.iter() {
+                match dtype(*value) {
+                    DType::F32 => each(*value, Out::F32(&m.f32(*piece))),
+                    DType::I32 => each(*value, Out::I32(&m.i32(*piece))),
+                    DType::Bool => each(*value, Out::Bool(&m.u8(*piece))),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Bytes of the arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.frame.arena_bytes()
+    }
+}

@@ -12,6 +12,7 @@ mod reduce;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
+use crate::ops::chain::Chain;
 use crate::ops::leaf::Fill;
 pub use array::RefArray;
 
@@ -44,19 +45,30 @@ pub fn run(graph: &Graph, sizes: &Sizes, inputs: &[RefArray], vars: &[RefArray])
         let out = match &node.op {
             Op::Input(op) => vec![inputs[op.index as usize].clone()],
             Op::Var(op) => vec![vars[op.index as usize].clone()],
-            Op::Constant(op) => {
-                let value = match &op.fill {
-                    Fill::Number(v) => *v,
-                    Fill::Size(e) => e.eval(sizes).map_err(|e| e.to_string())? as f64,
-                };
-                vec![RefArray::filled(&cx.outputs[0], value)]
+            op => match leaf(op, &cx)? {
+                Some(value) => Ok(vec![value]),
+                None => eval(op, &cx),
             }
-            Op::Iota(op) => vec![RefArray::from_fn(&cx.outputs[0], |index| index[op.axis] as f64)],
-            op => eval(op, &cx).map_err(|e| format!("{} in {}: {e}", op.rule().name(), graph.location(node.scope)))?,
+            .map_err(|e| format!("{} in {}: {e}", op.rule().name(), graph.location(node.scope)))?,
         };
         values.push(out);
     }
     Ok(Values(values))
+}
+
+/// Constants and positions.
+fn leaf(op: &Op, cx: &Eval) -> Result<Option<RefArray>, String> {
+    Ok(match op {
+        Op::Constant(op) => {
+            let value = match &op.fill {
+                Fill::Number(v) => *v,
+                Fill::Size(e) => e.eval(cx.sizes).map_err(|e| e.to_string())? as f64,
+            };
+            Some(RefArray::filled(&cx.outputs[0], value))
+        }
+        Op::Iota(op) => Some(RefArray::from_fn(&cx.outputs[0], |index| index[op.axis] as f64)),
+        _ => None,
+    })
 }
 
 fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
@@ -69,6 +81,7 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Select(_) => elementwise::select(cx),
         Op::Cast(op) => elementwise::cast(op, cx),
         Op::Reduce(op) => reduce::reduce(op, cx),
+        Op::Chain(op) => chain(op, cx)?,
         Op::Reshape(_) => movement::reshape(cx),
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
@@ -77,6 +90,26 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
     }])
+}
+
+/// Runs the steps of a chain one after the other.
+fn chain(op: &Chain, cx: &Eval) -> Result<RefArray, String> {
+    let mut results: Vec<RefArray> = vec![];
+    for step in &op.steps {
+        let pick = |a: &u16| match (*a as usize).checked_sub(op.inputs) {
+            None => (cx.inputs[*a as usize], cx.dtypes[*a as usize]),
+            Some(i) => (&results[i], op.steps[i].ty.dtype),
+        };
+        let step_cx = Eval {
+            inputs: step.args.iter().map(|a| pick(a).0).collect(),
+            dtypes: step.args.iter().map(|a| pick(a).1).collect(),
+            outputs: vec![step.ty.sizes(cx.sizes).map_err(|e| e.to_string())?],
+            sizes: cx.sizes,
+        };
+        let result = leaf(&step.op, &step_cx)?.map_or_else(|| eval(&step.op, &step_cx), |leaf| Ok(vec![leaf]))?;
+        results.extend(result);
+    }
+    results.pop().ok_or_else(|| "a chain has no step".into())
 }
 
 /// Every value of a graph after a run.

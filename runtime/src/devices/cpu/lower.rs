@@ -1,0 +1,299 @@
+//! What lowering a node sees and makes.
+//!
+//! A family's `lower` asks for its inputs (as contiguous pieces, or as views with strides), its
+//! outputs and scratch memory, and leaves tasks. Lifetimes are noted on the way, by node.
+
+use super::plan::{Life, Plan, plan};
+use super::view::View;
+use crate::graph::{DType, Extent, Graph, Sizes, TensorType, Value};
+use crate::ops::Op;
+use mobilis_kernels::cpu::copy::{collapse, gather_view};
+use mobilis_kernels::memory::{Memory, Piece};
+use std::collections::HashMap;
+
+type Run = Box<dyn Fn(&Memory) -> Result<(), String> + Send + Sync>;
+
+/// A prepared kernel.
+pub struct Task {
+    /// The node that it computes (a part of).
+    pub node: u32,
+    /// The kernel with its sizes and places.
+    pub run: Run,
+}
+
+/// The state of lowering a graph.
+pub struct Lower<'g> {
+    graph: &'g Graph,
+    sizes: &'g Sizes,
+    node: u32,
+    /// The sizes of every value.
+    shapes: Vec<Vec<Vec<usize>>>,
+    views: Vec<Vec<Option<View>>>,
+    /// Contiguous copies that were made of views.
+    copies: HashMap<Value, Piece>,
+    /// Arena buffers; their slots follow the external ones.
+    lives: Vec<Life>,
+    externals: u32,
+    tasks: Vec<Task>,
+    /// Values that are written straight into a variable: the variable's slot.
+    homes: HashMap<Value, u32>,
+}
+
+impl<'g> Lower<'g> {
+    pub(super) fn new(graph: &'g Graph, sizes: &'g Sizes) -> Result<Self, String> {
+        let mut shapes = Vec::with_capacity(graph.nodes.len());
+        for node in &graph.nodes {
+            let types: Result<Vec<_>, _> = node.types.iter().map(|t| t.sizes(sizes)).collect();
+            shapes.push(types.map_err(|e| e.to_string())?);
+        }
+        Ok(Lower {
+            graph,
+            sizes,
+            node: 0,
+            shapes,
+            views: graph.nodes.iter().map(|n| vec![None; n.types.len()]).collect(),
+            copies: HashMap::new(),
+            lives: vec![],
+            externals: (graph.vars.len() + graph.inputs.len()) as u32,
+            tasks: vec![],
+            homes: homes(graph),
+        })
+    }
+
+    pub(super) fn enter(&mut self, node: u32) {
+        self.node = node;
+    }
+
+    pub(super) fn vars(&self) -> u32 {
+        self.graph.vars.len() as u32
+    }
+
+    /// The node's only output is an external buffer.
+    pub(super) fn external(&mut self, slot: u32) {
+        let dtype = self.graph.nodes[self.node as usize].types[0].dtype;
+        let view = View::whole(slot, self.output_sizes(0), dtype);
+        self.alias(0, view);
+    }
+
+    /// The value of an extent.
+    ///
+    /// # Errors
+    /// A run-time axis without a size.
+    pub fn extent(&self, e: &Extent) -> Result<usize, String> {
+        e.eval(self.sizes).map_err(|e| e.to_string())
+    }
+
+    /// The number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.graph.nodes[self.node as usize].inputs.len()
+    }
+
+    fn value(&self, i: usize) -> Value {
+        self.graph.nodes[self.node as usize].inputs[i]
+    }
+
+    /// The sizes of an input.
+    pub fn input_sizes(&self, i: usize) -> &[usize] {
+        let v = self.value(i);
+        &self.shapes[v.node as usize][v.port as usize]
+    }
+
+    /// The sizes of an output.
+    pub fn output_sizes(&self, port: usize) -> &[usize] {
+        &self.shapes[self.node as usize][port]
+    }
+
+    /// The storage of an input.
+    pub fn input_dtype(&self, i: usize) -> DType {
+        self.graph.ty(self.value(i)).dtype
+    }
+
+    /// The storage of an output.
+    pub fn output_dtype(&self, port: usize) -> DType {
+        self.graph.nodes[self.node as usize].types[port].dtype
+    }
+
+    /// The type of an output.
+    pub fn output_type(&self, port: usize) -> TensorType {
+        self.graph.nodes[self.node as usize].types[port].clone()
+    }
+
+    /// Whether anything uses an output.
+    pub fn is_used(&self, port: usize) -> bool {
+        let v = Value { node: self.node, port: port as u16 };
+        self.graph.nodes.iter().any(|n| n.inputs.contains(&v)) || self.graph.results().any(|r| r == v)
+    }
+
+    fn touch(&mut self, slot: u32) {
+        if let Some(life) = slot.checked_sub(self.externals).map(|s| &mut self.lives[s as usize]) {
+            life.last = life.last.max(self.node as usize);
+        }
+    }
+
+    /// An input with its strides.
+    pub fn view(&mut self, i: usize) -> View {
+        self.view_of(self.value(i))
+    }
+
+    fn view_of(&mut self, v: Value) -> View {
+        let view = self.views[v.node as usize][v.port as usize].clone().expect("nodes come after their inputs");
+        self.touch(view.slot);
+        view
+    }
+
+    /// An input as contiguous values, copied if it is a view that is not.
+    pub fn input(&mut self, i: usize) -> Piece {
+        self.piece_of(self.value(i))
+    }
+
+    fn piece_of(&mut self, v: Value) -> Piece {
+        let view = self.view_of(v);
+        if view.is_contiguous() {
+            return Piece { slot: view.slot, offset: view.offset, len: view.count() };
+        }
+        if let Some(piece) = self.copies.get(&v).copied() {
+            self.touch(piece.slot);
+            return piece;
+        }
+        let piece = self.packed(&view);
+        self.copies.insert(v, piece);
+        piece
+    }
+
+    /// A contiguous copy of a view.
+    pub fn packed(&mut self, view: &View) -> Piece {
+        let to = self.buffer(view.count(), view.dtype);
+        self.copy_view(view, to);
+        to
+    }
+
+    /// A task that copies a view to contiguous values.
+    pub fn copy_view(&mut self, view: &View, to: Piece) {
+        let (sizes, strides) = collapse(&view.sizes, &view.strides);
+        let reach = sizes.iter().zip(&strides).map(|(n, s)| n.saturating_sub(1) * s).sum::<usize>();
+        let len = if to.len == 0 { 0 } else { reach + 1 };
+        let from = Piece { slot: view.slot, offset: view.offset, len };
+        let dtype = view.dtype;
+        self.task(move |m| match dtype {
+            DType::F32 => gather_view(m.pool(), &m.f32(from), 0, &sizes, &strides, &mut m.f32_mut(to)),
+            DType::I32 => gather_view(m.pool(), &m.i32(from), 0, &sizes, &strides, &mut m.i32_mut(to)),
+            DType::Bool => gather_view(m.pool(), &m.u8(from), 0, &sizes, &strides, &mut m.u8_mut(to)),
+        });
+    }
+
+    /// A new arena buffer that lives for this node, and longer if it is touched again.
+    pub fn buffer(&mut self, len: usize, dtype: DType) -> Piece {
+        let now = self.node as usize;
+        self.lives.push(Life { bytes: len * dtype.bytes(), first: now, last: now, heir_of: None });
+        Piece { slot: self.externals + self.lives.len() as u32 - 1, offset: 0, len }
+    }
+
+    /// Scratch memory for `len` real numbers, gone after this node.
+    pub fn scratch(&mut self, len: usize) -> Piece {
+        self.buffer(len, DType::F32)
+    }
+
+    /// The place of an output, contiguous.
+    pub fn output(&mut self, port: usize) -> Piece {
+        self.output_in_place(port, None)
+    }
+
+    /// The place of an output, which may take over the place of input `heir_of`: the kernel must
+    /// then ask [`Memory::same`].
+    pub fn output_in_place(&mut self, port: usize, heir_of: Option<usize>) -> Piece {
+        let v = Value { node: self.node, port: port as u16 };
+        let dtype = self.output_dtype(port);
+        let sizes = self.output_sizes(port).to_vec();
+        let len = sizes.iter().product();
+        let piece = match self.homes.get(&v) {
+            Some(slot) => Piece { slot: *slot, offset: 0, len },
+            None => self.buffer(len, dtype),
+        };
+        if let Some(i) = heir_of {
+            let parent = self.view(i).slot;
+            let index = piece.slot.checked_sub(self.externals);
+            if let (Some(me), Some(parent)) = (index, parent.checked_sub(self.externals)) {
+                self.lives[me as usize].heir_of = Some(parent as usize);
+            }
+        }
+        self.views[self.node as usize][port] = Some(View::whole(piece.slot, &sizes, dtype));
+        piece
+    }
+
+    /// An output that is a view of an existing buffer.
+    pub fn alias(&mut self, port: usize, view: View) {
+        self.views[self.node as usize][port] = Some(view);
+    }
+
+    /// Adds a kernel.
+    pub fn task(&mut self, f: impl Fn(&Memory) + Send + Sync + 'static) {
+        self.try_task(move |m| {
+            f(m);
+            Ok(())
+        });
+    }
+
+    /// Adds a kernel that may refuse its data, in words.
+    pub fn try_task(&mut self, f: impl Fn(&Memory) -> Result<(), String> + Send + Sync + 'static) {
+        self.tasks.push(Task { node: self.node, run: Box::new(f) });
+    }
+
+    /// Copies results to where they are read from, and plans the arena.
+    pub(super) fn finish(mut self) -> (Vec<Task>, Vec<(Value, Piece)>, Plan) {
+        self.node = self.graph.nodes.len() as u32;
+        let mut stores = vec![];
+        for (var, value) in &self.graph.updates {
+            let view = self.view_of(*value);
+            if view != View::whole(*var, &view.sizes, view.dtype) {
+                let mut from = self.piece_of(*value);
+                // The old value of another variable is taken aside before that one is stored.
+                if from.slot < self.vars() {
+                    let old = View { offset: from.offset, ..View::whole(from.slot, &view.sizes, view.dtype) };
+                    from = self.packed(&old);
+                }
+                let from = View { offset: from.offset, ..View::whole(from.slot, &view.sizes, view.dtype) };
+                stores.push((*var, from));
+            }
+        }
+        for (var, from) in stores {
+            self.copy_view(&from, Piece { slot: var, offset: 0, len: from.count() });
+        }
+        let mut results: Vec<(Value, Piece)> = vec![];
+        for v in self.graph.outputs.iter().chain(self.graph.taps.iter().map(|t| &t.1)) {
+            let piece = self.piece_of(*v);
+            results.push((*v, piece));
+        }
+        let plan = plan(&self.lives);
+        (self.tasks, results, plan)
+    }
+}
+
+/// Values that may be computed straight into the variable that they update: those whose node
+/// comes after every other reader of the variable, made by an operation that may work in place.
+fn homes(graph: &Graph) -> HashMap<Value, u32> {
+    let mut found = HashMap::new();
+    for (var, value) in &graph.updates {
+        let in_place = matches!(graph.node(*value).op, Op::Chain(_));
+        let once = graph.updates.iter().filter(|u| u.1 == *value).count() == 1;
+        // What may be a view of the variable, and who reads such views.
+        let mut views = vec![false; graph.nodes.len()];
+        let mut last_reader = 0;
+        for (id, node) in graph.nodes.iter().enumerate() {
+            let reads = node.inputs.iter().any(|v| views[v.node as usize]);
+            if reads && id as u32 != value.node {
+                last_reader = last_reader.max(id as u32);
+            }
+            views[id] = match &node.op {
+                Op::Var(op) => op.index == *var,
+                Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Detach(_) => reads,
+                _ => false,
+            };
+        }
+        // Results and other variables' new values are read when all nodes have run.
+        let read_at_end = graph.results().any(|r| views[r.node as usize]);
+        if in_place && once && !read_at_end && last_reader < value.node {
+            found.insert(*value, *var);
+        }
+    }
+    found
+}

@@ -1,0 +1,29 @@
+//! Movement on the CPU: views, and copies where strides cannot express it.
+
+use super::lower::Lower;
+use super::view::View;
+use crate::ops::movement::Permute;
+
+pub fn reshape(cx: &mut Lower) {
+    let view = cx.view(0);
+    let sizes = cx.output_sizes(0).to_vec();
+    let view = match view.reshape(&sizes) {
+        Some(view) => view,
+        None => {
+            let piece = cx.input(0);
+            View::whole(piece.slot, &sizes, view.dtype)
+        }
+    };
+    cx.alias(0, view);
+}
+
+pub fn permute(op: &Permute, cx: &mut Lower) {
+    let view = cx.view(0).permute(&op.perm);
+    cx.alias(0, view);
+}
+
+pub fn broadcast(cx: &mut Lower) {
+    let sizes = cx.output_sizes(0).to_vec();
+    let view = cx.view(0).broadcast(&sizes);
+    cx.alias(0, view);
+}
