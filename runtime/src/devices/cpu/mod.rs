@@ -93,6 +93,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
         Op::Einsum(op) => contraction::lower(op, cx),
+        _ => return Err("has no kernel on the CPU".into()),
     }
     Ok(())
 }
