@@ -15,6 +15,7 @@ extern crate self as mobilis;
 pub mod __private;
 pub mod array;
 pub mod devices;
+pub mod glob;
 pub mod graph;
 pub mod language;
 pub mod module;
@@ -23,6 +24,7 @@ pub mod suggest;
 pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
+pub mod train;
 pub mod transforms;
 
 pub use array::{Array, ArrayError};

@@ -12,6 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+impl VarId {
+    /// An identity that no other variable of this process has.
+    pub fn fresh() -> VarId {
+        VarId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// A declared variable: identity, initializer, kind. `Param` and `Buffer` are its two faces.
 pub struct Variable<S, E, K> {
     id: VarId,
@@ -44,7 +51,7 @@ pub type Buffer<S, E = Real> = Variable<S, E, Tracked>;
 impl<S: Shape, E: Element, K: Role> Variable<S, E, K> {
     /// A new variable with its own identity.
     pub fn new(init: Init) -> Self {
-        Variable { id: VarId(NEXT.fetch_add(1, Ordering::Relaxed)), init, types: PhantomData }
+        Variable { id: VarId::fresh(), init, types: PhantomData }
     }
 
     /// The same variable in a second place: both names mean one value, saved once.

@@ -1,0 +1,18 @@
+//! Training: the step that turns a loss into new parameters.
+//!
+//! Forward, backward, clipping and the optimizer are one program, so that nothing leaves the
+//! device between them and the memory planner sees all of it. [`step`] extends a traced loss to
+//! that program with the help of an [`optimizer`] (graph updates over untyped handles, like
+//! gradient rules) and [`clip`]ping; moments and counters are variables of kind `State`, so a
+//! checkpoint holds them by name. The learning rate is an argument of the program, computed on
+//! the host for every step by a [`schedule`].
+
+pub mod clip;
+pub mod optimizer;
+pub mod schedule;
+pub mod step;
+
+pub use clip::Clip;
+pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, Optimizer, Sgd};
+pub use schedule::Schedule;
+pub use step::{BuildError, Group, StepGraphs, TrainOptions, build_step};

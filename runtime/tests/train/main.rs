@@ -1,0 +1,5 @@
+//! Training: optimizers against independent implementations, clipping, accumulation, steps.
+
+mod optimizers;
+mod reference;
+mod step;
