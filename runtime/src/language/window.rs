@@ -17,6 +17,7 @@ pub type ConvTranspose<A, const K: u64, const S: u64 = 1, const P: u64 = 0, cons
 
 /// See [`ConvTranspose`]: the same with kernel, stride, padding, dilation and output padding as
 /// axes.
+#[allow(clippy::type_complexity)]
 pub struct ConvTransposeOut<A, K, S, P, D, Q>(PhantomData<fn() -> (A, K, S, P, D, Q)>);
 
 impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis, Q: Axis> ConvTransposeOut<A, K, S, P, D, Q> {

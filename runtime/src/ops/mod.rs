@@ -14,6 +14,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod leaf;
 pub mod movement;
+pub mod pool;
 pub mod reduce;
 
 use crate::graph::trace::Handle;
@@ -164,6 +165,15 @@ families! {
     ConvInputGrad(conv::ConvInputGrad),
     /// The gradient of a convolution by its weight.
     ConvWeightGrad(conv::ConvWeightGrad),
+    // pool
+    /// The largest value of each window.
+    MaxPool(pool::MaxPool),
+    /// The gradient of it.
+    MaxPoolGrad(pool::MaxPoolGrad),
+    /// The mean of each window.
+    AveragePool(pool::AveragePool),
+    /// The gradient of it.
+    AveragePoolGrad(pool::AveragePoolGrad),
 }
 
 /// Exactly `N` inputs, or the message for a wrong number of them.

@@ -5,3 +5,4 @@
 mod contraction;
 mod conv;
 mod elementwise;
+mod pool;

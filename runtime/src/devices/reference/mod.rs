@@ -8,6 +8,7 @@ mod contraction;
 mod conv;
 mod elementwise;
 mod movement;
+mod pool;
 mod reduce;
 
 use crate::graph::{DType, Graph, Sizes, Value};
@@ -89,6 +90,10 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
+        Op::MaxPool(op) => return Ok(pool::max_pool(op, cx)),
+        Op::MaxPoolGrad(op) => pool::max_pool_grad(op, cx),
+        Op::AveragePool(op) => pool::average_pool(op, cx),
+        Op::AveragePoolGrad(op) => pool::average_pool_grad(op, cx),
     }])
 }
 

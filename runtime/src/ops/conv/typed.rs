@@ -54,7 +54,7 @@ impl<B: Axis, C: Axis, L: Axis, E: Float> Tensor<(B, C, L), E> {
     /// PyTorch: `conv1d(x, weight, bias, S, P, D)`.
     ///
     /// ```
-    /// use mobilis_runtime as mobilis;
+    /// # extern crate mobilis_runtime as mobilis;
     /// use mobilis::prelude::*;
     /// axes! {
     ///     pub Batch;
