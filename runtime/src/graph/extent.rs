@@ -333,6 +333,16 @@ pub enum ExtentError {
         /// Its value.
         value: i128,
     },
+    /// A size was given for a static or derived axis that has another.
+    #[error("axis `{axis}` is given the size {given}, but {fact}")]
+    Contradiction {
+        /// The axis.
+        axis: &'static str,
+        /// The size given.
+        given: usize,
+        /// What holds instead: the axis's definition and its value.
+        fact: String,
+    },
 }
 
 /// Sizes of run-time axes.
@@ -345,7 +355,18 @@ pub enum ExtentError {
 /// assert_eq!(sizes.of::<Hidden>(), Some(512));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sizes(BTreeMap<AxisTag, usize>);
+pub struct Sizes {
+    axes: BTreeMap<AxisTag, usize>,
+    /// Sizes given for static and derived axes: held until enough is known to solve or check them.
+    claims: Vec<Claim>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    axis: &'static str,
+    extent: Extent,
+    size: usize,
+}
 
 impl Sizes {
     /// No sizes.
@@ -353,16 +374,47 @@ impl Sizes {
         Sizes::default()
     }
 
-    /// The same with axis `A` bound. A derived axis binds the run-time axis it is made of, where
-    /// that one axis can be solved for; sizes that contradict are found when a model is built.
+    /// The same with axis `A` bound; the last size given to a run-time axis counts. A size given
+    /// for a derived axis binds the run-time axis it is made of, as soon as that one can be
+    /// solved for. Sizes that contradict are found by [`Sizes::settled`] when a model is built.
     #[must_use]
     pub fn with<A: Axis>(mut self, size: usize) -> Sizes {
-        if let Some((tag, n)) = A::extent().solve(size, &self) {
-            self.set(tag, n);
-        } else if let Some(tag) = A::extent().as_symbol() {
-            self.set(tag, size);
+        let extent = A::extent();
+        match extent.as_symbol() {
+            Some(tag) => self.set(tag, size),
+            None => self.claims.push(Claim { axis: A::NAME, extent, size }),
         }
+        self.solve();
         self
+    }
+
+    /// Binds what the claims determine: each round at least one more axis, or the end.
+    fn solve(&mut self) {
+        while let Some((tag, n)) = self.claims.iter().find_map(|c| c.extent.solve(c.size, self)) {
+            self.axes.insert(tag, n);
+        }
+    }
+
+    /// The same sizes, after checking those that were given for static and derived axes.
+    ///
+    /// # Errors
+    /// A size that contradicts the axis's definition under the other sizes.
+    pub fn settled(mut self) -> Result<Sizes, ExtentError> {
+        self.solve();
+        for Claim { axis, extent, size } in &self.claims {
+            let contradiction = |fact: String| ExtentError::Contradiction { axis, given: *size, fact };
+            match extent.eval(&self) {
+                Ok(n) if n == *size => {}
+                Ok(n) if extent.as_constant().is_some() => return Err(contradiction(format!("its size is {n}"))),
+                Ok(n) => return Err(contradiction(format!("{extent} is {n}"))),
+                Err(ExtentError::Unbound { .. }) if extent.admits(*size, &self) => {}
+                Err(ExtentError::Unbound { .. }) => {
+                    return Err(contradiction(format!("{extent} has no whole solution")));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(self)
     }
 
     /// The size of axis `A`, where it is known.
@@ -372,16 +424,57 @@ impl Sizes {
 
     /// The size of a run-time axis.
     pub fn get(&self, tag: AxisTag) -> Option<usize> {
-        self.0.get(&tag).copied()
+        self.axes.get(&tag).copied()
     }
 
     /// Binds a run-time axis.
     pub fn set(&mut self, tag: AxisTag, size: usize) {
-        self.0.insert(tag, size);
+        self.axes.insert(tag, size);
     }
 
     /// All bound axes, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (AxisTag, usize)> + '_ {
-        self.0.iter().map(|(k, v)| (*k, *v))
+        self.axes.iter().map(|(k, v)| (*k, *v))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    axes! {
+        Hidden;
+        Ffn = 4 * Hidden;
+        Width = 8;
+        Both = Hidden * Other;
+        Other;
+    }
+
+    #[test]
+    fn sizes_of_derived_axes_bind_what_they_are_made_of() {
+        let sizes = Sizes::new().with::<Ffn>(64);
+        assert_eq!((sizes.of::<Hidden>(), sizes.of::<Ffn>()), (Some(16), Some(64)));
+        // Solved later, when the other factor is known.
+        let sizes = Sizes::new().with::<Both>(12).with::<Hidden>(3);
+        assert_eq!(sizes.of::<Other>(), Some(4));
+        assert!(sizes.settled().is_ok());
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        let message = |sizes: Sizes| sizes.settled().map(|_| ()).map_err(|e| e.to_string());
+        assert_eq!(message(Sizes::new().with::<Width>(8)), Ok(()));
+        assert_eq!(
+            message(Sizes::new().with::<Width>(9)),
+            Err("axis `Width` is given the size 9, but its size is 8".into())
+        );
+        assert_eq!(
+            message(Sizes::new().with::<Hidden>(16).with::<Ffn>(60)),
+            Err("axis `Ffn` is given the size 60, but 4 * Hidden is 64".into())
+        );
+        assert_eq!(
+            message(Sizes::new().with::<Ffn>(63)),
+            Err("axis `Ffn` is given the size 63, but 4 * Hidden has no whole solution".into())
+        );
     }
 }

@@ -10,6 +10,7 @@
 pub mod init;
 // pub mod model;
 pub mod param;
+pub mod pattern;
 pub mod sequential;
 pub mod store;
 // pub mod summary;

@@ -46,7 +46,7 @@ impl Stream {
         let ([b0, b1], [s0, s1]) = (split(self.block), split(self.key.stream));
         let [w0, w1, w2, w3] = philox4x32([b0, b1, s0, s1], split(self.key.seed));
         self.block += 1;
-        let join = |low: u32, high: u32| low as u64 | (high as u64) << 32;
+        let join = |low: u32, high: u32| low as u64 | ((high as u64) << 32);
         self.spare = Some(join(w2, w3));
         join(w0, w1)
     }

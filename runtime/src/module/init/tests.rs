@@ -114,7 +114,7 @@ fn values_depend_on_seed_and_name_only() {
     let fill = |seed, name| init.fill(&[1000], Key::new(seed, name));
     assert_eq!(fill(1, "a.weight"), fill(1, "a.weight"));
     let correlation = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a * b) as f64).sum::<f64>() / 1000.0;
-    for (seed, name) in [(2, "a.weight"), (1, "b.weight"), (1 << 32 | 1, "a.weight")] {
+    for (seed, name) in [(2, "a.weight"), (1, "b.weight"), ((1 << 32) | 1, "a.weight")] {
         let c = correlation(&fill(1, "a.weight"), &fill(seed, name));
         assert!(c.abs() < 5.0 / 1000f64.sqrt(), "{seed} {name}: correlation {c}");
     }
@@ -125,7 +125,7 @@ fn values_depend_on_seed_and_name_only() {
 }
 
 /// Uniform numbers of seed 42 and name "w", from an independent program in Python.
-const PINNED: [f32; 3] = [0.529695988, 0.950304925, 0.311457306];
+const PINNED: [f32; 3] = [0.529696, 0.9503049, 0.3114573];
 
 #[test]
 fn faults_are_named() {
