@@ -13,7 +13,7 @@
 //! A target that is neither a class nor the ignored index is an error when the program runs.
 
 use super::{Cost, GradContext, NoGradient, Rule, arity, elementwise as ew, leaf, reduce};
-use crate::graph::trace::{Handle, opn, op1, type_of};
+use crate::graph::trace::{Handle, op1, opn, type_of};
 use crate::graph::{DType, Extent, TensorType};
 use crate::language::axis::Axis;
 use crate::language::element::{Element, Float, Indices};

@@ -9,13 +9,19 @@
 //! To add an operation see `CONTRIBUTING.md`.
 
 pub mod chain;
+pub mod attention;
 pub mod contraction;
 pub mod conv;
 pub mod elementwise;
+pub mod embedding;
 pub mod leaf;
+pub mod loss;
 pub mod movement;
 pub mod pool;
+pub mod norm;
 pub mod reduce;
+pub mod rope;
+pub mod softmax;
 
 use crate::graph::trace::Handle;
 use crate::graph::{Extent, TensorType};
@@ -174,6 +180,36 @@ families! {
     AveragePool(pool::AveragePool),
     /// The gradient of it.
     AveragePoolGrad(pool::AveragePoolGrad),
+    // softmax.rs
+    /// Softmax or its logarithm.
+    Softmax(softmax::Softmax),
+    /// Its gradient.
+    SoftmaxGrad(softmax::SoftmaxGrad),
+    // norm.rs
+    /// Layer, RMS or group norm.
+    Norm(norm::Norm),
+    /// Its gradient.
+    NormGrad(norm::NormGrad),
+    // embedding.rs
+    /// Rows of a table.
+    Embedding(embedding::Embedding),
+    /// Its gradient by the table.
+    EmbeddingGrad(embedding::EmbeddingGrad),
+    // rope.rs
+    /// Cosines and sines of rotary embeddings.
+    RopeTable(rope::RopeTable),
+    /// Rotation of pairs of features.
+    Rope(rope::Rope),
+    // attention.rs
+    /// Scaled dot-product attention.
+    Attention(attention::Attention),
+    /// Its gradient.
+    AttentionGrad(attention::AttentionGrad),
+    // loss.rs
+    /// Cross-entropy per row.
+    CrossEntropy(loss::CrossEntropy),
+    /// Its gradient.
+    CrossEntropyGrad(loss::CrossEntropyGrad),
 }
 
 /// Exactly `N` inputs, or the message for a wrong number of them.

@@ -205,12 +205,7 @@ impl<S: Shape, E: Element> Tensor<S, E> {
     /// Layer norm over the last axis `H`, with optional weight and bias; `eps` is added to the
     /// variance. PyTorch: `F.layer_norm(x, [H], weight, bias, eps)`.
     #[inline]
-    pub fn layer_norm<H: Axis>(
-        self,
-        weight: Option<Tensor<(H,)>>,
-        bias: Option<Tensor<(H,)>>,
-        eps: f64,
-    ) -> Tensor<S>
+    pub fn layer_norm<H: Axis>(self, weight: Option<Tensor<(H,)>>, bias: Option<Tensor<(H,)>>, eps: f64) -> Tensor<S>
     where
         S: EndsWith<H>,
         E: Float,
@@ -257,12 +252,7 @@ impl<S: Shape, E: Element> Tensor<S, E> {
     /// Instance norm over `[batch, channels C, ..]`: each channel of each example by itself
     /// (Ulyanov et al. 2016). PyTorch: `F.instance_norm(x, weight=.., bias=.., eps=..)`.
     #[inline]
-    pub fn instance_norm<C: Axis>(
-        self,
-        weight: Option<Tensor<(C,)>>,
-        bias: Option<Tensor<(C,)>>,
-        eps: f64,
-    ) -> Tensor<S>
+    pub fn instance_norm<C: Axis>(self, weight: Option<Tensor<(C,)>>, bias: Option<Tensor<(C,)>>, eps: f64) -> Tensor<S>
     where
         S: Has<C, At<1>>,
         E: Float,

@@ -80,9 +80,8 @@ impl Rule for SoftmaxGrad {
     fn grad(&self, cx: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
         let (y, g, h) = (cx.inputs[0], cx.inputs[1], cx.grad());
         let dims = type_of(y).dims;
-        let total = |x: Handle| {
-            reduce::restore(reduce::reduce(x, reduce::Kind::Sum, &[self.axis]), &dims, &[self.axis])
-        };
+        let total =
+            |x: Handle| reduce::restore(reduce::reduce(x, reduce::Kind::Sum, &[self.axis]), &dims, &[self.axis]);
         if self.log {
             let p = ew::unary(ew::UnaryKind::Exp, y);
             let hp = ew::mul(h, p);

@@ -2,7 +2,40 @@
 //! central differences in `f64`, devices against the reference, sizes 0, 1 and odd, inputs that
 //! are views. One file a family, as in `runtime/src/ops`.
 
+mod attention;
 mod contraction;
 mod conv;
 mod elementwise;
 mod pool;
+mod embedding;
+mod loss;
+mod norm;
+mod rope;
+mod softmax;
+
+use mobilis_runtime::devices::reference::RefArray;
+use std::collections::HashMap;
+
+/// The real tensors of `<golden data>/<folder>/golden.safetensors`; `None`, with the reason printed,
+/// where the data is absent.
+fn golden(folder: &str) -> Option<HashMap<String, RefArray>> {
+    let root = std::env::var("MOBILIS_GOLDEN")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").to_string());
+    let path = format!("{root}/{folder}/golden.safetensors");
+    let Ok(bytes) = std::fs::read(&path) else {
+        println!("skipped: {path} is absent; set MOBILIS_GOLDEN to the folder of reference data");
+        return None;
+    };
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let (header, data) = bytes[8..].split_at(header);
+    let header: serde_json::Value = serde_json::from_slice(header).expect("a JSON header");
+    let number = |v: &serde_json::Value| v.as_u64().expect("a number") as usize;
+    let tensors = header.as_object().expect("an object").iter().filter(|(_, t)| t["dtype"] == "F32");
+    let read = tensors.map(|(name, t)| {
+        let sizes: Vec<usize> = t["shape"].as_array().expect("sizes").iter().map(number).collect();
+        let range = number(&t["data_offsets"][0])..number(&t["data_offsets"][1]);
+        let values = data[range].chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")) as f64);
+        (name.clone(), RefArray::new(&sizes, values.collect()))
+    });
+    Some(read.collect())
+}

@@ -50,9 +50,9 @@ impl Query<'_> {
         let offset = self.op.extras.offset.map_or(self.shape.s as i64 - self.shape.t as i64, per_example);
         let ahead = j as i64 - (offset + i as i64);
         let window = s.window.map_or(i64::MAX, |w| w as i64);
-        let masked = self.mask_place(j).is_some_and(|(input, p)| {
-            self.cx.dtypes[input] == DType::Bool && self.cx.inputs[input].data[p] == 0.0
-        });
+        let masked = self
+            .mask_place(j)
+            .is_some_and(|(input, p)| self.cx.dtypes[input] == DType::Bool && self.cx.inputs[input].data[p] == 0.0);
         let short = self.op.extras.lengths.is_some_and(|input| j as i64 >= per_example(input));
         !(s.causal && ahead > 0) && ahead > -window && ahead < window && !masked && !short
     }
@@ -129,7 +129,9 @@ pub fn grad(op: &AttentionGrad, cx: &Eval) -> Vec<RefArray> {
             let (z, slope) = query.score(j);
             let p = (z - lse).exp();
             let dz = p * (dot(g, query.v(j)) - d);
-            if op.by_mask && let Some((_, at)) = query.mask_place(j) {
+            if op.by_mask
+                && let Some((_, at)) = query.mask_place(j)
+            {
                 grads[3].data[at] += dz;
             }
             let ds = dz * slope * scale;

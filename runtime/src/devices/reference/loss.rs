@@ -21,7 +21,8 @@ pub fn cross_entropy(o: &CrossEntropyOptions, cx: &Eval) -> Result<Vec<RefArray>
     for (row, target) in targets.data.iter().enumerate() {
         let x = &logits.data[row * n..(row + 1) * n];
         let max = x.iter().fold(f64::NEG_INFINITY, |m, v| m.max(*v));
-        let lse = if max == f64::NEG_INFINITY { max } else { max + x.iter().map(|v| (v - max).exp()).sum::<f64>().ln() };
+        let lse =
+            if max == f64::NEG_INFINITY { max } else { max + x.iter().map(|v| (v - max).exp()).sum::<f64>().ln() };
         lses.push(lse);
         losses.push(match class(*target, n, o)? {
             None => 0.0,

@@ -4,12 +4,18 @@
 //! Indices are exact up to 2^53; masks are 0 and 1. One file a family, as in `crate::ops`.
 
 pub mod array;
+mod attention;
 mod contraction;
 mod conv;
 mod elementwise;
+mod embedding;
+mod loss;
 mod movement;
 mod pool;
+mod norm;
 mod reduce;
+mod rope;
+mod softmax;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
@@ -94,6 +100,18 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::MaxPoolGrad(op) => pool::max_pool_grad(op, cx),
         Op::AveragePool(op) => pool::average_pool(op, cx),
         Op::AveragePoolGrad(op) => pool::average_pool_grad(op, cx),
+        Op::Softmax(op) => softmax::softmax(op, cx),
+        Op::SoftmaxGrad(op) => softmax::grad(op, cx),
+        Op::Norm(op) => norm::norm(op, cx)?,
+        Op::NormGrad(op) => return norm::grad(op, cx),
+        Op::Embedding(_) => embedding::embedding(cx)?,
+        Op::EmbeddingGrad(_) => embedding::grad(cx)?,
+        Op::RopeTable(op) => return rope::table(op, cx),
+        Op::Rope(op) => rope::rope(op, cx)?,
+        Op::Attention(op) => return Ok(attention::attention(op, cx)),
+        Op::AttentionGrad(op) => return Ok(attention::grad(op, cx)),
+        Op::CrossEntropy(op) => return loss::cross_entropy(&op.options, cx),
+        Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
     }])
 }
 

@@ -58,7 +58,7 @@ pub struct Dropout {
 }
 
 /// The optional inputs of attention.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Extras<T> {
     /// Visible keys per example: indices `[b]`.
     pub lengths: Option<T>,
@@ -69,6 +69,12 @@ pub struct Extras<T> {
     pub mask: Option<(T, Vec<u8>)>,
     /// Seed and counter for dropout: indices `[2]`.
     pub key: Option<T>,
+}
+
+impl<T> Default for Extras<T> {
+    fn default() -> Self {
+        Extras { lengths: None, offset: None, mask: None, key: None }
+    }
 }
 
 impl<T> Extras<T> {
@@ -267,4 +273,3 @@ pub fn attend(q: Handle, k: Handle, v: Handle, settings: Settings, extras: Extra
     let out = opn(Attention { settings, extras }, &inputs, 2);
     (out[0], out[1])
 }
-

@@ -1,7 +1,7 @@
 //! The typed face of attention: a builder, so that options read as words.
 
-use super::{Dropout, Extras, Settings, attend};
-use crate::graph::trace::{self, Handle, Mode};
+use super::{Extras, Settings, attend};
+use crate::graph::trace::Handle;
 use crate::language::axis::{Axis, Prod};
 use crate::language::element::{Element, Float, Indices, Mask, Real};
 use crate::language::shape::{At, Shape};
@@ -67,7 +67,18 @@ pub fn attention<B: Axis, T: Axis, S: Axis, H: Axis, D: Axis, V: Axis, E: Float,
 /// `q [B, T, K, G, D]`, `k [B, S, K, D]`, `v [B, S, K, V]` give `[B, T, K, G, V]`. Masks per head
 /// have the axis `Prod<K, G>`. PyTorch: `F.scaled_dot_product_attention(.., enable_gqa=True)`.
 #[allow(clippy::type_complexity)]
-pub fn grouped_attention<B: Axis, T: Axis, S: Axis, K: Axis, G: Axis, D: Axis, V: Axis, E1: Float, E2: Float, E3: Float>(
+pub fn grouped_attention<
+    B: Axis,
+    T: Axis,
+    S: Axis,
+    K: Axis,
+    G: Axis,
+    D: Axis,
+    V: Axis,
+    E1: Float,
+    E2: Float,
+    E3: Float,
+>(
     q: Tensor<(B, T, K, G, D), E1>,
     k: Tensor<(B, S, K, D), E2>,
     v: Tensor<(B, S, K, V), E3>,
@@ -133,15 +144,6 @@ impl<Q: Shape, L: Shape, B: Axis, H: Axis, T: Axis, S: Axis> Attending<Q, L, B, 
         self
     }
 
-    /// Drops each weight with this probability when the model is traced for training.
-    pub fn dropout(mut self, probability: f64) -> Self {
-        if probability > 0.0 && trace::mode() == Mode::Train {
-            let stream = trace::random_stream();
-            self.settings.dropout = Some(Dropout { probability, stream });
-        }
-        self
-    }
-
     /// The result.
     pub fn output(self) -> Tensor<Q> {
         self.output_and_lse().0
@@ -149,13 +151,9 @@ impl<Q: Shape, L: Shape, B: Axis, H: Axis, T: Axis, S: Axis> Attending<Q, L, B, 
 
     /// The result, and per query the logarithm of the sum of the exponentials of its scores, from
     /// which attention over several parts of the keys can be joined.
-    pub fn output_and_lse(mut self) -> (Tensor<Q>, Tensor<L>) {
-        if self.settings.dropout.is_some() {
-            self.extras.key = Some(trace::rng());
-        }
+    pub fn output_and_lse(self) -> (Tensor<Q>, Tensor<L>) {
         let [q, k, v] = self.inputs;
         let (out, lse) = attend(q, k, v, self.settings, self.extras);
         (Tensor::from_raw(out), Tensor::from_raw(lse))
     }
 }
-
