@@ -8,8 +8,8 @@
 //!
 //! To add an operation see `CONTRIBUTING.md`.
 
-pub mod chain;
 pub mod attention;
+pub mod chain;
 pub mod contraction;
 pub mod conv;
 pub mod elementwise;
