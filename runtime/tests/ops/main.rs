@@ -6,10 +6,10 @@ mod attention;
 mod contraction;
 mod conv;
 mod elementwise;
-mod pool;
 mod embedding;
 mod loss;
 mod norm;
+mod pool;
 mod rope;
 mod softmax;
 
