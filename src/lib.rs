@@ -1,2 +1,12 @@
 //! Mobilis.
+
+// The examples that `gallery` draws, and code that the macros write, say `mobilis::..`.
+extern crate self as mobilis;
+
 pub use mobilis_runtime::*;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod gallery;

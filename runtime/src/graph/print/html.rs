@@ -9,7 +9,7 @@ use super::costs::{ModuleCost, bytes, costs, count};
 use super::outline::{Item, Outline, short_name};
 use super::{Graph, Options, heading, is_operand, operand};
 use crate::graph::polynomial::Polynomial;
-use crate::graph::{NodeId, TensorType, VarKind};
+use crate::graph::{DType, Dim, NodeId, TensorType, VarKind};
 use crate::ops::{Op, Rule};
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -241,7 +241,7 @@ impl Page<'_> {
         let results = self.graph.outputs.iter().enumerate().map(|(k, v)| (*v, format!("o{k}")));
         let mut edges = vec![];
         for (value, to) in inner.chain(results).filter(|(v, _)| !is_operand(self.graph.node(*v))) {
-            let text = self.graph.ty(value).to_string();
+            let text = axes(self.graph.ty(value));
             let label = *known.entry(text.clone()).or_insert_with(|| {
                 labels.push(text);
                 labels.len() - 1
@@ -253,6 +253,13 @@ impl Page<'_> {
         let data = data.to_string().replace('<', "\\u003c");
         writeln!(self.out, "<script type=\"application/json\" id=\"data\">{data}</script>")
     }
+}
+
+/// The axes alone: static sizes stand in the boxes.
+fn axes(ty: &TensorType) -> String {
+    let name = |d: &Dim| if d.axis.name == "_" { d.to_string() } else { d.axis.name.to_string() };
+    let names = format!("[{}]", ty.dims.iter().map(name).collect::<Vec<_>>().join(", "));
+    if ty.dtype == DType::F32 { names } else { format!("{names} {}", ty.dtype) }
 }
 
 /// How an operation is coloured.

@@ -66,25 +66,35 @@ function draw() {
     target.fed.sort((p, q) => box(p.a).x - box(q.a).x);
     target.fed.forEach((wire, i) => { wire.shift = (i - (target.fed.length - 1) / 2) * 12; });
   }
-  const named = new Set();
+  // What an edge must not run across: operations and closed modules.
+  const solid = [...main.querySelectorAll(".op, details.module:not([open])")].filter((e) => shown(e) === e).map(box);
+  const clear = (p, q, bx, end) => {
+    if (solid.length > 1500) return end - p.bottom < 110;
+    const between = solid.filter((s) => s !== p && s !== q && s.bottom > p.bottom && s.top < end);
+    for (let i = 1; i < 12; i++) {
+      // The same curve as is drawn: its control points lie half way down.
+      const t = i / 12, ease = t * t * (3 - 2 * t);
+      const x = p.x + (bx - p.x) * ease, y = p.bottom + (end - p.bottom) * (1.5 * t - 1.5 * t * t + t * t * t);
+      if (between.some((s) => x > s.left - 6 && x < s.right + 6 && y > s.top - 4 && y < s.bottom + 4)) return false;
+    }
+    return true;
+  };
+  const named = new Set(), names = [];
   for (const { a, b, labels, shift } of wires.values()) {
-    const p = box(a), q = box(b), bx = q.x + shift, dy = q.top - p.bottom;
-    const end = q.top - 1;
-    let d, tx, ty;
-    if (dy > 0 && dy < 110) {
+    const p = box(a), q = box(b), bx = q.x + shift, dy = q.top - p.bottom, end = q.top - 1;
+    let d, tx = p.x, ty = p.bottom + Math.min(22, Math.max(dy, 0) / 2 + 3);
+    if (dy > 0 && clear(p, q, bx, end)) {
       d = `M${p.x} ${p.bottom} C${p.x} ${p.bottom + dy / 2} ${bx} ${end - dy / 2} ${bx} ${end}`;
-      tx = (p.x + bx) / 2; ty = (p.bottom + q.top) / 2 + 3;
     } else if (dy > 0) {
       // Past other rows: along the left side of the module around both.
-      const around = shared(a, b), lane = box(around), x = lane.left + 8 + (lane.lanes++ % 5) * 6;
+      const lane = box(shared(a, b)), x = lane.left + 8 + (lane.lanes++ % 6) * 6;
       d = `M${p.x} ${p.bottom} C${p.x} ${p.bottom + 26} ${x} ${p.bottom + 6} ${x} ${p.bottom + 40}` +
           ` L${x} ${end - 40} C${x} ${end - 6} ${bx} ${end - 26} ${bx} ${end}`;
-      tx = p.x; ty = p.bottom + 15;
     } else {
       // Back up, or beside: along the right side.
-      const x = Math.max(p.right, q.right) + 14, py = (p.top + p.bottom) / 2, qy = Math.min(q.top + 14, (q.top + q.bottom) / 2);
-      d = `M${p.right} ${py} C${x + 12} ${py} ${x + 12} ${qy} ${q.right + 1} ${qy}`;
-      tx = x + 12; ty = (py + qy) / 2;
+      const x = Math.max(p.right, q.right) + 26, py = (p.top + p.bottom) / 2, qy = Math.min(q.top + 14, (q.top + q.bottom) / 2);
+      d = `M${p.right} ${py} C${x} ${py} ${x} ${qy} ${q.right + 1} ${qy}`;
+      tx = x; ty = (py + qy) / 2;
     }
     const ends = { "data-a": a.id, "data-b": b.id };
     add(svg, "path", { d, "marker-end": "url(#arrow)", ...ends });
@@ -93,8 +103,10 @@ function draw() {
     text.forEach((l) => named.add(a.id + " " + l));
     const shapes = text.slice(0, 3).map((l) => data.labels[l]);
     if (text.length > 3) shapes.push("+" + (text.length - 3));
-    if (shapes.length) add(svg, "text", { x: tx, y: ty, ...ends }, shapes.join("  "));
+    if (shapes.length) names.push([{ x: tx, y: ty, ...ends }, shapes.join("  ")]);
   }
+  // Above all edges.
+  for (const [attributes, text] of names) add(svg, "text", attributes, text);
 }
 
 let waiting = false;

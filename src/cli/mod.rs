@@ -1,0 +1,123 @@
+//! The `mobilis` command: one file a subcommand.
+//!
+//! What a command has to say goes to standard output, as text for people or, with `--json`, as
+//! one JSON object. Notes and progress go to standard error and are left out with `--quiet`.
+//! A failure is one message on standard error and exit code 1; a misused option exits with 2.
+
+mod completions;
+mod graph;
+
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Neural models as ordinary structs, with shapes that the compiler checks.
+#[derive(Parser, Debug)]
+#[command(name = "mobilis", version, arg_required_else_help = true, propagate_version = true)]
+struct Cli {
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results only: no notes, no progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Draw a model of the examples or the zoo; without a name, list them.
+    Graph(graph::Arguments),
+    /// Print a completion script for a shell.
+    Completions(completions::Arguments),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// A name that the gallery does not have.
+    #[error("there is no model `{name}`{hint}; `mobilis graph` lists them")]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// The nearest name, in words.
+        hint: String,
+    },
+    /// Something about the arguments that only the model can tell.
+    #[error("{0}")]
+    Arguments(String),
+    /// A model that cannot be traced.
+    #[error("`{model}` cannot be drawn: {source}")]
+    Trace {
+        /// The model.
+        model: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error>,
+    },
+    /// A result that cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Where results and notes go.
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+}
+
+impl Output {
+    /// Prints a result: `text`, or the object with `--json`.
+    pub(crate) fn result(&self, text: impl FnOnce() -> String, object: impl FnOnce() -> serde_json::Value) -> Result<(), CliError> {
+        let mut all = if self.json { format!("{:#}", object()) } else { text() };
+        if !all.ends_with('\n') {
+            all.push('\n');
+        }
+        match std::io::stdout().lock().write_all(all.as_bytes()) {
+            // Whoever reads has seen enough: `mobilis graph gpt | head`.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(source) => Err(CliError::Write { path: "standard output".into(), source }),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Tells people what happened, on standard error.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet && !self.json {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// Parses the command line, runs the command, reports its failure.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.json, quiet: cli.quiet };
+    let result = match &cli.command {
+        Command::Graph(arguments) => graph::run(arguments, &output),
+        Command::Completions(arguments) => completions::run(arguments, &output),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
