@@ -2,6 +2,7 @@
 //!
 //! `cargo run --example 02-module`
 
+use mobilis::module::{self, Item};
 use mobilis::prelude::*;
 
 axes! {
@@ -50,4 +51,11 @@ impl Net {
 }
 
 fn main() {
+    let net = Net::default();
+    // Names follow the fields; shapes are in axis names.
+    module::walk(&net, &mut |path, item| {
+        if let Item::Var(parameter) = item {
+            println!("{path} : {}", parameter.ty());
+        }
+    });
 }

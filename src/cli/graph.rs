@@ -2,9 +2,9 @@
 
 use super::{CliError, Output};
 use crate::gallery::{self, Drawable};
-use mobilis_runtime::suggest::did_you_mean;
 use mobilis_runtime::graph::print::{Format, Options, costs, print, sizes_by_name};
 use mobilis_runtime::graph::{Graph, Polynomial};
+use mobilis_runtime::suggest::did_you_mean;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -56,7 +56,11 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     if let Some(path) = &arguments.output {
         std::fs::write(path, &drawing).map_err(|source| CliError::Write { path: path.clone(), source })?;
         output.note(&format!("wrote {}", path.display()));
-        return if output.json { output.result(String::new, || summary(model, &graph, &options, Value::Null)) } else { Ok(()) };
+        return if output.json {
+            output.result(String::new, || summary(model, &graph, &options, Value::Null))
+        } else {
+            Ok(())
+        };
     }
     output.result(|| drawing.clone(), || summary(model, &graph, &options, json!(drawing)))
 }

@@ -38,7 +38,7 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// A name that the gallery does not have.
-    #[error("there is no model `{name}`{hint}; `mobilis graph` lists them")]
+    #[error("there is no model `{name}` (`mobilis graph` lists them){hint}")]
     UnknownModel {
         /// What was asked for.
         name: String,
@@ -74,7 +74,11 @@ pub(crate) struct Output {
 
 impl Output {
     /// Prints a result: `text`, or the object with `--json`.
-    pub(crate) fn result(&self, text: impl FnOnce() -> String, object: impl FnOnce() -> serde_json::Value) -> Result<(), CliError> {
+    pub(crate) fn result(
+        &self,
+        text: impl FnOnce() -> String,
+        object: impl FnOnce() -> serde_json::Value,
+    ) -> Result<(), CliError> {
         let mut all = if self.json { format!("{:#}", object()) } else { text() };
         if !all.ends_with('\n') {
             all.push('\n');

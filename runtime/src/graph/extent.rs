@@ -258,8 +258,8 @@ impl Extent {
         match &self.0.expr {
             Expr::Axis(tag) if sizes.get(*tag).is_none() => Some((*tag, value)),
             Expr::Mul(a, b) => match (known(a), known(b)) {
-                (Some(k), None) if k > 0 && value % k == 0 => b.solve(value / k, sizes),
-                (None, Some(k)) if k > 0 && value % k == 0 => a.solve(value / k, sizes),
+                (Some(k), None) if k > 0 && value.is_multiple_of(k) => b.solve(value / k, sizes),
+                (None, Some(k)) if k > 0 && value.is_multiple_of(k) => a.solve(value / k, sizes),
                 _ => None,
             },
             Expr::Add(a, b) => match (known(a), known(b)) {

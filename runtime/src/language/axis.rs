@@ -114,7 +114,10 @@ const fn ceil_div(a: u64, b: u64) -> u64 {
 }
 const fn exact_div(a: u64, b: u64) -> u64 {
     assert!(b != 0, "an axis is divided by zero");
-    assert!(a % b == 0, "an exact division `/` of axes leaves a remainder; use `floor(a / n)` or `ceil(a / n)`");
+    assert!(
+        a.is_multiple_of(b),
+        "an exact division `/` of axes leaves a remainder; use `floor(a / n)` or `ceil(a / n)`"
+    );
     a / b
 }
 const fn static_sub(a: u64, b: u64) -> u64 {

@@ -1,0 +1,115 @@
+//! The `mobilis` command as a user meets it: what it prints where, and with which exit code.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn mobilis(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mobilis")).args(arguments).output().expect("the command starts")
+}
+
+/// Standard output of a command that must succeed and have nothing to complain about.
+fn good(arguments: &[&str]) -> String {
+    let out = mobilis(arguments);
+    assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("text")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let text = good(&[arguments, &["--json"]].concat());
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments:?} prints one JSON object: {e}\n{text}"))
+}
+
+/// Standard error of a command that must fail with this exit code and print no result.
+fn bad(arguments: &[&str], code: i32) -> String {
+    let out = mobilis(arguments);
+    assert_eq!(out.status.code(), Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    assert!(out.stdout.is_empty(), "{arguments:?} printed a result");
+    String::from_utf8(out.stderr).expect("text")
+}
+
+fn scratch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[test]
+fn graph_lists_and_draws_every_model() {
+    let list = json(&["graph"]);
+    let models = list["models"].as_array().expect("a list");
+    assert_eq!(good(&["graph"]).lines().count(), models.len());
+    for model in models {
+        let name = model["name"].as_str().expect("a name");
+        assert!(good(&["graph", name]).contains("cost per module"), "{name}");
+        let drawn = json(&["graph", name, "--format", "mermaid"]);
+        assert!(drawn["drawing"].as_str().expect("a drawing").contains("flowchart TD"), "{name}");
+        assert!(drawn["modules"][0]["flops"] != Value::Null);
+    }
+}
+
+#[test]
+fn graph_puts_sizes_into_costs() {
+    // Two products of a batch of 32 with 784 x 128 and 128 x 10 weights, and two biases.
+    let drawn = json(&["graph", "dense", "--sizes", "Batch=32"]);
+    assert_eq!(drawn["modules"][0]["flops"], 2 * 32 * (784 * 128 + 128 * 10) + 32 * (128 + 10));
+    assert_eq!(drawn["modules"][0]["params"], 784 * 128 + 128 + 128 * 10 + 10);
+    let symbolic = json(&["graph", "dense"]);
+    assert!(symbolic["modules"][0]["flops"].as_str().expect("a sum over axes").ends_with("*Batch"));
+}
+
+#[test]
+fn graph_draws_training() {
+    let forward = json(&["graph", "dense"])["operations"].as_u64();
+    let training = json(&["graph", "dense", "--train"])["operations"].as_u64();
+    assert!(training > forward, "{training:?} {forward:?}");
+}
+
+#[test]
+fn graph_writes_files_in_the_format_of_their_ending() {
+    for (ending, start) in [("html", "<!doctype html>"), ("mmd", "---\ntitle:"), ("txt", "graph dense")] {
+        let path = scratch(&format!("dense.{ending}"));
+        let name = path.to_str().expect("a plain path");
+        let out = mobilis(&["graph", "dense", "-o", name]);
+        assert!(out.status.success() && out.stdout.is_empty());
+        assert!(String::from_utf8_lossy(&out.stderr).contains("wrote"));
+        assert!(std::fs::read_to_string(&path).expect("written").starts_with(start), "{ending}");
+        let quiet = mobilis(&["graph", "dense", "-o", name, "--quiet"]);
+        assert!(quiet.status.success() && quiet.stderr.is_empty());
+    }
+    let nowhere = scratch("no/such/folder/dense.html");
+    let message = bad(&["graph", "dense", "-o", nowhere.to_str().expect("a plain path")], 1);
+    assert!(message.starts_with("error: cannot write ") && message.contains("dense.html"), "{message}");
+}
+
+#[test]
+fn mistakes_are_answered_with_the_nearest_name() {
+    assert!(bad(&["graph", "dens"], 1).contains("did you mean `dense`?"));
+    assert!(bad(&["graph", "dense", "--sizes", "Bach=3"], 1).contains("they are Batch"));
+    assert!(bad(&["grahp"], 2).contains("'graph'"));
+    assert!(bad(&["graph", "dense", "--formt", "text"], 2).contains("--format"));
+    assert!(bad(&["graph", "dense", "--format", "htm"], 2).contains("html"));
+    assert!(bad(&["graph", "dense", "--sizes", "Batch"], 2).contains("AXIS=SIZE"));
+    bad(&[], 2);
+}
+
+#[test]
+fn completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = good(&["completions", shell]);
+        assert!(script.contains("mobilis") && script.contains("graph"), "{shell}");
+        assert_eq!(json(&["completions", shell])["script"], script);
+    }
+}
+
+#[test]
+fn a_reader_that_stops_early_is_no_failure() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mobilis"))
+        .args(["graph", "dense", "--format", "html"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let out = child.wait_with_output().expect("the command ends");
+    assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+}
