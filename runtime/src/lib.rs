@@ -35,6 +35,8 @@ pub use language::elements;
 pub use language::shape::{BroadcastTo, EndsWith, Has, Push, Shape};
 pub use language::window::{Bins, Centred, ConvTranspose};
 pub use mobilis_macros::*;
+pub use module::error::ModelError;
+pub use module::model::Model;
 pub use module::param::{Buffer, Param};
 pub use module::{Member, Module, NeuralModule};
 pub use ops::conv::Sliding;
@@ -47,7 +49,7 @@ pub mod prelude {
 
     pub use crate::{
         Array, ArrayError, Axis, Bins, BroadcastTo, Buffer, Ceil, Centred, Const, Conv, ConvTranspose, Diff, Element,
-        EndsWith, Float, Floor, Has, Index, Indices, Is, Mask, Module, NeuralModule, Number, Param, Prod, Push, Quot,
-        Real, Shape, Sizes, Sliding, Sum, Tensor, Truth,
+        EndsWith, Float, Floor, Has, Index, Indices, Is, Mask, Model, ModelError, Module, NeuralModule, Number, Param,
+        Prod, Push, Quot, Real, Shape, Sizes, Sliding, Sum, Tensor, Truth,
     };
 }

@@ -7,8 +7,10 @@
 //! this one interface. [`model`] joins a module with the values of its parameters
 //! ([`store`]).
 
+pub mod catalog;
+pub mod error;
 pub mod init;
-// pub mod model;
+pub mod model;
 pub mod param;
 pub mod pattern;
 pub mod sequential;
