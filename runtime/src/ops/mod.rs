@@ -19,6 +19,7 @@ pub mod loss;
 pub mod movement;
 pub mod norm;
 pub mod pool;
+pub mod recurrent;
 pub mod reduce;
 pub mod rope;
 pub mod softmax;
@@ -210,6 +211,15 @@ families! {
     CrossEntropy(loss::CrossEntropy),
     /// Its gradient.
     CrossEntropyGrad(loss::CrossEntropyGrad),
+    // recurrent
+    /// All steps of an LSTM.
+    Lstm(recurrent::Lstm),
+    /// The gradient of it.
+    LstmGrad(recurrent::LstmGrad),
+    /// All steps of a GRU.
+    Gru(recurrent::Gru),
+    /// The gradient of it.
+    GruGrad(recurrent::GruGrad),
 }
 
 /// Exactly `N` inputs, or the message for a wrong number of them.

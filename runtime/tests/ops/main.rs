@@ -39,3 +39,4 @@ fn golden(folder: &str) -> Option<HashMap<String, RefArray>> {
     });
     Some(read.collect())
 }
+mod recurrent;

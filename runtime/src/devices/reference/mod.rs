@@ -13,6 +13,7 @@ mod loss;
 mod movement;
 mod norm;
 mod pool;
+mod recurrent;
 mod reduce;
 mod rope;
 mod softmax;
@@ -112,6 +113,10 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::AttentionGrad(op) => return Ok(attention::grad(op, cx)),
         Op::CrossEntropy(op) => return loss::cross_entropy(&op.options, cx),
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
+        Op::Lstm(op) => return Ok(recurrent::lstm(op, cx)),
+        Op::LstmGrad(op) => return Ok(recurrent::lstm_grad(op, cx)),
+        Op::Gru(op) => return Ok(recurrent::gru(op, cx)),
+        Op::GruGrad(op) => return Ok(recurrent::gru_grad(op, cx)),
     }])
 }
 

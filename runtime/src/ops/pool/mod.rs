@@ -153,7 +153,7 @@ pub struct AveragePoolGrad {
     pub dims: Vec<Dim>,
 }
 
-fn real<'a>(x: &'a TensorType) -> Result<&'a TensorType, String> {
+fn real(x: &TensorType) -> Result<&TensorType, String> {
     if x.dtype == DType::F32 { Ok(x) } else { Err(format!("takes real values, is given {x}")) }
 }
 
