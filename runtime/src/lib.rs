@@ -20,6 +20,7 @@ pub mod graph;
 pub mod language;
 pub mod module;
 pub mod ops;
+pub mod program;
 pub mod suggest;
 pub mod tensor;
 #[doc(hidden)]
@@ -28,6 +29,7 @@ pub mod train;
 pub mod transforms;
 
 pub use array::{Array, ArrayError};
+pub use devices::Device;
 pub use graph::{Dim, Extent, Sizes};
 pub use language::axis::{Axis, Ceil, Const, Conv, Diff, Floor, Prod, Quot, Sum};
 pub use language::element::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
@@ -40,6 +42,7 @@ pub use module::model::Model;
 pub use module::param::{Buffer, Param};
 pub use module::{Member, Module, NeuralModule};
 pub use ops::conv::Sliding;
+pub use program::{Program, ProgramError};
 pub use tensor::Tensor;
 
 /// Everything a user's file needs: `use mobilis::prelude::*;`.
@@ -47,9 +50,13 @@ pub mod prelude {
     pub use crate::language::elements::*;
     pub use mobilis_macros::*;
 
-    pub use crate::{
-        Array, ArrayError, Axis, Bins, BroadcastTo, Buffer, Ceil, Centred, Const, Conv, ConvTranspose, Diff, Element,
-        EndsWith, Float, Floor, Has, Index, Indices, Is, Mask, Model, ModelError, Module, NeuralModule, Number, Param,
-        Prod, Push, Quot, Real, Shape, Sizes, Sliding, Sum, Tensor, Truth,
-    };
+    // Axes and shapes.
+    pub use crate::{Axis, Bins, Ceil, Centred, Const, Conv, ConvTranspose, Diff, Floor, Prod, Quot, Sizes, Sliding, Sum};
+    pub use crate::{BroadcastTo, EndsWith, Has, Push, Shape};
+    // Elements.
+    pub use crate::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
+    // Values.
+    pub use crate::{Array, ArrayError, Buffer, Param, Tensor};
+    // Models and programs.
+    pub use crate::{Device, Model, ModelError, Module, NeuralModule, Program, ProgramError};
 }

@@ -6,3 +6,13 @@
 
 pub mod cpu;
 pub mod reference;
+
+/// Where a model's programs run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Device {
+    /// `f32` kernels on all cores.
+    #[default]
+    Cpu,
+    /// `f64` plain loops: the oracle, for checking and debugging.
+    Reference,
+}

@@ -6,6 +6,8 @@
 //! sub-element of it, or the plain base. Declare your own with `elements!`.
 
 use crate::graph::DType;
+use crate::module::store::Data;
+use crate::program::host::HostSlice;
 
 /// What the numbers of a tensor mean.
 #[diagnostic::on_unimplemented(
@@ -36,6 +38,13 @@ pub trait Host: Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'st
     fn to_f64(self) -> f64;
     /// Conversion from the reference device's storage.
     fn from_f64(v: f64) -> Self;
+    /// Values as what a program takes.
+    fn slice(values: &[Self]) -> HostSlice<'_>;
+    /// Values that a program gave, of this storage.
+    ///
+    /// # Panics
+    /// When they are of another storage.
+    fn from_data(data: Data) -> Vec<Self>;
 }
 
 impl Host for f32 {
@@ -46,6 +55,15 @@ impl Host for f32 {
     fn from_f64(v: f64) -> Self {
         v as f32
     }
+    fn slice(values: &[Self]) -> HostSlice<'_> {
+        HostSlice::F32(values)
+    }
+    fn from_data(data: Data) -> Vec<Self> {
+        match data {
+            Data::F32(v) => v,
+            other => panic!("values of {} are read as {}", other.dtype(), Self::DTYPE),
+        }
+    }
 }
 impl Host for i32 {
     const DTYPE: DType = DType::I32;
@@ -55,6 +73,15 @@ impl Host for i32 {
     fn from_f64(v: f64) -> Self {
         v as i32
     }
+    fn slice(values: &[Self]) -> HostSlice<'_> {
+        HostSlice::I32(values)
+    }
+    fn from_data(data: Data) -> Vec<Self> {
+        match data {
+            Data::I32(v) => v,
+            other => panic!("values of {} are read as {}", other.dtype(), Self::DTYPE),
+        }
+    }
 }
 impl Host for bool {
     const DTYPE: DType = DType::Bool;
@@ -63,6 +90,15 @@ impl Host for bool {
     }
     fn from_f64(v: f64) -> Self {
         v != 0.0
+    }
+    fn slice(values: &[Self]) -> HostSlice<'_> {
+        HostSlice::Bool(values)
+    }
+    fn from_data(data: Data) -> Vec<Self> {
+        match data {
+            Data::Bool(v) => v.into_iter().map(|b| b != 0).collect(),
+            other => panic!("values of {} are read as {}", other.dtype(), Self::DTYPE),
+        }
     }
 }
 

@@ -1,0 +1,408 @@
+//! Executables: a graph, the store of its variables, and what was prepared for each set of
+//! sizes.
+
+use super::ProgramError;
+use super::bind::{BindError, bind};
+use super::host::{self, HostRef, HostSlice};
+use crate::devices::Device;
+use crate::devices::cpu::{self, Bound, Out};
+use crate::devices::reference::{self, RefArray};
+use crate::graph::{DType, Graph, Sizes, Value, VarKind};
+use crate::module::init::Key;
+use crate::module::store::{Data, Entry, Store, Values};
+use crate::ops::Op;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// How many sets of sizes stay prepared; the least recently used makes room.
+const PREPARED: usize = 8;
+
+/// The first value that was not finite although everything it was computed from was.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{what} in {location}: {count} of {total} values are not finite, the first at {index:?} is {value}")]
+pub struct NonFinite {
+    /// The operation, argument or variable.
+    pub what: String,
+    /// The module.
+    pub location: String,
+    /// How many values are infinite or NaN.
+    pub count: usize,
+    /// Of how many.
+    pub total: usize,
+    /// Where the first is.
+    pub index: Vec<usize>,
+    /// What it is.
+    pub value: f64,
+}
+
+/// A value that a run left behind.
+#[derive(Clone, Debug)]
+pub struct Tapped {
+    /// The size of each dimension.
+    pub sizes: Vec<usize>,
+    /// The values.
+    pub data: Data,
+}
+
+struct Prepared {
+    given: Vec<usize>,
+    sizes: Sizes,
+    bound: Bound,
+    /// The variables' buffers while a run has taken them out of the store.
+    vars: Vec<Data>,
+    result_sizes: HashMap<Value, Vec<usize>>,
+}
+
+/// A graph that runs: untyped arguments in, untyped results out.
+pub struct Executable {
+    /// As it was traced and transformed, before it was optimized for the device.
+    source: Graph,
+    optimized: Graph,
+    device: Device,
+    store: Store,
+    known: Sizes,
+    prepared: Mutex<Vec<Prepared>>,
+    taps: Mutex<HashMap<String, Tapped>>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What a panic leaves behind is prepared anew or overwritten by the next run.
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Executable {
+    /// Prepares a graph for a device. `known` are sizes of run-time axes that the model fixes.
+    pub fn new(graph: Graph, device: Device, store: Store, known: Sizes) -> Executable {
+        let source = crate::transforms::prune::prune(graph);
+        let optimized = match device {
+            Device::Cpu => cpu::optimize(source.clone()),
+            Device::Reference => source.clone(),
+        };
+        Executable {
+            source,
+            optimized,
+            device,
+            store,
+            known,
+            prepared: Mutex::new(vec![]),
+            taps: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The graph as it was traced.
+    pub fn graph(&self) -> &Graph {
+        &self.source
+    }
+
+    /// The graph as the device runs it.
+    pub fn optimized(&self) -> &Graph {
+        &self.optimized
+    }
+
+    /// A tap's value in the last run.
+    pub fn tap(&self, name: &str) -> Option<Tapped> {
+        lock(&self.taps).get(name).cloned()
+    }
+
+    /// Bytes of the arena for the sizes of the last run, and the largest sum of bytes alive at
+    /// once in it. Nothing before the first run, and on the reference device.
+    pub fn memory(&self) -> Option<(usize, usize)> {
+        lock(&self.prepared).last().map(|p| (p.bound.arena_bytes(), p.bound.lower_bound))
+    }
+
+    fn check_arguments(&self, inputs: &[HostRef]) -> Result<(), BindError> {
+        let expected = self.source.inputs.len();
+        if inputs.len() != expected {
+            return Err(BindError::Count { expected, found: inputs.len() });
+        }
+        for (decl, given) in self.source.inputs.iter().zip(inputs) {
+            let argument = format!("`{}`", decl.name);
+            if given.sizes.len() != decl.ty.rank() || given.dtype() != decl.ty.dtype {
+                let found = format!("sizes {:?} of {}", given.sizes, given.dtype());
+                return Err(BindError::Type { argument, expected: decl.ty.to_string(), found });
+            }
+            let found = match given.values {
+                HostSlice::F32(s) => s.len(),
+                HostSlice::I32(s) => s.len(),
+                HostSlice::Bool(s) => s.len(),
+            };
+            let count = given.sizes.iter().try_fold(1usize, |a, b| a.checked_mul(*b));
+            if count != Some(found) {
+                return Err(BindError::Values { argument, sizes: given.sizes.to_vec(), found });
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(&self, inputs: &[HostRef]) -> Result<Sizes, BindError> {
+        let given: Vec<&[usize]> = inputs.iter().map(|i| i.sizes).collect();
+        bind(&self.source, &self.known, &given)
+    }
+
+    /// Gives states that have no value yet their first one, and checks the sizes of all
+    /// variables.
+    fn ready(&self, values: &mut Values, sizes: &Sizes) -> Result<(), ProgramError> {
+        for decl in &self.source.vars {
+            let place = || format!("`{}`", decl.name);
+            let expected = decl.ty.sizes(sizes).map_err(|source| BindError::Extent { place: place(), source })?;
+            match values.get(decl.id) {
+                Some(entry) if entry.sizes == expected => {}
+                Some(entry) => {
+                    return Err(ProgramError::Variable {
+                        name: decl.name.clone(),
+                        shape: decl.ty.to_string(),
+                        found: entry.sizes.clone(),
+                        expected,
+                    });
+                }
+                None if decl.kind == VarKind::State => {
+                    let count: usize = expected.iter().product();
+                    let data = match decl.ty.dtype {
+                        DType::F32 => Data::F32(decl.init.fill(&expected, Key::new(0, &decl.name))),
+                        other => Data::zeros(other, count),
+                    };
+                    values.insert(decl.id, Entry::new(decl.name.clone(), &expected, data));
+                }
+                None => return Err(ProgramError::NoValue { name: decl.name.clone() }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs. `each` sees every output in order: its number, sizes and values.
+    ///
+    /// # Errors
+    /// Arguments that do not fit, variables without a value, data that an operation refuses.
+    pub fn run(&self, inputs: &[HostRef], mut each: impl FnMut(usize, &[usize], Out)) -> Result<(), ProgramError> {
+        self.check_arguments(inputs)?;
+        match self.device {
+            Device::Cpu => self.run_cpu(inputs, &mut each),
+            Device::Reference => self.run_reference(inputs, &mut each),
+        }
+    }
+
+    fn run_cpu(&self, inputs: &[HostRef], each: &mut dyn FnMut(usize, &[usize], Out)) -> Result<(), ProgramError> {
+        let mut prepared = lock(&self.prepared);
+        let mut values = self.store.lock();
+        let flat = || inputs.iter().flat_map(|i| i.sizes.iter().copied());
+        match prepared.iter().position(|p| p.given.iter().copied().eq(flat())) {
+            Some(i) => {
+                let last = prepared.len() - 1;
+                prepared[i..=last].rotate_left(1);
+            }
+            None => {
+                let sizes = self.bind(inputs)?;
+                let bound = cpu::bind(&self.optimized, &sizes).map_err(ProgramError::Lower)?;
+                let result_sizes = self.result_sizes(&sizes)?;
+                if prepared.len() == PREPARED {
+                    prepared.remove(0);
+                }
+                let vars = Vec::with_capacity(self.source.vars.len());
+                prepared.push(Prepared { given: flat().collect(), sizes, bound, vars, result_sizes });
+            }
+        }
+        let Some(p) = prepared.last_mut() else { return Ok(()) };
+        self.ready(&mut values, &p.sizes)?;
+        let Prepared { bound, vars, result_sizes, .. } = p;
+        let mut taken = Taken { graph: &self.optimized, values: &mut values, vars };
+        taken.take();
+        let graph = &self.optimized;
+        let externals = taken.vars.iter_mut().map(host::external).chain(inputs.iter().map(HostRef::external));
+        let mut taps = (!graph.taps.is_empty()).then(|| lock(&self.taps));
+        let mut position = 0usize;
+        let result = bound.run(
+            externals,
+            |v| graph.ty(v).dtype,
+            |v, out| {
+                let sizes = &result_sizes[&v];
+                match (position.checked_sub(graph.outputs.len()), &mut taps) {
+                    (Some(tap), Some(taps)) => {
+                        let tapped = Tapped { sizes: sizes.clone(), data: host::data(out) };
+                        taps.insert(graph.taps[tap].0.clone(), tapped);
+                    }
+                    _ => each(position, sizes, out),
+                }
+                position += 1;
+            },
+        );
+        result.map_err(|e| self.failure(graph, e.node, e.message))
+    }
+
+    fn result_sizes(&self, sizes: &Sizes) -> Result<HashMap<Value, Vec<usize>>, BindError> {
+        let graph = &self.optimized;
+        graph
+            .results()
+            .map(|v| {
+                let found = graph.ty(v).sizes(sizes);
+                found.map(|s| (v, s)).map_err(|source| BindError::Extent { place: "a result".into(), source })
+            })
+            .collect()
+    }
+
+    fn failure(&self, graph: &Graph, node: u32, message: String) -> ProgramError {
+        match graph.nodes.get(node as usize) {
+            Some(n) => ProgramError::Run { op: n.op.rule().name().into(), location: graph.location(n.scope), message },
+            None => ProgramError::Lower(message),
+        }
+    }
+
+    fn run_reference(
+        &self,
+        inputs: &[HostRef],
+        each: &mut dyn FnMut(usize, &[usize], Out),
+    ) -> Result<(), ProgramError> {
+        let sizes = self.bind(inputs)?;
+        let mut values = self.store.lock();
+        self.ready(&mut values, &sizes)?;
+        let graph = &self.source;
+        let all = reference_values(graph, &sizes, inputs, &values)?;
+        let convert = |v: Value| {
+            let array = all.get(v);
+            (array.sizes.clone(), Data::from_f64(graph.ty(v).dtype, &array.data))
+        };
+        for (i, v) in graph.outputs.iter().enumerate() {
+            let (sizes, data) = convert(*v);
+            each(i, &sizes, out_of(&data));
+        }
+        for (name, v) in &graph.taps {
+            let (sizes, data) = convert(*v);
+            lock(&self.taps).insert(name.clone(), Tapped { sizes, data });
+        }
+        for (var, v) in &graph.updates {
+            let decl = &graph.vars[*var as usize];
+            let array = all.get(*v);
+            let data = match decl.ty.dtype {
+                DType::F32 => Data::F64(array.data.clone()),
+                other => Data::from_f64(other, &array.data),
+            };
+            values.insert(decl.id, Entry::new(decl.name.clone(), &array.sizes, data));
+        }
+        Ok(())
+    }
+
+    /// Runs without storing updates and looks for the first value that is not finite although
+    /// everything it was computed from is.
+    ///
+    /// # Errors
+    /// That value, as [`ProgramError::NonFinite`]; and what a run can fail with.
+    pub fn check_finite(&self, inputs: &[HostRef]) -> Result<(), ProgramError> {
+        self.check_arguments(inputs)?;
+        let sizes = self.bind(inputs)?;
+        let mut values = self.store.lock();
+        self.ready(&mut values, &sizes)?;
+        let graph = &self.source;
+        // Every real value of the unfused graph is a result.
+        let mut all = graph.clone();
+        all.updates.clear();
+        all.taps.clear();
+        all.outputs = (0..graph.nodes.len())
+            .flat_map(|id| (0..graph.nodes[id].types.len()).map(move |p| Value { node: id as u32, port: p as u16 }))
+            .filter(|v| graph.ty(*v).dtype == DType::F32)
+            .collect();
+        let mut finite: HashMap<Value, bool> = HashMap::new();
+        let mut found: Option<NonFinite> = None;
+        let mut look = |v: Value, sizes: Vec<usize>, values: &mut dyn Iterator<Item = f64>| {
+            let node = graph.node(v);
+            let (mut count, mut total, mut first) = (0, 0, None);
+            for (i, x) in values.enumerate() {
+                total += 1;
+                if !x.is_finite() {
+                    count += 1;
+                    first.get_or_insert((i, x));
+                }
+            }
+            finite.insert(v, count == 0);
+            let Some((mut i, value)) = first else { return };
+            let caused = node.inputs.iter().any(|u| finite.get(u) == Some(&false));
+            if caused || found.is_some() || matches!(node.op, Op::Constant(_)) {
+                return;
+            }
+            let what = match &node.op {
+                Op::Input(op) => format!("argument `{}`", graph.inputs[op.index as usize].name),
+                Op::Var(op) => format!("`{}`", graph.vars[op.index as usize].name),
+                op => op.rule().name().into(),
+            };
+            let mut index = vec![0; sizes.len()];
+            for (d, n) in sizes.iter().enumerate().rev() {
+                index[d] = i % n;
+                i /= n;
+            }
+            found = Some(NonFinite { what, location: graph.location(node.scope), count, total, index, value });
+        };
+        match self.device {
+            Device::Reference => {
+                let results = reference_values(&all, &sizes, inputs, &values)?;
+                for v in &all.outputs {
+                    let array = results.get(*v);
+                    look(*v, array.sizes.clone(), &mut array.data.iter().copied());
+                }
+            }
+            Device::Cpu => {
+                let mut bound = cpu::bind(&all, &sizes).map_err(ProgramError::Lower)?;
+                let mut vars = vec![];
+                let mut taken = Taken { graph: &all, values: &mut values, vars: &mut vars };
+                taken.take();
+                let externals = taken.vars.iter_mut().map(host::external).chain(inputs.iter().map(HostRef::external));
+                let each = |v: Value, out: Out| {
+                    if let (Out::F32(s), Ok(sizes)) = (out, all.ty(v).sizes(&sizes)) {
+                        look(v, sizes, &mut s.iter().map(|x| *x as f64));
+                    }
+                };
+                let result = bound.run(externals, |v| all.ty(v).dtype, each);
+                result.map_err(|e| self.failure(&all, e.node, e.message))?;
+            }
+        }
+        found.map_or(Ok(()), |e| Err(e.into()))
+    }
+}
+
+fn reference_values(
+    graph: &Graph,
+    sizes: &Sizes,
+    inputs: &[HostRef],
+    values: &Values,
+) -> Result<reference::Values, ProgramError> {
+    let inputs: Vec<RefArray> = inputs.iter().map(|i| RefArray::new(i.sizes, i.to_f64())).collect();
+    let vars: Option<Vec<RefArray>> =
+        graph.vars.iter().map(|d| values.get(d.id).map(|e| RefArray::new(&e.sizes, e.data.to_f64()))).collect();
+    let vars = vars.unwrap_or_default();
+    reference::run(graph, sizes, &inputs, &vars).map_err(ProgramError::Lower)
+}
+
+fn out_of(data: &Data) -> Out<'_> {
+    match data {
+        Data::F32(v) => Out::F32(v),
+        Data::I32(v) => Out::I32(v),
+        Data::Bool(v) => Out::Bool(v),
+        Data::F64(_) => Out::F32(&[]),
+    }
+}
+
+/// The variables' buffers, moved out of the store for a run and put back when it ends, however
+/// it ends. Moving a vector copies no values.
+struct Taken<'r, 'v> {
+    graph: &'r Graph,
+    values: &'r mut std::sync::MutexGuard<'v, Values>,
+    vars: &'r mut Vec<Data>,
+}
+
+impl Taken<'_, '_> {
+    fn take(&mut self) {
+        self.vars.clear();
+        for decl in &self.graph.vars {
+            if let Some(entry) = self.values.get_mut(decl.id) {
+                self.vars.push(std::mem::replace(&mut entry.data, Data::Bool(Vec::new())));
+            }
+        }
+    }
+}
+
+impl Drop for Taken<'_, '_> {
+    fn drop(&mut self) {
+        for (decl, data) in self.graph.vars.iter().zip(self.vars.drain(..)) {
+            if let Some(entry) = self.values.get_mut(decl.id) {
+                entry.data = data;
+            }
+        }
+    }
+}

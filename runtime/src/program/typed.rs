@@ -1,0 +1,234 @@
+//! The typed shell of programs: arrays in, arrays out.
+
+use super::host::{self, HostRef};
+use super::{Executable, ProgramError};
+use crate::array::Array;
+use crate::graph::trace::{self, Mode, TraceError};
+use crate::graph::{Graph, TensorType};
+use crate::language::element::{Element, Host, Is};
+use crate::language::shape::Shape;
+use crate::module::Module;
+use crate::module::store::Data;
+use crate::tensor::Tensor;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a compiled function may take: a tensor, or a tuple of them.
+#[diagnostic::on_unimplemented(
+    message = "a compiled function cannot take `{Self}`",
+    note = "it takes a tensor or a tuple of up to eight tensors: `|m, (x, y): (Tensor![..], Tensor![..])| ..`"
+)]
+pub trait Arguments: Sized {
+    /// Declares the arguments in the trace, numbered from `first`.
+    fn declare(first: &mut usize) -> Self;
+}
+
+/// Arrays that fit the arguments `A`, owned or borrowed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what this program takes",
+    label = "the program takes arrays for `{A}`",
+    note = "give one array for each tensor, in a tuple if there are several, with the same axes and element"
+)]
+pub trait Feed<A> {
+    /// Shows the arrays in order.
+    fn feed<'a>(&'a self, to: &mut Vec<HostRef<'a>>);
+}
+
+/// What a compiled function may return: a tensor, a tuple of them, or a vector.
+#[diagnostic::on_unimplemented(
+    message = "a compiled function cannot return `{Self}`",
+    note = "it returns a tensor, a tuple of up to eight, or a `Vec` of tensors"
+)]
+pub trait Results: Sized {
+    /// The arrays that a run gives.
+    type Arrays;
+    /// Marks the outputs in the trace; gives how many there are.
+    fn declare(&self) -> usize;
+    /// Takes this many arrays from those of a run.
+    fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, count: usize) -> Self::Arrays;
+}
+
+impl<S: Shape, E: Element> Arguments for Tensor<S, E> {
+    fn declare(first: &mut usize) -> Self {
+        *first += 1;
+        Tensor::from_raw(trace::input(format!("argument {first}"), Self::type_of(), E::NAME))
+    }
+}
+
+impl Arguments for () {
+    fn declare(_: &mut usize) -> Self {}
+}
+impl Feed<()> for () {
+    fn feed<'a>(&'a self, _: &mut Vec<HostRef<'a>>) {}
+}
+
+impl<S: Shape, E: Is<F>, F: Element> Feed<Tensor<S, F>> for Array<S, E> {
+    fn feed<'a>(&'a self, to: &mut Vec<HostRef<'a>>) {
+        to.push(HostRef { sizes: self.sizes(), values: Host::slice(self.data()) });
+    }
+}
+impl<A, T: Feed<A>> Feed<A> for &T {
+    fn feed<'a>(&'a self, to: &mut Vec<HostRef<'a>>) {
+        (**self).feed(to);
+    }
+}
+
+impl<S: Shape, E: Element> Results for Tensor<S, E> {
+    type Arrays = Array<S, E>;
+    fn declare(&self) -> usize {
+        trace::output(self.raw());
+        1
+    }
+    fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, _: usize) -> Array<S, E> {
+        let (sizes, data) = values.next().expect("a run gives every output");
+        to_array(&sizes, data)
+    }
+}
+
+/// Values of a run as a typed array.
+fn to_array<S: Shape, E: Element>(sizes: &[usize], data: Data) -> Array<S, E> {
+    Array::from_parts(sizes, Host::from_data(data))
+}
+
+impl<R: Results> Results for Vec<R> {
+    type Arrays = Vec<R::Arrays>;
+    fn declare(&self) -> usize {
+        self.iter().map(R::declare).sum()
+    }
+    fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, count: usize) -> Self::Arrays {
+        let end = values.len().saturating_sub(count);
+        let mut out = vec![];
+        while values.len() > end {
+            out.push(R::collect(values, 1));
+        }
+        out
+    }
+}
+
+macro_rules! tuples {
+    ($($($t:ident $a:ident $i:tt),+;)+) => {$(
+        impl<$($t: Arguments),+> Arguments for ($($t,)+) {
+            fn declare(first: &mut usize) -> Self {
+                ($($t::declare(first),)+)
+            }
+        }
+        impl<$($t, $a: Feed<$t>),+> Feed<($($t,)+)> for ($($a,)+) {
+            fn feed<'a>(&'a self, to: &mut Vec<HostRef<'a>>) {
+                $(self.$i.feed(to);)+
+            }
+        }
+        impl<$($t: Results),+> Results for ($($t,)+) {
+            type Arrays = ($($t::Arrays,)+);
+            fn declare(&self) -> usize {
+                0 $(+ self.$i.declare())+
+            }
+            fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, _: usize) -> Self::Arrays {
+                ($($t::collect(values, 1),)+)
+            }
+        }
+    )+};
+}
+tuples! {
+    A A2 0;
+    A A2 0, B B2 1;
+    A A2 0, B B2 1, C C2 2;
+    A A2 0, B B2 1, C C2 2, D D2 3;
+    A A2 0, B B2 1, C C2 2, D D2 3, E E2 4;
+    A A2 0, B B2 1, C C2 2, D D2 3, E E2 4, F F2 5;
+    A A2 0, B B2 1, C C2 2, D D2 3, E E2 4, F F2 5, G G2 6;
+    A A2 0, B B2 1, C C2 2, D D2 3, E E2 4, F F2 5, G G2 6, H H2 7;
+}
+
+/// A compiled function from arrays for `I` to arrays for `O`.
+pub struct Program<I, O> {
+    executable: Executable,
+    check: AtomicBool,
+    types: PhantomData<fn(I) -> O>,
+}
+
+impl<I: Arguments, O: Results> Program<I, O> {
+    /// The typed shell of an executable whose graph was traced from a function of these types.
+    pub fn new(executable: Executable) -> Self {
+        Program { executable, check: AtomicBool::new(false), types: PhantomData }
+    }
+
+    /// Runs on arrays, owned or borrowed: `program.run(&x)`, `program.run((&x, y))`.
+    ///
+    /// # Errors
+    /// Sizes that disagree (naming the axis and both arguments), data that an operation refuses
+    /// (an index out of range), and, if asked for by [`check_finite`](Self::check_finite), the
+    /// first value that is not finite.
+    pub fn run(&self, arrays: impl Feed<I>) -> Result<O::Arrays, ProgramError> {
+        let mut inputs = Vec::with_capacity(self.executable.graph().inputs.len());
+        arrays.feed(&mut inputs);
+        if self.check.load(Ordering::Relaxed) {
+            self.executable.check_finite(&inputs)?;
+        }
+        let mut results = Vec::with_capacity(self.executable.graph().outputs.len());
+        self.executable.run(&inputs, |_, sizes, out| {
+            results.push((sizes.to_vec(), host::data(out)));
+        })?;
+        let count = results.len();
+        Ok(O::collect(&mut results.into_iter(), count))
+    }
+
+    /// Before every run, looks for the first value that is NaN or infinite although everything
+    /// it was computed from is finite, and names its operation and module instead of running.
+    /// Costs another, unfused run.
+    pub fn check_finite(&self, on: bool) {
+        self.check.store(on, Ordering::Relaxed);
+    }
+
+    /// The value that [`Tensor::tap`] named, as the last run left it.
+    ///
+    /// # Errors
+    /// No such tap, no run yet, or another shape or element base.
+    pub fn tap<S: Shape, E: Element>(&self, name: &str) -> Result<Array<S, E>, ProgramError> {
+        let graph = self.executable.graph();
+        let Some((_, value)) = graph.taps.iter().find(|t| t.0 == name) else {
+            let hint = crate::suggest::did_you_mean(name, graph.taps.iter().map(|t| t.0.as_str()));
+            return Err(ProgramError::NoTap { name: name.into(), hint });
+        };
+        let (found, expected) = (graph.ty(*value), Tensor::<S, E>::type_of());
+        if *found != expected {
+            return Err(ProgramError::TapType {
+                name: name.into(),
+                found: found.to_string(),
+                expected: expected.to_string(),
+            });
+        }
+        let hint = ": the program has not run yet".to_string();
+        let tapped = self.executable.tap(name).ok_or(ProgramError::NoTap { name: name.into(), hint })?;
+        Ok(to_array(&tapped.sizes, tapped.data))
+    }
+
+    /// The untyped half: graph, memory, taps.
+    pub fn executable(&self) -> &Executable {
+        &self.executable
+    }
+
+    /// The types of the arguments and results, for drawings.
+    pub fn signature(&self) -> (Vec<TensorType>, Vec<TensorType>) {
+        let graph = self.executable.graph();
+        let inputs = graph.inputs.iter().map(|i| i.ty.clone()).collect();
+        (inputs, graph.outputs.iter().map(|v| graph.ty(*v).clone()).collect())
+    }
+}
+
+/// Traces `f`, a function of a module and symbolic arguments, into a graph. `frozen` tells which
+/// parameters training leaves alone.
+///
+/// # Errors
+/// The first mistake made while tracing that the type system could not see.
+pub fn trace_function<M: Module, I: Arguments, O: Results>(
+    module: &M,
+    mode: Mode,
+    frozen: &dyn Fn(&str) -> bool,
+    f: impl FnOnce(&M, I) -> O,
+) -> Result<Graph, TraceError> {
+    let (graph, _) = trace::trace(Some(module), mode, frozen, || {
+        let arguments = I::declare(&mut 0);
+        f(module, arguments).declare()
+    })?;
+    Ok(graph)
+}

@@ -1,0 +1,158 @@
+//! Programs: binding, caching, states, taps, the search for values that are not finite.
+
+extern crate mobilis_runtime as mobilis;
+
+use mobilis::graph::trace::{Mode, TraceError};
+use mobilis::module::store::{Data, Entry, Store};
+use mobilis::prelude::*;
+use mobilis::program::{Arguments, Executable, Results, trace_function};
+
+axes! {
+    pub Batch;
+    pub Time;
+    pub Hidden = 4;
+}
+
+#[neural_module]
+struct Scale {
+    weight: Param![Hidden],
+}
+
+#[neural_module]
+impl Scale {
+    pub fn forward(&self, x: Tensor![Batch, Time, Hidden]) -> Tensor![Batch, Time, Hidden] {
+        x * self.weight.get()
+    }
+}
+
+fn store(module: &Scale, weight: [f32; 4]) -> Store {
+    use mobilis::module::AnyVar;
+    let store = Store::new();
+    store.lock().insert(module.weight.id(), Entry::new("weight", &[4], Data::F32(weight.to_vec())));
+    store
+}
+
+fn program<M: Module, I: Arguments, O: Results>(
+    module: &M,
+    store: Store,
+    device: Device,
+    f: impl FnOnce(&M, I) -> O,
+) -> Result<Program<I, O>, TraceError> {
+    let graph = trace_function(module, Mode::Eval, &|_| false, f)?;
+    Ok(Program::new(Executable::new(graph, device, store, Sizes::new())))
+}
+
+type X = Array![Batch, Time, Hidden];
+
+#[test]
+fn runs_for_every_size_and_keeps_what_it_prepared() -> Result<(), Box<dyn std::error::Error>> {
+    for device in [Device::Cpu, Device::Reference] {
+        let module = Scale::default();
+        let store = store(&module, [1., 2., 3., 4.]);
+        if device == Device::Reference {
+            store.to_reference();
+        }
+        let program = program(&module, store, device, |m, x| m.forward(x))?;
+        for (b, t) in [(2, 3), (1, 1), (0, 3), (2, 3)] {
+            let x = X::from_fn([b, t, 4], |i| (i[0] * 10 + i[1]) as f32)?;
+            let y = program.run(&x)?;
+            assert_eq!(y.sizes(), [b, t, 4]);
+            let expected: Vec<f32> =
+                x.data().chunks(4).flat_map(|r| [r[0], r[1] * 2., r[2] * 3., r[3] * 4.]).collect();
+            assert_eq!(y.data(), expected);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sizes_that_disagree_are_named() -> Result<(), Box<dyn std::error::Error>> {
+    type In = (Tensor![Batch, Time], Tensor![Batch, Time]);
+    let module = Scale::default();
+    let store = store(&module, [0.; 4]);
+    let program = program(&module, store, Device::Cpu, |_, (x, y): In| x + y)?;
+    let array = |b, t| <Array![Batch, Time]>::zeros([b, t]);
+    assert!(program.run((array(2, 3)?, array(2, 3)?)).is_ok());
+    let error = program.run((&array(2, 3)?, &array(2, 4)?)).expect_err("Time differs").to_string();
+    assert_eq!(error, "axis `Time` is 3 in `argument 1` and 4 in `argument 2`");
+    Ok(())
+}
+
+#[test]
+fn modules_name_arguments() -> Result<(), Box<dyn std::error::Error>> {
+    let module = Scale::default();
+    let program = program(&module, Store::new(), Device::Cpu, |m, x| m.forward(x))?;
+    assert_eq!(program.executable().graph().inputs[0].name, "x");
+    let error = program.run(X::zeros([1, 1, 4])?).expect_err("the weight has no value").to_string();
+    assert!(error.starts_with("`weight` has no value"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn taps_are_readable_after_a_run() -> Result<(), Box<dyn std::error::Error>> {
+    let module = Scale::default();
+    let store = store(&module, [1., 1., 1., 2.]);
+    let program =
+        program(&module, store, Device::Cpu, |m, x: Tensor![Batch, Time, Hidden]| m.forward(x).tap("scaled") + 1.0)?;
+    assert!(program.tap::<(Batch, Time, Hidden), Real>("scaled").is_err(), "nothing has run");
+    program.run(X::full([1, 1, 4], 3.0)?)?;
+    let tapped: X = program.tap("scaled")?;
+    assert_eq!(tapped.data(), [3., 3., 3., 6.]);
+    let error = program.tap::<(Batch, Time, Hidden), Real>("scald").expect_err("no such tap").to_string();
+    assert!(error.contains("scaled"), "{error}");
+    assert!(program.tap::<(Batch, Hidden), Real>("scaled").is_err());
+    Ok(())
+}
+
+#[test]
+fn values_that_are_not_finite_are_found_where_they_arise() -> Result<(), Box<dyn std::error::Error>> {
+    for device in [Device::Cpu, Device::Reference] {
+        let module = Scale::default();
+        let store = store(&module, [1., 1., 1., 3e38]);
+        if device == Device::Reference {
+            store.to_reference();
+        }
+        type In = Tensor![Batch, Time, Hidden];
+        let program = program(&module, store, device, |m, x: In| (m.forward(x) - 5.0) / (x - x))?;
+        program.check_finite(true);
+        let error = program.run(X::full([1, 2, 4], 2.0)?).expect_err("overflow").to_string();
+        match device {
+            Device::Cpu => assert!(error.starts_with("mul in Scale: 2 of 8 values"), "{error}"),
+            Device::Reference => assert!(error.starts_with("div in Scale: 8 of 8 values"), "{error}"),
+        }
+        let mut x = X::full([1, 2, 4], 0.0)?;
+        x.data_mut()[5] = f32::NAN;
+        let error = program.run(x).expect_err("NaN").to_string();
+        assert!(error.contains("argument `x`") && error.contains("[0, 1, 1]"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_buffer_is_updated_by_each_run() -> Result<(), Box<dyn std::error::Error>> {
+    #[neural_module]
+    struct Counter {
+        total: Buffer![Hidden],
+    }
+    use mobilis::module::AnyVar;
+    for device in [Device::Cpu, Device::Reference] {
+        let module = Counter::default();
+        let store = Store::new();
+        store.lock().insert(module.total.id(), Entry::new("total", &[4], Data::F32(vec![0.0; 4])));
+        if device == Device::Reference {
+            store.to_reference();
+        }
+        let program = program(&module, store.clone(), device, |m, x: Tensor![Hidden]| {
+            let old = m.total.get();
+            m.total.set(old * 2.0 + x);
+            old
+        })?;
+        let x = <Array![Hidden]>::from_vec(vec![1., 2., 3., 4.])?;
+        assert_eq!(program.run(&x)?.data(), [0.; 4]);
+        assert_eq!(program.run(&x)?.data(), [1., 2., 3., 4.]);
+        assert_eq!(program.run(&x)?.data(), [3., 6., 9., 12.]);
+        let held = store.lock().get(module.total.id()).map(|e| e.data.to_f64());
+        assert_eq!(held, Some(vec![7., 14., 21., 28.]));
+    }
+    Ok(())
+}
