@@ -51,7 +51,9 @@ pub mod prelude {
     pub use mobilis_macros::*;
 
     // Axes and shapes.
-    pub use crate::{Axis, Bins, Ceil, Centred, Const, Conv, ConvTranspose, Diff, Floor, Prod, Quot, Sizes, Sliding, Sum};
+    pub use crate::{
+        Axis, Bins, Ceil, Centred, Const, Conv, ConvTranspose, Diff, Floor, Prod, Quot, Sizes, Sliding, Sum,
+    };
     pub use crate::{BroadcastTo, EndsWith, Has, Push, Shape};
     // Elements.
     pub use crate::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};

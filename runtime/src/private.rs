@@ -3,6 +3,7 @@
 //! Not part of the public interface. One place for the macros to look, so that moving a type
 //! inside this crate does not break code that was generated for another.
 
+pub use crate::array::Array;
 pub use crate::graph::extent::Extent;
 pub use crate::graph::trace;
 pub use crate::language::axis::{Axis, Ceil, Const, Diff, Floor, Print, Prod, Quot, Sum, symbol_print};

@@ -57,8 +57,7 @@ fn runs_for_every_size_and_keeps_what_it_prepared() -> Result<(), Box<dyn std::e
             let x = X::from_fn([b, t, 4], |i| (i[0] * 10 + i[1]) as f32)?;
             let y = program.run(&x)?;
             assert_eq!(y.sizes(), [b, t, 4]);
-            let expected: Vec<f32> =
-                x.data().chunks(4).flat_map(|r| [r[0], r[1] * 2., r[2] * 3., r[3] * 4.]).collect();
+            let expected: Vec<f32> = x.data().chunks(4).flat_map(|r| [r[0], r[1] * 2., r[2] * 3., r[3] * 4.]).collect();
             assert_eq!(y.data(), expected);
         }
     }

@@ -8,6 +8,7 @@
 pub mod bind;
 pub mod executable;
 pub mod host;
+pub mod model;
 pub mod typed;
 
 use crate::graph::trace::TraceError;

@@ -241,30 +241,40 @@ impl<'g> Lower<'g> {
     /// Copies results to where they are read from, and plans the arena.
     pub(super) fn finish(mut self) -> (Vec<Task>, Vec<(Value, Piece)>, Plan) {
         self.node = self.graph.nodes.len() as u32;
+        // Everything that shows a variable's old value is taken aside before any is stored.
+        let mut results: Vec<(Value, Piece)> = vec![];
+        for v in self.graph.outputs.iter().chain(self.graph.taps.iter().map(|t| &t.1)) {
+            let piece = self.piece_of(*v);
+            results.push((*v, self.aside(piece, self.graph.ty(*v).dtype)));
+        }
         let mut stores = vec![];
         for (var, value) in &self.graph.updates {
             let view = self.view_of(*value);
             if view != View::whole(*var, &view.sizes, view.dtype) {
-                let mut from = self.piece_of(*value);
-                // The old value of another variable is taken aside before that one is stored.
-                if from.slot < self.vars() {
-                    let old = View { offset: from.offset, ..View::whole(from.slot, &view.sizes, view.dtype) };
-                    from = self.packed(&old);
-                }
-                let from = View { offset: from.offset, ..View::whole(from.slot, &view.sizes, view.dtype) };
-                stores.push((*var, from));
+                let piece = self.piece_of(*value);
+                let from = self.aside(piece, view.dtype);
+                stores.push((*var, View { offset: from.offset, ..View::whole(from.slot, &view.sizes, view.dtype) }));
             }
         }
         for (var, from) in stores {
             self.copy_view(&from, Piece { slot: var, offset: 0, len: from.count() });
         }
-        let mut results: Vec<(Value, Piece)> = vec![];
-        for v in self.graph.outputs.iter().chain(self.graph.taps.iter().map(|t| &t.1)) {
-            let piece = self.piece_of(*v);
-            results.push((*v, piece));
-        }
         let plan = plan(&self.lives);
         (self.tasks, results, plan)
+    }
+}
+
+impl Lower<'_> {
+    /// The piece, copied to the arena if it lies in a variable that this run stores to.
+    fn aside(&mut self, piece: Piece, dtype: DType) -> Piece {
+        if !self.graph.updates.iter().any(|u| u.0 == piece.slot) {
+            return piece;
+        }
+        // A value that is computed in its variable is the new value already.
+        if self.homes.values().any(|slot| *slot == piece.slot) {
+            return piece;
+        }
+        self.packed(&View { offset: piece.offset, ..View::whole(piece.slot, &[piece.len], dtype) })
     }
 }
 
