@@ -224,11 +224,13 @@ fn call(input: ParseStream) -> syn::Result<AxisExpr> {
         }
     };
     let content;
-    parenthesized!(content in input);
+    let paren = parenthesized!(content in input);
     match whole(&content)? {
         AxisExpr::Binary { op: Op::Div, left, right, tokens: inner } => {
             let mut tokens = name.to_token_stream();
-            proc_macro2::Group::new(proc_macro2::Delimiter::Parenthesis, inner).to_tokens(&mut tokens);
+            let mut group = proc_macro2::Group::new(proc_macro2::Delimiter::Parenthesis, inner);
+            group.set_span(paren.span.join());
+            group.to_tokens(&mut tokens);
             Ok(AxisExpr::Binary { op, left, right, tokens })
         }
         _ => Err(syn::Error::new(name.span(), format!("`{name}` rounds a division: `{name}(Samples / 160)`"))),
@@ -253,23 +255,33 @@ impl ToTokens for AxisExpr {
 impl AxisExpr {
     /// The axis as a Rust type.
     pub fn to_type(&self) -> TokenStream {
+        self.as_type(false)
+    }
+
+    /// The axis as a Rust type whose exact divisions and differences are checked elsewhere, so
+    /// that computing it does not report them a second time.
+    pub fn to_checked_type(&self) -> TokenStream {
+        self.as_type(true)
+    }
+
+    fn as_type(&self, checked: bool) -> TokenStream {
         match self {
             AxisExpr::Int { value, span } => const_axis(*value, *span),
             AxisExpr::Path(p) => p.to_token_stream(),
             AxisExpr::Infer(u) => u.to_token_stream(),
             AxisExpr::Binary { op, left, right, .. } => {
-                let (l, r) = (left.to_type(), right.to_type());
-                let name = Ident::new(
-                    match op {
-                        Op::Add => "Sum",
-                        Op::Sub => "Diff",
-                        Op::Mul => "Prod",
-                        Op::Div => "Quot",
-                        Op::Floor => "Floor",
-                        Op::Ceil => "Ceil",
-                    },
-                    self.span(),
-                );
+                let (l, r) = (left.as_type(checked), right.as_type(checked));
+                let name = match op {
+                    Op::Add => "Sum",
+                    Op::Sub if checked => "Rest",
+                    Op::Sub => "Diff",
+                    Op::Mul => "Prod",
+                    Op::Div if checked => "Floor",
+                    Op::Div => "Quot",
+                    Op::Floor => "Floor",
+                    Op::Ceil => "Ceil",
+                };
+                let name = Ident::new(name, self.span());
                 quote_spanned!(self.span()=> ::mobilis::__private::#name<#l, #r>)
             }
         }

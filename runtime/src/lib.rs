@@ -33,13 +33,14 @@ pub use devices::Device;
 pub use graph::{Dim, Extent, Sizes};
 pub use language::axis::{Axis, Ceil, Const, Conv, Diff, Floor, Prod, Quot, Sum};
 pub use language::element::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
-pub use language::elements;
+pub use language::elements::{self, *};
 pub use language::shape::{BroadcastTo, EndsWith, Has, Push, Shape};
 pub use language::window::{Bins, Centred, ConvTranspose};
 pub use mobilis_macros::*;
 pub use module::error::ModelError;
 pub use module::model::Model;
 pub use module::param::{Buffer, Param};
+pub use module::sequential::Sequential;
 pub use module::{Member, Module, NeuralModule};
 pub use ops::conv::Sliding;
 pub use program::{Program, ProgramError};
@@ -60,5 +61,5 @@ pub mod prelude {
     // Values.
     pub use crate::{Array, ArrayError, Buffer, Param, Tensor};
     // Models and programs.
-    pub use crate::{Device, Model, ModelError, Module, NeuralModule, Program, ProgramError};
+    pub use crate::{Device, Model, ModelError, Module, NeuralModule, Program, ProgramError, Sequential};
 }

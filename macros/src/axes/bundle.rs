@@ -211,21 +211,26 @@ pub fn instance(family: &Family, instance: &Instance, outer: &Sizes, errors: &mu
 /// A mistake in an inherited default is shown at the instance, which the user is writing.
 fn located(mistake: syn::Error, family: &Family, listed: &[Axis], name: &Ident) -> syn::Error {
     let text = mistake.to_string();
-    let inherited = family.axes.iter().find(|a| {
-        a.size.as_ref().is_some_and(|e| text.starts_with(&format!("`{e}`"))) && !listed.iter().any(|l| l.name == a.name)
+    let inherited = family.axes.iter().find_map(|a| {
+        let size = a.size.as_ref()?;
+        (text.starts_with(&format!("`{size}`")) && !listed.iter().any(|l| l.name == a.name)).then_some((a, size))
     });
-    match inherited {
-        Some(axis) => {
-            let default = axis.size.as_ref().map_or_else(String::new, ToString::to_string);
-            let product = match &axis.size {
-                Some(AxisExpr::Binary { op: Op::Div, left, right, .. }) => {
-                    format!("; here, write `{left} = {right} * {}` and list the others", axis.name)
-                }
-                _ => String::new(),
-            };
-            let product = if text.contains("run time") { product } else { String::new() };
-            syn::Error::new(name.span(), format!("`{name}` inherits `{} = {default}`: {text}{product}", axis.name))
+    let Some((axis, size)) = inherited else { return mistake };
+    let words = match size {
+        AxisExpr::Binary { op: Op::Div, left, right, .. } if text.contains("bound at run time") => {
+            let product = left.to_string();
+            let list = family.axes.iter().map(|a| match a.name.to_string() {
+                n if n == product => format!("{n} = {right} * {}", axis.name),
+                n => n,
+            });
+            format!(
+                "`{name}` leaves sizes to run time, where the default `{} = {size}` cannot be known to be exact; declare the product instead: `{name}: {} {{ {} }}`",
+                axis.name,
+                family.name,
+                list.collect::<Vec<_>>().join(", ")
+            )
         }
-        None => mistake,
-    }
+        _ => format!("`{name}` takes over the default `{} = {size}`, but {text}", axis.name),
+    };
+    syn::Error::new(name.span(), words)
 }

@@ -69,6 +69,11 @@ pub fn axis(axis: &Axis, vis: &Visibility, owner: Option<&Ident>, sizes: &Sizes,
         quote!(#[doc = #doc])
     };
     let span = name.span();
+    // What this macro could not compute is computed by a constant that size and print depend on.
+    let (guard, checked) = match size {
+        Some(e) if value == Size::Unknown => (guard(name, e, &cfg), quote!(let () = Self::CHECKED;)),
+        _ => (TokenStream::new(), TokenStream::new()),
+    };
     let body = match size {
         None => quote! {
             const PRINT: ::mobilis::__private::Print = ::mobilis::__private::symbol_print(Self::PATH);
@@ -78,17 +83,16 @@ pub fn axis(axis: &Axis, vis: &Visibility, owner: Option<&Ident>, sizes: &Sizes,
             }
         },
         Some(e) => {
-            let ty = e.to_type();
+            let ty = if checked.is_empty() { e.to_type() } else { e.to_checked_type() };
             quote! {
-                const PRINT: ::mobilis::__private::Print = <#ty as ::mobilis::__private::Axis>::PRINT;
-                const SIZE: ::core::option::Option<u64> = <#ty as ::mobilis::__private::Axis>::SIZE;
+                const PRINT: ::mobilis::__private::Print = { #checked <#ty as ::mobilis::__private::Axis>::PRINT };
+                const SIZE: ::core::option::Option<u64> = { #checked <#ty as ::mobilis::__private::Axis>::SIZE };
                 fn extent() -> ::mobilis::__private::Extent {
                     <#ty as ::mobilis::__private::Axis>::extent()
                 }
             }
         }
     };
-    let check = if size.is_some() && value == Size::Unknown { checks(axis, &cfg) } else { TokenStream::new() };
     quote_spanned! {span=>
         #(#attrs)*
         #doc
@@ -96,42 +100,41 @@ pub fn axis(axis: &Axis, vis: &Visibility, owner: Option<&Ident>, sizes: &Sizes,
         #[allow(dead_code)]
         #vis struct #name;
         #(#cfg)*
+        #[diagnostic::do_not_recommend]
         impl ::mobilis::__private::Axis for #name {
             const AXIS: Self = #name;
             const NAME: &'static str = #text;
             const PATH: &'static str = ::core::concat!(::core::module_path!(), #path, ::core::line!(), ":", ::core::column!());
             #body
         }
-        #check
+        #guard
     }
 }
 
-/// Constant items that compute what this macro could not, so that `cargo check` finds a remainder,
-/// a negative difference or a size of zero. Inner relations come first: theirs is the better message.
-fn checks(axis: &Axis, cfg: &[&Attribute]) -> TokenStream {
-    let mut out = TokenStream::new();
-    let name = &axis.name;
+/// A constant that computes what this macro could not, so that `cargo check` finds a remainder, a
+/// negative difference or a size of zero, once. Inner relations come first.
+fn guard(name: &Ident, size: &AxisExpr, cfg: &[&Attribute]) -> TokenStream {
     let mut relations = Vec::new();
-    axis.size.iter().for_each(|e| inner(e, &mut relations));
-    for expr in &relations {
-        if let AxisExpr::Binary { op, left, right, .. } = expr {
-            let (l, r) = (left.to_type(), right.to_type());
-            let check = Ident::new(
-                match op {
-                    Op::Sub => "difference",
-                    Op::Div => "exact",
-                    _ => continue,
-                },
-                expr.span(),
-            );
-            let text = expr.to_string();
-            out.extend(
-                quote_spanned!(expr.span()=> #(#cfg)* const _: () = ::mobilis::__private::#check::<#l, #r>(#text);),
-            );
+    inner(size, &mut relations);
+    let checks = relations.iter().filter_map(|expr| {
+        let AxisExpr::Binary { op, left, right, .. } = expr else { return None };
+        let check = match op {
+            Op::Sub => "difference",
+            Op::Div => "exact",
+            _ => return None,
+        };
+        let (l, r, check) = (left.to_checked_type(), right.to_checked_type(), Ident::new(check, expr.span()));
+        let text = expr.to_string();
+        Some(quote_spanned!(expr.span()=> ::mobilis::__private::#check::<#l, #r>(#text);))
+    });
+    let (ty, text) = (size.to_checked_type(), name.to_string());
+    let whole = quote_spanned!(name.span()=> ::mobilis::__private::holds_one::<#ty>(#text););
+    quote_spanned! {name.span()=>
+        #(#cfg)*
+        impl #name {
+            const CHECKED: () = { #(#checks)* #whole };
         }
     }
-    out.extend(quote_spanned!(name.span()=> #(#cfg)* const _: () = ::mobilis::__private::holds_one::<#name>();));
-    out
 }
 
 fn inner<'a>(expr: &'a AxisExpr, out: &mut Vec<&'a AxisExpr>) {

@@ -86,7 +86,7 @@ mod tests {
             ("trait T { A, A }", "declared twice"),
             ("trait T { A } struct S: T { }", "leaves out `A`"),
             ("trait T { Hidden } struct S: T { Hiden = 3, Hidden = 4 }", "did you mean `Hidden`"),
-            ("trait T { A = B / 2, B } struct S: T;", "run time"),
+            ("trait T { A = B / 2, B } struct S: T;", "declare the product instead"),
             ("trait T { A = 2 * Outside }", "own axes"),
         ];
         for (text, words) in cases {

@@ -21,6 +21,11 @@ pub fn items(items: &[Declared], errors: &mut Errors) -> TokenStream {
 
 fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
     let Declared { attrs, vis, name, generics, parent } = item;
+    let mut generics = generics.clone();
+    for param in generics.type_params_mut().filter(|p| p.bounds.is_empty()) {
+        // Reported; with a bound it is reported once.
+        param.bounds.push(syn::parse_quote!(::mobilis::__private::Axis));
+    }
     let (impls, types, wheres) = generics.split_for_impl();
     let cfg: Vec<_> = attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
     let chain = if sane { ancestors(items, item) } else { vec![quote!(::mobilis::__private::Real)] };
@@ -49,6 +54,7 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
     let enters = chain.iter().map(|ancestor| {
         quote! {
             #(#cfg)*
+            #[diagnostic::do_not_recommend]
             impl #impls ::mobilis::__private::Is<#ancestor> for #name #types #wheres {}
         }
     });
@@ -57,6 +63,7 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
     } else {
         quote! {
             #(#cfg)*
+            #[diagnostic::do_not_recommend]
             impl #impls ::mobilis::__private::Is<#name #types> for #base #wheres {}
         }
     };
@@ -75,6 +82,7 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
             const NAME: &'static str = #name_const;
         }
         #(#cfg)*
+        #[diagnostic::do_not_recommend]
         impl #impls ::mobilis::__private::Is<Self> for #name #types #wheres {}
         #(#enters)*
         #plain

@@ -78,7 +78,9 @@ fn contraction(equation: &Equation, errors: &mut Errors) -> TokenStream {
                 #out_list,
             ))
         }
-        einsum::<#arguments #(#unknown),*>(#(#values),*)
+        // Bound first, so that a wrong result is reported at the result, not at the operands.
+        let result = einsum::<#arguments #(#unknown),*>(#(#values),*);
+        result
     }}
 }
 

@@ -195,7 +195,8 @@ fn movement(equation: &Equation, errors: &mut Errors) -> TokenStream {
             #steps
             ::mobilis::__private::Tensor::from_raw(h)
         }
-        rearrange::<#arguments _>(#value)
+        let result = rearrange::<#arguments _>(#value);
+        result
     }}
 }
 

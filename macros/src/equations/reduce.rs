@@ -9,7 +9,7 @@ use quote::{format_ident, quote};
 
 const EXAMPLE: &str = "reduce!(mean: x[b t d] => [b d])";
 
-/// A reduction: its name, the graph's name for it, the elements it takes, the element it gives.
+/// A reduction: its name, the graph's name for it, the elements that it takes. It gives their base.
 struct Kind {
     name: &'static str,
     kind: &'static str,
@@ -109,20 +109,22 @@ fn reduction(kind: Option<&Kind>, equation: &Equation, errors: &mut Errors) -> T
     }
     let value = &operand.value;
     let takes = format_ident!("{}", kind.takes);
+    let gives = format_ident!("{}", if kind.takes == "Truth" { "Mask" } else { "Real" });
     let (params, arguments) = (separated(symbols.params()), separated(symbols.arguments()));
     quote! {{
         #[allow(non_camel_case_types, clippy::extra_unused_type_parameters)]
         #[inline]
         fn reduce<#params __E: ::mobilis::__private::#takes>(
             x: ::mobilis::__private::Tensor<(#(#in_shape,)*), __E>,
-        ) -> ::mobilis::__private::Tensor<(#(#out_shape,)*), <__E as ::mobilis::__private::Element>::Base> {
+        ) -> ::mobilis::__private::Tensor<(#(#out_shape,)*), ::mobilis::__private::#gives> {
             #split
             #merge
             let h = x.raw();
             #steps
             ::mobilis::__private::Tensor::from_raw(h)
         }
-        reduce::<#arguments _>(#value)
+        let result = reduce::<#arguments _>(#value);
+        result
     }}
 }
 

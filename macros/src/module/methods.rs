@@ -142,8 +142,10 @@ fn wrap(method: &mut ImplItemFn, ports: &[Port]) {
                     #[allow(unused_variables)]
                     let #mutability #name: ::mobilis::__private::Tensor<#shape, #element> = #name.port();
                 ));
-                argument.ty =
-                    syn::parse_quote!(::mobilis::__private::Tensor<#shape, impl ::mobilis::__private::Is<#element>>);
+                // At the user's element, where a wrong argument is explained.
+                let span = element.to_token_stream().into_iter().next().map_or(name.span(), |t| t.span());
+                let port = quote_spanned!(span=> impl ::mobilis::__private::Is<#element>);
+                argument.ty = syn::parse_quote!(::mobilis::__private::Tensor<#shape, #port>);
             }
         }
         index += 1;

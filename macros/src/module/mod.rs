@@ -9,7 +9,7 @@ mod methods;
 mod signature;
 mod structure;
 
-use crate::errors::{Errors, hint};
+use crate::errors::Errors;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::Item;
@@ -51,10 +51,7 @@ fn options(arguments: TokenStream, errors: &mut Errors) -> Options {
                 let text = other.to_string();
                 errors.at(
                     other,
-                    format!(
-                        "`{text}` is not an option of `#[neural_module]`; there is `no_default`{}",
-                        hint(&text, ["no_default"])
-                    ),
+                    format!("`{text}` is not an option of `#[neural_module]`; the only one is `no_default`"),
                 );
             }
         }

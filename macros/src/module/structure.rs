@@ -33,6 +33,7 @@ fn module(item: &ItemStruct, fields: &[Field], broken: bool) -> TokenStream {
         }
     });
     quote! {
+        #[diagnostic::do_not_recommend]
         impl #impls ::mobilis::__private::Module for #name #types #wheres {
             fn kind(&self) -> &'static str {
                 #kind

@@ -43,9 +43,9 @@ impl TensorType {
                 let _ = input.parse::<Token![,]>();
             }
             if input.peek(Token![;]) {
-                input.parse::<Token![;]>()?;
+                let semicolon: Token![;] = input.parse()?;
                 if input.is_empty() {
-                    return Err(input.error("expected an element after `;`, such as `TokenId`"));
+                    return Err(syn::Error::new(semicolon.span, "expected an element after `;`, such as `TokenId`"));
                 }
                 parsed.element = Some(input.parse()?);
             }
@@ -95,7 +95,9 @@ pub fn expand(name: &str, input: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let parsed = TensorType::parse(input, &mut errors);
     if let Err(e) = errors.finish() {
-        return e.into_compile_error();
+        // One type, however many mistakes.
+        let errors = e.into_iter().map(syn::Error::into_compile_error);
+        return quote!((#(#errors,)*));
     }
     let name = Ident::new(name, Span::call_site());
     let shape = parsed.shape();

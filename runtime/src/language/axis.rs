@@ -50,6 +50,7 @@ impl<const N: u64> Const<N> {
     const BUF: &'static Message = &Message::new().number(N);
 }
 
+#[diagnostic::do_not_recommend]
 impl<const N: u64> Axis for Const<N> {
     const AXIS: Self = Const;
     const NAME: &'static str = Self::BUF.as_str();
@@ -71,6 +72,7 @@ macro_rules! derived {
             const PATHBUF: &'static Message =
                 &Message::new().text($open).text(A::PATH).text($infix).text(B::PATH).text($close);
         }
+        #[diagnostic::do_not_recommend]
         impl<A: Axis, B: Axis> Axis for $name<A, B> {
             const AXIS: Self = $name(PhantomData);
             const NAME: &'static str = Self::BUF.as_str();
@@ -135,6 +137,10 @@ derived!(
     /// The axis of size `A - B`. Negative sizes are refused when sizes are bound.
     Diff, "(", " - ", ")", sub, sub, static_sub);
 derived!(
+    /// [`Diff`] in `axes!`, which proves in words of its own that it is not negative.
+    #[doc(hidden)]
+    Rest, "(", " - ", ")", sub, sub, sub);
+derived!(
     /// The axis of size `A / B` for static axes: a remainder is a compile error.
     Quot, "(", " / ", ")", exact_div, floor_div, exact_div);
 derived!(
@@ -179,6 +185,7 @@ impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis> ConvOut<A, K, S, P, D> {
         .text(">");
 }
 
+#[diagnostic::do_not_recommend]
 impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis> Axis for ConvOut<A, K, S, P, D> {
     const AXIS: Self = ConvOut(PhantomData);
     const NAME: &'static str = Self::BUF.as_str();

@@ -141,6 +141,7 @@ impl Base for Mask {
     note = "convert first: `.to_real()` turns indices and masks into numbers"
 )]
 pub trait Float: Element<Base = Real> {}
+#[diagnostic::do_not_recommend]
 impl<E: Element<Base = Real>> Float for E {}
 
 /// An element whose base is [`Index`].
@@ -149,11 +150,13 @@ impl<E: Element<Base = Real>> Float for E {}
     label = "this operation takes whole numbers"
 )]
 pub trait Indices: Element<Base = Index> {}
+#[diagnostic::do_not_recommend]
 impl<E: Element<Base = Index>> Indices for E {}
 
 /// An element whose base is [`Mask`].
 #[diagnostic::on_unimplemented(message = "`{Self}` does not hold truth values", label = "this operation takes a mask")]
 pub trait Truth: Element<Base = Mask> {}
+#[diagnostic::do_not_recommend]
 impl<E: Element<Base = Mask>> Truth for E {}
 
 /// An element that arithmetic is defined for: a base class other than [`Mask`].
@@ -162,6 +165,7 @@ impl<E: Element<Base = Mask>> Truth for E {}
     label = "masks are combined with `&`, `|`, `!`, and turned into numbers with `.to_real()`"
 )]
 pub trait Number: Element {}
+#[diagnostic::do_not_recommend]
 impl<E: Element> Number for E where E::Base: NumberBase {}
 /// A base class with arithmetic.
 pub trait NumberBase: Base {}
@@ -176,6 +180,9 @@ impl NumberBase for Index {}
     note = "a port takes its own element, a sub-element of it, or the plain base; `.assume::<{Port}>()` states what the compiler cannot know"
 )]
 pub trait Is<Port>: Element {}
+#[diagnostic::do_not_recommend]
 impl Is<Real> for Real {}
+#[diagnostic::do_not_recommend]
 impl Is<Index> for Index {}
+#[diagnostic::do_not_recommend]
 impl Is<Mask> for Mask {}

@@ -169,13 +169,12 @@ pub const fn difference<A: Axis, B: Axis>(text: &'static str) {
     }
 }
 
-/// Proves that an axis whose size is known holds at least one; part of `axes!`.
-pub const fn holds_one<A: Axis>() {
+/// Proves that an axis called `name` holds at least one, where its size is known; part of `axes!`.
+pub const fn holds_one<A: Axis>(name: &'static str) {
     // Reading the print computes every relation inside.
     let _ = A::PRINT;
     if let Some(0) = A::SIZE {
-        let m =
-            Message::new().text("`").text(A::NAME).text("` has size 0; an axis whose size is known holds at least one");
+        let m = Message::new().text("`").text(name).text("` has size 0; an axis whose size is known holds at least one");
         panic!("{}", m.as_str());
     }
 }

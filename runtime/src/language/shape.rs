@@ -67,9 +67,11 @@ pub trait BroadcastTo<S>: Shape {}
 
 macro_rules! broadcast {
     ($($lead:ident)* ; ) => {
+        #[diagnostic::do_not_recommend]
         impl<$($lead: Axis),*> BroadcastTo<($($lead,)*)> for () {}
     };
     ($($lead:ident)* ; $first:ident $($rest:ident)*) => {
+        #[diagnostic::do_not_recommend]
         impl<$($lead: Axis,)* $first: Axis, $($rest: Axis),*> BroadcastTo<($($lead,)* $first, $($rest,)*)> for ($first, $($rest,)*) {}
         broadcast! { $($lead)* $first ; $($rest)* }
     };
@@ -99,6 +101,7 @@ pub trait EndsWith<I>: Shape {
 
 macro_rules! ends {
     ($($($a:ident)* ;)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<$($a: Axis,)* Z: Axis> EndsWith<Z> for ($($a,)* Z,) {
             type Init = ($($a,)*);
             type With<O: Axis> = ($($a,)* O,);
@@ -116,6 +119,7 @@ pub trait Push<O: Axis>: Shape {
 
 macro_rules! push {
     ($($($a:ident)* ;)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<$($a: Axis,)* Z: Axis> Push<Z> for ($($a,)*) {
             type Out = ($($a,)* Z,);
         }
@@ -148,6 +152,7 @@ pub struct TooManyAxes;
 
 macro_rules! has {
     ($($n:literal: $($a:ident)* / $($b:ident)*;)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<$($a: Axis,)* Z: Axis, $($b: Axis,)*> Has<Z, At<$n>> for ($($a,)* Z, $($b,)*) {
             const POSITION: usize = $n;
             type Without = ($($a,)* $($b,)*);

@@ -30,6 +30,7 @@ impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis, Q: Axis> ConvTransposeOut<A, K
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<A: Axis, K: Axis, S: Axis, P: Axis, D: Axis, Q: Axis> Axis for ConvTransposeOut<A, K, S, P, D, Q> {
     const AXIS: Self = Self(PhantomData);
     const NAME: &'static str = Self::BUF.as_str();

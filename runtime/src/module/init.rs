@@ -92,16 +92,19 @@ pub trait WithInit {
     fn with_init(self, init: Init) -> Self;
 }
 
+#[diagnostic::do_not_recommend]
 impl<M: WithInit> WithInit for Vec<M> {
     fn with_init(self, init: Init) -> Self {
         self.into_iter().map(|m| m.with_init(init.clone())).collect()
     }
 }
+#[diagnostic::do_not_recommend]
 impl<M: WithInit> WithInit for Option<M> {
     fn with_init(self, init: Init) -> Self {
         self.map(|m| m.with_init(init))
     }
 }
+#[diagnostic::do_not_recommend]
 impl<M: WithInit, const N: usize> WithInit for [M; N] {
     fn with_init(self, init: Init) -> Self {
         self.map(|m| m.with_init(init.clone()))

@@ -2,8 +2,22 @@
 
 use super::{Member, Module, NeuralModule, Visitor};
 
+/// `forward` for tuples of modules. A trait of its own, whose only condition is on the method, so
+/// that two parts that do not fit together are reported as such: "module `B` does not take ..".
+pub trait Sequential {
+    /// Feeds the input to the first part, its output to the second, and so on.
+    fn forward<In>(&self, input: In) -> Self::Output
+    where
+        Self: NeuralModule<In>,
+    {
+        self.call(input)
+    }
+}
+
 macro_rules! tuples {
     ($($($t:ident $i:tt),+;)+) => {$(
+        impl<$($t),+> Sequential for ($($t,)+) {}
+        #[diagnostic::do_not_recommend]
         impl<$($t: Member),+> Module for ($($t,)+) {
             fn kind(&self) -> &'static str {
                 "Sequential"

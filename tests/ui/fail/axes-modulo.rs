@@ -1,0 +1,8 @@
+//! There is no remainder.
+
+use mobilis::prelude::*;
+
+axes! {
+    pub Samples;
+    pub Rest = Samples % 160;
+}

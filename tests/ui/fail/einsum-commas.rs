@@ -1,0 +1,16 @@
+//! Axes are separated by spaces.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Time;
+    Hidden = 64;
+    Heads = 4;
+    HeadDim = 16;
+    Ffn = 4 * Hidden;
+}
+
+pub fn f(q: Tensor![Batch, Time]) -> Tensor![Time, Batch] {
+    einsum!(q[b, t] => [t, b])
+}

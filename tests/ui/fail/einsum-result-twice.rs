@@ -1,0 +1,16 @@
+//! An axis twice in the result.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Time;
+    Hidden = 64;
+    Heads = 4;
+    HeadDim = 16;
+    Ffn = 4 * Hidden;
+}
+
+pub fn f(q: Tensor![Batch, Time]) -> Tensor![Batch, Batch] {
+    einsum!(q[b t] => [b b])
+}

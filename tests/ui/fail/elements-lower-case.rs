@@ -1,0 +1,7 @@
+//! Elements are types.
+
+use mobilis::prelude::*;
+
+elements! {
+    pub token_id: Index;
+}

@@ -1,0 +1,7 @@
+//! An element refines something.
+
+use mobilis::prelude::*;
+
+elements! {
+    pub TokenId;
+}

@@ -1,0 +1,24 @@
+//! forward changes nothing.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Time;
+    Hidden = 64;
+    Heads = 4;
+    HeadDim = 16;
+    Ffn = 4 * Hidden;
+}
+
+#[neural_module]
+pub struct Net {
+    weight: Param![Hidden],
+}
+
+#[neural_module]
+impl Net {
+    pub fn forward(&mut self, x: Tensor![Batch, Hidden]) -> Tensor![Batch, Hidden] {
+        x
+    }
+}

@@ -1,0 +1,9 @@
+//! An enum is not a module.
+
+use mobilis::prelude::*;
+
+#[neural_module]
+pub enum Activation {
+    Relu,
+    Gelu,
+}

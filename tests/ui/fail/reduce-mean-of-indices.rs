@@ -1,0 +1,16 @@
+//! The mean is for reals.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Time;
+    Hidden = 64;
+    Heads = 4;
+    HeadDim = 16;
+    Ffn = 4 * Hidden;
+}
+
+pub fn f(x: Tensor![Batch, Time; TokenId]) -> Tensor![Batch] {
+    reduce!(mean: x[b t] => [b])
+}

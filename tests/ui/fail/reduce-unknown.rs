@@ -1,0 +1,16 @@
+//! A misspelled reduction.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Time;
+    Hidden = 64;
+    Heads = 4;
+    HeadDim = 16;
+    Ffn = 4 * Hidden;
+}
+
+pub fn f(x: Tensor![Batch, Time]) -> Tensor![Batch] {
+    reduce!(maen: x[b t] => [b])
+}

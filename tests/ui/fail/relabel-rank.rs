@@ -1,0 +1,16 @@
+//! A new name is given axis by axis.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Time;
+    Hidden = 64;
+    Heads = 4;
+    HeadDim = 16;
+    Ffn = 4 * Hidden;
+}
+
+pub fn f(x: Tensor![Batch, Hidden]) -> Tensor![Batch, Heads, HeadDim] {
+    x.relabel()
+}

@@ -1,0 +1,14 @@
+//! A number type is not an axis.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Time;
+    Hidden = 64;
+    Heads = 4;
+    HeadDim = 16;
+    Ffn = 4 * Hidden;
+}
+
+pub fn f(x: Tensor![usize, Hidden]) {}

@@ -1,0 +1,125 @@
+//! Taking out of the compiler's words what changes without meaning: folders, places in Mobilis
+//! and in the standard library, and lists of whatever else implements a trait.
+
+use std::path::Path;
+
+/// The words as they are pinned.
+pub fn normalize(stderr: &str, root: &Path) -> String {
+    let root = format!("{}/", root.display());
+    let text = stderr.replace(&root, "");
+    let mut out: Vec<String> = Vec::new();
+    // Whether the snippet being shown is of a file that the user did not write.
+    let mut foreign = false;
+    // Whether the lines being read belong to a list that is left out.
+    let mut list = false;
+    for line in text.lines() {
+        if line.starts_with("error: aborting due to") || line.contains(" try `rustc --explain ") {
+            continue;
+        }
+        let (gutter, rest) = split_gutter(line);
+        if list {
+            let continues = gutter.trim().is_empty() && !rest.starts_with(['=', '|']) && !rest.is_empty();
+            if continues && !rest.starts_with("and ") {
+                continue;
+            }
+            list = false;
+            if continues {
+                continue;
+            }
+        }
+        if rest.starts_with("-->") || rest.starts_with(":::") {
+            foreign = !rest.contains("tests/ui/");
+            out.push(format!("  {}", if foreign { place(rest) } else { rest.to_string() }));
+            continue;
+        }
+        if rest.starts_with('=') {
+            foreign = false;
+            if rest.contains("the full name for the type has been written to")
+                || rest.contains("consider using `--verbose`")
+            {
+                continue;
+            }
+            if rest.contains("the following other types implement trait")
+                || rest.contains("the following types implement trait")
+            {
+                list = true;
+                out.push(format!("   {} ..", rest.trim_end()));
+                continue;
+            }
+            out.push(format!("   {}", rest.trim_end()));
+            continue;
+        }
+        if rest.starts_with('|') || rest == "..." {
+            if !foreign {
+                out.push(format!("{:>2} {}", gutter.trim(), rest).trim_end().to_string());
+            }
+            continue;
+        }
+        if !line.starts_with(' ') {
+            foreign = false;
+        }
+        if line.starts_with("...") && foreign {
+            continue;
+        }
+        out.push(line.trim_end().to_string());
+    }
+    format!("{}\n", out.join("\n").trim_end())
+}
+
+/// A line number, or the space that stands for it, and what follows it.
+fn split_gutter(line: &str) -> (&str, &str) {
+    let end = line.find(|c: char| !c.is_ascii_digit() && c != ' ').unwrap_or(line.len());
+    line.split_at(end)
+}
+
+/// `--> /rustc/../num.rs:12:5` as `--> num.rs`.
+fn place(rest: &str) -> String {
+    let (arrow, path) = rest.split_at(4.min(rest.len()));
+    let path = path.split(':').next().unwrap_or("");
+    let short = match path.find("/library/") {
+        Some(at) => &path[at + 1..],
+        None => path,
+    };
+    format!("{arrow}{short}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_without_meaning_is_taken_out() {
+        let text = "\
+error[E0277]: words
+    --> /home/me/mobilis/tests/ui/fail/a.rs:7:5
+     |
+   7 |     f(x);
+     |     ^ label
+     |
+     = help: the following other types implement trait `T`:
+               A
+               B
+             and 7 others
+note: required by a bound in `f`
+    --> /home/me/mobilis/runtime/src/x.rs:1234:5
+     |
+1234 | fn f() {}
+     |    ^
+     = note: the full name for the type has been written to '/tmp/x.long-type-1.txt'
+
+error: aborting due to 1 previous error
+";
+        let expected = "\
+error[E0277]: words
+  --> tests/ui/fail/a.rs:7:5
+   |
+ 7 |     f(x);
+   |     ^ label
+   |
+   = help: the following other types implement trait `T`: ..
+note: required by a bound in `f`
+  --> runtime/src/x.rs
+";
+        assert_eq!(normalize(text, Path::new("/home/me/mobilis")), expected);
+    }
+}
