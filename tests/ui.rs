@@ -21,7 +21,7 @@ use harness::{Expect, check};
 
 #[test]
 fn mistakes_are_refused_in_words() {
-    check("tests/ui/fail", Expect::Failure, 0);
+    check("tests/ui/fail", Expect::Failure, 80);
 }
 
 #[test]
