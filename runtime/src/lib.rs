@@ -15,7 +15,6 @@ extern crate self as mobilis;
 pub mod __private;
 pub mod array;
 pub mod devices;
-pub mod glob;
 pub mod graph;
 pub mod language;
 pub mod module;

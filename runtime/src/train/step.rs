@@ -8,14 +8,16 @@
 
 use super::Clip;
 use super::optimizer::{Optimizer, Slot, Target, UpdateContext};
-use crate::glob;
 use crate::graph::trace::{self, Handle, TraceError};
-use crate::graph::{DType, Graph, Scope, TensorType, Value, VarDecl, VarId, VarKind};
+use crate::graph::{DType, Graph, Node, Scope, TensorType, Value, VarDecl, VarId, VarKind};
 use crate::module::init::Init;
-use crate::ops::{Op, elementwise as ew, leaf};
+use crate::module::pattern;
+use crate::ops::elementwise::{self as ew, CompareKind};
+use crate::ops::{Op, leaf};
 use crate::train::{Schedule, clip};
 use crate::transforms::grad::{GradError, grad};
 use crate::transforms::prune::prune;
+use std::collections::HashMap;
 
 /// The name of the argument that takes the learning rate.
 pub const LEARNING_RATE: &str = "learning rate";
@@ -31,7 +33,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// The parameters whose names match `pattern`: see [`crate::glob`].
+    /// The parameters whose names match `pattern`: see [`crate::module::pattern`].
     pub fn new(pattern: impl Into<String>) -> Group {
         Group { pattern: pattern.into(), lr_scale: None, weight_decay: None }
     }
@@ -146,7 +148,7 @@ impl TrainOptions {
     }
 
     fn find(&self, name: &str, setting: impl Fn(&Group) -> Option<f64>) -> Option<f64> {
-        self.groups.iter().rev().filter(|g| glob::matches(&g.pattern, name)).find_map(setting)
+        self.groups.iter().rev().filter(|g| pattern::matches(&g.pattern, name)).find_map(setting)
     }
 }
 
@@ -194,9 +196,12 @@ pub struct StepGraphs {
     /// results of the function.
     pub update: Graph,
     /// Forward and backward, adding to the accumulated gradients: run before `update` for all
-    /// but the last of the micro-batches. Takes the function's arguments and gives its results.
-    /// `None` where every batch makes an update.
+    /// but the last of the micro-batches. Takes the function's arguments and gives the loss, the
+    /// norm of this batch's gradients, and the other results of the function. `None` where every
+    /// batch makes an update.
     pub accumulate: Option<Graph>,
+    /// The variables that the step adds: counter, moments, sums.
+    pub states: Vec<VarId>,
     /// The learning rate that a schedule's factor of 1 means.
     pub learning_rate: f64,
 }
@@ -212,7 +217,7 @@ pub fn build_step(graph: Graph, optimizer: &dyn Optimizer, options: &TrainOption
     let loss = *graph.outputs.first().ok_or(BuildError::NoLoss)?;
     let trained = trained(&graph)?;
     for group in &options.groups {
-        if !trained.iter().any(|(decl, _)| glob::matches(&group.pattern, &decl.name)) {
+        if !trained.iter().any(|(decl, _)| pattern::matches(&group.pattern, &decl.name)) {
             let names: Vec<&str> = trained.iter().map(|(decl, _)| decl.name.as_str()).collect();
             return Err(BuildError::EmptyGroup { pattern: group.pattern.clone(), names: names.join(", ") });
         }
@@ -229,21 +234,21 @@ pub fn build_step(graph: Graph, optimizer: &dyn Optimizer, options: &TrainOption
     };
     let accumulate = match sums.is_empty() {
         true => None,
-        false => Some(accumulation(graph.clone(), &grads, &sums)?),
+        false => Some(accumulation(graph.clone(), loss, &grads, &sums)?),
     };
-    let update = Update { optimizer, options, trained: &trained, sums: &sums };
-    Ok(StepGraphs { update: update.build(graph, loss, &grads)?, accumulate, learning_rate: optimizer.learning_rate() })
+    let before = graph.vars.len();
+    let update = Update { optimizer, options, trained: &trained, sums: &sums }.build(graph, loss, &grads)?;
+    let states = update.vars[before..].iter().map(|v| v.id).collect();
+    Ok(StepGraphs { update, accumulate, states, learning_rate: optimizer.learning_rate() })
 }
 
 /// The parameters that training changes, and their nodes.
 fn trained(graph: &Graph) -> Result<Vec<(VarDecl, Value)>, BuildError> {
     let mut found = vec![];
-    for (id, node) in graph.nodes.iter().enumerate() {
-        if let Op::Var(var) = &node.op {
-            let decl = &graph.vars[var.index as usize];
-            if decl.kind == VarKind::Param && !decl.frozen && decl.ty.dtype == DType::F32 {
-                found.push((decl.clone(), Value { node: id as u32, port: 0 }));
-            }
+    for (var, value) in graph.nodes.iter().enumerate().filter_map(read_at) {
+        let decl = &graph.vars[var as usize];
+        if decl.kind == VarKind::Param && !decl.frozen && decl.ty.dtype == DType::F32 {
+            found.push((decl.clone(), value));
         }
     }
     if found.is_empty() {
@@ -268,16 +273,47 @@ fn read(decl: &VarDecl) -> Handle {
 }
 
 /// The program of all micro-batches but the last.
-fn accumulation(mut graph: Graph, grads: &[Value], sums: &[VarDecl]) -> Result<Graph, TraceError> {
-    let scope = graph.scopes.len() as u32 - 1;
-    trace::extend(&mut graph, |_| {
-        trace::in_scope(scope, || {
-            for (g, sum) in grads.iter().zip(sums) {
-                let total = ew::add(read(sum), trace::handle(*g));
-                trace::update(sum.id, total);
-            }
-        });
+fn accumulation(mut graph: Graph, loss: Value, grads: &[Value], sums: &[VarDecl]) -> Result<Graph, TraceError> {
+    let norm = in_last_scope(&mut graph, || {
+        let grads: Vec<Handle> = grads.iter().map(|g| trace::handle(*g)).collect();
+        for (g, sum) in grads.iter().zip(sums) {
+            let total = ew::add(read(sum), *g);
+            trace::update(sum.id, total);
+        }
+        trace::value(clip::global_norm(&grads))
     })?;
+    finished(graph, loss, norm)
+}
+
+/// Extends the graph by nodes that belong to the scope added last, the optimizer's.
+fn in_last_scope<R>(graph: &mut Graph, f: impl FnOnce() -> R) -> Result<R, TraceError> {
+    let scope = graph.scopes.len() as u32 - 1;
+    trace::extend(graph, |_| trace::in_scope(scope, f))
+}
+
+/// The variable that a node reads, and its value.
+fn read_at((id, node): (usize, &Node)) -> Option<(u32, Value)> {
+    match &node.op {
+        Op::Var(var) => Some((var.index, Value { node: id as u32, port: 0 })),
+        _ => None,
+    }
+}
+
+/// Makes every update conditional on a finite loss and norm, and puts these two in front of the
+/// results.
+fn finished(mut graph: Graph, loss: Value, norm: Value) -> Result<Graph, TraceError> {
+    let updates = graph.updates.clone();
+    let old: HashMap<u32, Value> = graph.nodes.iter().enumerate().filter_map(read_at).collect();
+    let guarded = in_last_scope(&mut graph, || {
+        // x - x is 0 for a finite x and NaN for any other.
+        let zero = |v: Value| ew::sub(trace::handle(v), trace::handle(v));
+        let finite = ew::compare(CompareKind::Eq, ew::add(zero(loss), zero(norm)), leaf::scalar(0.0));
+        let guard = |old: Handle, new: Value| trace::value(ew::select(finite, trace::handle(new), old));
+        updates.iter().map(|(var, new)| (*var, guard(trace::handle(old[var]), *new))).collect::<Vec<_>>()
+    })?;
+    graph.updates = guarded;
+    let rest = graph.outputs.split_off(1);
+    graph.outputs = [loss, norm].into_iter().chain(rest).collect();
     Ok(prune(graph))
 }
 
@@ -290,11 +326,8 @@ struct Update<'a> {
 
 impl Update<'_> {
     fn build(&self, mut graph: Graph, loss: Value, grads: &[Value]) -> Result<Graph, TraceError> {
-        let scope = graph.scopes.len() as u32 - 1;
-        let norm = trace::extend(&mut graph, |_| trace::in_scope(scope, || self.append(grads)))?;
-        let rest = graph.outputs.split_off(1);
-        graph.outputs = [loss, norm].into_iter().chain(rest).collect();
-        Ok(prune(graph))
+        let norm = in_last_scope(&mut graph, || self.append(grads))?;
+        finished(graph, loss, norm)
     }
 
     /// Builds everything behind the gradients. Gives their norm.

@@ -86,7 +86,7 @@ fn accumulation_equals_a_large_batch() {
                 _ => three.run(accumulate, &[x, y]),
             };
             mean += out[0].data[0] / 3.0;
-            norm = out.get(1).map_or(f64::NAN, |n| n.data[0]);
+            norm = out[1].data[0];
         }
         assert!((mean - whole[0].data[0]).abs() < 1e-14);
         assert!((norm - whole[1].data[0]).abs() < 1e-14);
@@ -172,4 +172,37 @@ fn index_parameters_are_not_trained() {
     });
     let step = build_step(graph, &Sgd::new(0.1), &TrainOptions::default()).unwrap();
     assert_eq!(step.update.updates.len(), 2);
+}
+
+/// A batch that is not finite leaves parameters, moments, counter and sums as they were.
+#[test]
+fn a_broken_batch_changes_nothing() {
+    let params = [parameter("w", &[2, 3]), parameter("b", &[2])];
+    let step = build_step(fit(&params, 2), &AdamW::new(0.1), &TrainOptions::default().accumulate(2)).unwrap();
+    let good = [RefArray::new(&[2, 3], values(6, 1)), RefArray::new(&[2, 2], values(4, 2))];
+    let mut bad = good.clone();
+    bad[0].data[3] = f64::NAN;
+    let with_rate = |batch: &[RefArray; 2]| [batch[0].clone(), batch[1].clone(), scalar(0.1)];
+    let mut machine = Machine::default();
+    let accumulate = step.accumulate.as_ref().unwrap();
+    machine.run(accumulate, &good);
+    let before = machine.clone();
+    let out = machine.run(accumulate, &bad);
+    assert!(out[0].data[0].is_nan() && out[1].data[0].is_nan());
+    assert_eq!(machine.values, before.values);
+    machine.run(&step.update, &with_rate(&good));
+    let before = machine.clone();
+    machine.run(&step.update, &with_rate(&bad));
+    assert_eq!(machine.values, before.values);
+    machine.run(&step.update, &with_rate(&good));
+    assert_ne!(machine.values, before.values);
+}
+
+#[test]
+fn the_step_lists_what_it_adds() {
+    let params = [parameter("w", &[2, 3]), parameter("b", &[2])];
+    let step = build_step(fit(&params, 2), &AdamW::new(0.1), &TrainOptions::default().accumulate(2)).unwrap();
+    assert_eq!(step.states.len(), 1 + 2 + 4);
+    let sums: Vec<_> = step.accumulate.unwrap().vars[2..].iter().map(|v| v.id).collect();
+    assert!(sums.iter().all(|id| step.states.contains(id)));
 }

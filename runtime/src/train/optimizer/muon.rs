@@ -1,9 +1,9 @@
 //! Muon.
 
 use super::{AdamW, Optimizer, Slot, Target, UpdateContext, Updated, decayed, within};
-use crate::glob;
 use crate::graph::trace::{Handle, type_of};
 use crate::graph::{Dim, Extent, TensorType};
+use crate::module::pattern;
 use crate::ops::contraction::einsum;
 use crate::ops::elementwise::{self as ew, UnaryKind};
 use crate::ops::{leaf, movement, reduce};
@@ -62,7 +62,7 @@ impl Muon {
             iterations: 5,
             weight_decay: 0.0,
             scale: MuonScale::Spectral,
-            except: ["**embed**", "**head**", "**wte**", "**wpe**"].map(String::from).into(),
+            except: ["**.*embed*.**", "**.*head*.**", "**.wte.**", "**.wpe.**"].map(String::from).into(),
             rest: AdamW::new(rest_lr).betas(0.9, 0.95).weight_decay(0.0),
             rest_lr,
         }
@@ -121,7 +121,7 @@ impl Muon {
 
     /// Whether a parameter is a hidden matrix, updated by orthogonalized momentum.
     pub fn covers(&self, target: Target) -> bool {
-        target.ty.rank() >= 2 && !self.except.iter().any(|p| glob::matches(p, target.name))
+        target.ty.rank() >= 2 && !self.except.iter().any(|p| pattern::matches(p, target.name))
     }
 
     /// `sqrt(max(1, rows/cols))` or its like; sizes may be known only when arrays are bound.
