@@ -23,6 +23,7 @@ pub mod recurrent;
 pub mod reduce;
 pub mod rope;
 pub mod softmax;
+pub mod stft;
 
 use crate::graph::trace::Handle;
 use crate::graph::{Extent, TensorType};
@@ -220,6 +221,13 @@ families! {
     Gru(recurrent::Gru),
     /// The gradient of it.
     GruGrad(recurrent::GruGrad),
+    // stft
+    /// A short-time Fourier transform.
+    Stft(stft::Stft),
+    /// The gradient of it by the signal.
+    StftInputGrad(stft::StftInputGrad),
+    /// The gradient of it by the window.
+    StftWindowGrad(stft::StftWindowGrad),
 }
 
 /// Exactly `N` inputs, or the message for a wrong number of them.

@@ -40,3 +40,4 @@ fn golden(folder: &str) -> Option<HashMap<String, RefArray>> {
     Some(read.collect())
 }
 mod recurrent;
+mod stft;

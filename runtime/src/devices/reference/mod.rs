@@ -17,6 +17,7 @@ mod recurrent;
 mod reduce;
 mod rope;
 mod softmax;
+mod stft;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
@@ -117,6 +118,9 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::LstmGrad(op) => return Ok(recurrent::lstm_grad(op, cx)),
         Op::Gru(op) => return Ok(recurrent::gru(op, cx)),
         Op::GruGrad(op) => return Ok(recurrent::gru_grad(op, cx)),
+        Op::Stft(op) => stft::stft(op, cx),
+        Op::StftInputGrad(op) => stft::stft_input_grad(op, cx),
+        Op::StftWindowGrad(op) => stft::stft_window_grad(op, cx),
     }])
 }
 

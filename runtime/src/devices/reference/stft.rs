@@ -1,0 +1,55 @@
+//! Short-time Fourier transforms on the reference device: the sum of the definition, term by
+//! term (see `crate::ops::stft`).
+
+use super::array::for_each_index;
+use super::{Eval, RefArray};
+use crate::ops::stft::{Framing, Stft, StftInputGrad, StftWindowGrad};
+
+/// Calls `f` with the position of a sample, of a window value and of the real part of a bin (its
+/// imaginary part follows), and the bin's real and imaginary factors, for every product in the
+/// sum.
+fn terms(
+    framing: &Framing,
+    (x, w, y): (&[usize], &[usize], &[usize]),
+    mut f: impl FnMut(usize, usize, usize, f64, f64),
+) {
+    let (samples, n) = (x[x.len() - 1], w[0]);
+    let lead = x.len() - 1;
+    let (bins, frames) = (y[lead], y[lead + 1]);
+    let batch = x[..lead].iter().product();
+    for_each_index(&[batch, bins, frames, n], |index| {
+        let [b, k, t, i] = *index else { return };
+        if let Some(at) = framing.source(t, i, samples) {
+            let angle = -2.0 * std::f64::consts::PI * ((k * i) % n) as f64 / n as f64;
+            f(b * samples + at, i, ((b * bins + k) * frames + t) * 2, angle.cos(), angle.sin());
+        }
+    });
+}
+
+pub fn stft(op: &Stft, cx: &Eval) -> RefArray {
+    let (x, w) = (cx.inputs[0], cx.inputs[1]);
+    let mut y = RefArray::filled(&cx.outputs[0], 0.0);
+    terms(&op.framing, (&x.sizes, &w.sizes, &cx.outputs[0]), |xi, wi, yi, re, im| {
+        y.data[yi] += x.data[xi] * w.data[wi] * re;
+        y.data[yi + 1] += x.data[xi] * w.data[wi] * im;
+    });
+    y
+}
+
+pub fn stft_input_grad(op: &StftInputGrad, cx: &Eval) -> RefArray {
+    let (y, w) = (cx.inputs[0], cx.inputs[1]);
+    let mut x = RefArray::filled(&cx.outputs[0], 0.0);
+    terms(&op.framing, (&cx.outputs[0], &w.sizes, &y.sizes), |xi, wi, yi, re, im| {
+        x.data[xi] += w.data[wi] * (y.data[yi] * re + y.data[yi + 1] * im);
+    });
+    x
+}
+
+pub fn stft_window_grad(op: &StftWindowGrad, cx: &Eval) -> RefArray {
+    let (x, y) = (cx.inputs[0], cx.inputs[1]);
+    let mut w = RefArray::filled(&cx.outputs[0], 0.0);
+    terms(&op.framing, (&x.sizes, &cx.outputs[0], &y.sizes), |xi, wi, yi, re, im| {
+        w.data[wi] += x.data[xi] * (y.data[yi] * re + y.data[yi + 1] * im);
+    });
+    w
+}
