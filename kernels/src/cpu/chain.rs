@@ -28,7 +28,9 @@ pub type Reg = u8;
 pub enum UnaryF {
     Neg,
     Exp,
+    Expm1,
     Log,
+    Log1p,
     Sqrt,
     Rsqrt,
     Recip,
@@ -276,7 +278,9 @@ fn unary_f(kind: UnaryF, d: &mut F, a: &F) {
     match kind {
         UnaryF::Neg => map(d, a, |x| -x),
         UnaryF::Exp => map(d, a, math::exp),
+        UnaryF::Expm1 => map(d, a, math::expm1),
         UnaryF::Log => map(d, a, math::log),
+        UnaryF::Log1p => map(d, a, math::log1p),
         UnaryF::Sqrt => map(d, a, f32::sqrt),
         UnaryF::Rsqrt => map(d, a, |x| 1.0 / x.sqrt()),
         UnaryF::Recip => map(d, a, |x| 1.0 / x),

@@ -68,6 +68,27 @@ pub fn log(x: f32) -> f32 {
     if x < 0.0 || x.is_nan() { f32::NAN } else { y }
 }
 
+/// `e^x - 1`, exact near 0 (Kahan: the error of the exponential cancels against its logarithm).
+#[inline(always)]
+pub fn expm1(x: f32) -> f32 {
+    let u = exp(x);
+    let less = u - 1.0;
+    let y = less * (x / log(u));
+    let y = if u == 1.0 { x } else { y };
+    // Far out the subtraction loses nothing, and the quotient is not finite.
+    if (-16.0..80.0).contains(&x) { y } else { less }
+}
+
+/// `log(1 + x)`, exact near 0 (Kahan: what rounding `1 + x` loses is put back as a factor).
+#[inline(always)]
+pub fn log1p(x: f32) -> f32 {
+    let u = 1.0 + x;
+    let kept = u - 1.0;
+    let y = log(u) * (x / kept);
+    let y = if kept == 0.0 { x } else { y };
+    if x == f32::INFINITY { x } else { y }
+}
+
 /// Hyperbolic tangent: a polynomial near 0, `1 - 2 / (e^2x + 1)` beyond.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
@@ -173,6 +194,10 @@ mod tests {
     fn functions_are_as_accurate_as_stated() {
         sweep("exp", exp, f64::exp, -87.0, 88.7, 2.0 * ULP, 0.0);
         sweep("log", log, f64::ln, 1e-3, 100.0, 2.0 * ULP, 1e-7);
+        sweep("expm1", expm1, f64::exp_m1, -80.0, 80.0, 8.0 * ULP, 0.0);
+        sweep("expm1", expm1, f64::exp_m1, -1e-2, 1e-2, 8.0 * ULP, 0.0);
+        sweep("log1p", log1p, f64::ln_1p, -0.99, 100.0, 8.0 * ULP, 0.0);
+        sweep("log1p", log1p, f64::ln_1p, -1e-2, 1e-2, 8.0 * ULP, 0.0);
         sweep("tanh", tanh, f64::tanh, -10.0, 10.0, 4.0 * ULP, 0.0);
         sweep("sigmoid", sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0, 4.0 * ULP, 0.0);
         sweep("sin", sin, f64::sin, -100.0, 100.0, 0.0, 1e-6);
@@ -206,7 +231,9 @@ mod tests {
         assert_eq!(log(f32::INFINITY), f32::INFINITY);
         assert!(log(-1.0).is_nan());
         assert!((log(1e-40) as f64 - (1e-40f32 as f64).ln()).abs() < 1e-4);
-        for f in [exp, log, tanh, sigmoid, erf, sin, cos] {
+        assert_eq!((expm1(f32::NEG_INFINITY), expm1(f32::INFINITY), expm1(1e-20)), (-1.0, f32::INFINITY, 1e-20));
+        assert_eq!((log1p(-1.0), log1p(f32::INFINITY), log1p(1e-20)), (f32::NEG_INFINITY, f32::INFINITY, 1e-20));
+        for f in [exp, expm1, log, log1p, tanh, sigmoid, erf, sin, cos] {
             assert!(f(f32::NAN).is_nan());
         }
         assert_eq!(tanh(100.0), 1.0);

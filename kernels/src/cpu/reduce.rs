@@ -1,5 +1,6 @@
 //! Reductions of the middle of `[outer, n, inner]`.
 
+use super::math;
 use crate::pool::Pool;
 
 /// What is computed.
@@ -149,6 +150,77 @@ pub fn reduce_f32(pool: &Pool, kind: Reduction, (outer, n, inner): (usize, usize
     });
 }
 
+/// The sum of `e^(x - shift)`, in blocks, so that rounding errors do not grow with the length.
+#[inline(always)]
+fn exp_sum_body(x: &[f32], shift: f32) -> f32 {
+    let mut total = 0f64;
+    for block in x.chunks(512) {
+        let mut terms = [0f32; 512];
+        terms.iter_mut().zip(block).for_each(|(t, v)| *t = math::exp(v - shift));
+        total += f64::from(sum(&terms[..block.len()]));
+    }
+    total as f32
+}
+crate::dispatch! {
+    fn exp_sum(x: &[f32], shift: f32) -> f32 = exp_sum_body;
+}
+
+/// Columns `first..first + y.len()` of `[n, inner]`, at most [`COLUMNS`].
+#[inline(always)]
+fn logsumexp_columns_body(x: &[f32], inner: usize, first: usize, y: &mut [f32]) {
+    columns(Reduction::Max, x, inner, first, y, false);
+    let mut sums = [0f64; COLUMNS];
+    for row in x.chunks_exact(inner) {
+        for (sum, (v, largest)) in sums.iter_mut().zip(row[first..].iter().zip(&*y)) {
+            *sum += f64::from(math::exp(v - largest));
+        }
+    }
+    for (y, sum) in y.iter_mut().zip(sums) {
+        if y.is_finite() {
+            *y += math::log(sum as f32);
+        }
+    }
+}
+crate::dispatch! {
+    fn logsumexp_columns(x: &[f32], inner: usize, first: usize, y: &mut [f32]) = logsumexp_columns_body;
+}
+
+/// How many columns [`logsumexp`] works on at once.
+const COLUMNS: usize = 64;
+
+/// `y[outer, inner]` is the logarithm of the sum of exponentials over the middle of
+/// `x[outer, n, inner]`; where the largest value is infinite or NaN, that value.
+///
+/// # Panics
+/// When the slices do not have these sizes.
+pub fn logsumexp(pool: &Pool, (outer, n, inner): (usize, usize, usize), x: &[f32], y: &mut [f32]) {
+    assert!(x.len() == outer * n * inner && y.len() == outer * inner, "a reduction's sizes");
+    if n == 0 || y.is_empty() {
+        return y.fill(f32::NEG_INFINITY);
+    }
+    if inner == 1 {
+        return pool.rows(y, 1, (2048 / n).max(1), |first, y| {
+            for (row, y) in x[first * n..].chunks_exact(n).zip(y) {
+                *y = largest(row);
+                if y.is_finite() {
+                    *y += math::log(exp_sum(row, *y));
+                }
+            }
+        });
+    }
+    let (row, least) = if outer == 1 { (1, COLUMNS) } else { (inner, 1) };
+    pool.rows(y, row, least, |first, y| {
+        let width = if outer == 1 { y.len() } else { inner };
+        let (o, column) = if outer == 1 { (0, first) } else { (first, 0) };
+        for (k, y) in y.chunks_mut(width).enumerate() {
+            let x = &x[(o + k) * n * inner..][..n * inner];
+            for (c, y) in y.chunks_mut(COLUMNS).enumerate() {
+                logsumexp_columns(x, inner, column + c * COLUMNS, y);
+            }
+        }
+    });
+}
+
 /// The same over values of another kind, by folding.
 pub fn fold<T: Copy + Send + Sync>(
     pool: &Pool,
@@ -192,6 +264,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn logarithms_of_sums_of_exponentials() {
+        let pool = Pool::new(2);
+        for (outer, n, inner) in [(1, 1, 1), (3, 1000, 1), (1, 7, 133), (4, 5, 6), (2, 3, 70), (2, 0, 3), (0, 3, 2)] {
+            let x: Vec<f32> = (0..outer * n * inner).map(|i| ((i * 37) % 101) as f32 * 2.0 - 80.0).collect();
+            let mut y = vec![9.0; outer * inner];
+            logsumexp(&pool, (outer, n, inner), &x, &mut y);
+            for (i, y) in y.iter().enumerate() {
+                let (o, c) = (i / inner, i % inner);
+                let exact = (0..n).map(|k| f64::from(x[(o * n + k) * inner + c]).exp()).sum::<f64>().ln();
+                assert!(f64::from(*y) == exact || (f64::from(*y) - exact).abs() < 2e-5, "{y} is not {exact}");
+            }
+        }
+        let mut y = [0.0; 2];
+        let inf = f32::INFINITY;
+        logsumexp(&pool, (2, 2, 1), &[-inf, -inf, inf, 0.0], &mut y);
+        assert_eq!(y, [-inf, inf]);
     }
 
     #[test]

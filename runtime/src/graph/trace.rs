@@ -48,8 +48,12 @@ pub(crate) struct Builder {
     scope_of: HashMap<(u32, String), u32>,
     mode: Mode,
     streams: u32,
+    rng: Option<Value>,
     error: Option<TraceError>,
 }
+
+/// The identity of the random counter: no parameter has it.
+const RNG: VarId = VarId(0);
 
 thread_local! {
     static ACTIVE: RefCell<Option<Builder>> = const { RefCell::new(None) };
@@ -107,6 +111,9 @@ pub fn extend<R>(graph: &mut Graph, f: impl FnOnce(&Graph) -> R) -> Result<R, Tr
     let mut builder = Builder::new(graph.clone(), Mode::Train);
     for (i, node) in graph.nodes.iter().enumerate() {
         if let Op::Var(v) = &node.op {
+            if graph.vars[v.index as usize].id == RNG {
+                builder.rng = Some(Value { node: i as u32, port: 0 });
+            }
             builder.vars.insert(graph.vars[v.index as usize].id, (v.index, Value { node: i as u32, port: 0 }));
         }
     }
@@ -154,6 +161,7 @@ impl Builder {
             vars: HashMap::new(),
             scope_of: HashMap::new(),
             mode,
+            rng: None,
             error: None,
         }
     }
@@ -331,6 +339,34 @@ pub fn random_stream() -> u32 {
         b.streams += 1;
         b.graph.streams = b.streams;
         b.streams
+    })
+}
+
+/// The key of random operations in this trace: the state variable `rng`, whole numbers `[seed,
+/// step]` that start at 0. The first use declares it and has every run of the program add 1 to
+/// the step, so that each run draws new numbers and a run can be repeated by setting the state.
+pub fn rng() -> Handle {
+    use super::{DType, Dim, VarKind};
+    use crate::ops::{elementwise, leaf};
+    if let Some(key) = with(|b| b.rng.map(|v| b.handle(v))) {
+        return key;
+    }
+    let ty = TensorType::new(vec![Dim::fixed(2)], DType::I32);
+    let decl = || VarDecl {
+        id: RNG,
+        name: "rng".into(),
+        ty: ty.clone(),
+        kind: VarKind::State,
+        init: crate::module::init::Init::Zeros,
+        frozen: true,
+    };
+    // The counter belongs to the whole program, not to the module that draws first.
+    in_scope(0, || {
+        let key = variable(decl, RNG);
+        with(|b| b.rng = Some(b.value(key)));
+        // Positions 0 and 1 are what seed and step grow by.
+        update(RNG, elementwise::add(key, leaf::iota(0, &ty)));
+        key
     })
 }
 

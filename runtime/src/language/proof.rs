@@ -178,3 +178,28 @@ pub const fn holds_one<A: Axis>(name: &'static str) {
         panic!("{}", m.as_str());
     }
 }
+
+/// Proves that `N` values of `A` from `start` on lie within it, where all three are static.
+pub const fn slice<A: Axis, N: Axis>(start: Option<u64>) {
+    if let (Some(a), Some(n)) = (A::SIZE, N::SIZE) {
+        let start = match start {
+            Some(start) => start,
+            None => 0,
+        };
+        if n > a || start > a - n {
+            let m = Message::new()
+                .text("slice: ")
+                .text(N::NAME)
+                .text(" (")
+                .number(n)
+                .text(") values from position ")
+                .number(start)
+                .text(" on do not fit into `")
+                .text(A::NAME)
+                .text("` (")
+                .number(a)
+                .text(")");
+            panic!("{}", m.as_str());
+        }
+    }
+}

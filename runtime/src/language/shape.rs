@@ -170,3 +170,34 @@ has! {
     0: / A B C D F; 1: A / B C D F; 2: A B / C D F; 3: A B C / D F; 4: A B C D / F; 5: A B C D F / ;
     0: / A B C D F G; 1: A / B C D F G; 2: A B / C D F G; 3: A B C / D F G; 4: A B C D / F G; 5: A B C D F / G; 6: A B C D F G / ;
 }
+
+/// `Self` has the axes `A` and `B` next to each other, at positions `P` and `P + 1`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have the axes `{A}` and `{B}` next to each other",
+    label = "`{A}` is not followed by `{B}` here",
+    note = "bring them together first: `rearrange!(x[..] => [..])`"
+)]
+pub trait Neighbours<A, B, P>: Shape {
+    /// The position of the first from the left.
+    const POSITION: usize;
+    /// The shape with `O` in place of both.
+    type Merged<O: Axis>: Shape;
+}
+
+macro_rules! neighbours {
+    ($($n:literal: $($a:ident)* / $($b:ident)*;)*) => {$(
+        impl<$($a: Axis,)* Y: Axis, Z: Axis, $($b: Axis,)*> Neighbours<Y, Z, At<$n>> for ($($a,)* Y, Z, $($b,)*) {
+            const POSITION: usize = $n;
+            type Merged<O: Axis> = ($($a,)* O, $($b,)*);
+        }
+    )*};
+}
+neighbours! {
+    0: / ;
+    0: / A; 1: A / ;
+    0: / A B; 1: A / B; 2: A B / ;
+    0: / A B C; 1: A / B C; 2: A B / C; 3: A B C / ;
+    0: / A B C D; 1: A / B C D; 2: A B / C D; 3: A B C / D; 4: A B C D / ;
+    0: / A B C D F; 1: A / B C D F; 2: A B / C D F; 3: A B C / D F; 4: A B C D / F; 5: A B C D F / ;
+    0: / A B C D F G; 1: A / B C D F G; 2: A B / C D F G; 3: A B C / D F G; 4: A B C D / F G; 5: A B C D F / G; 6: A B C D F G / ;
+}

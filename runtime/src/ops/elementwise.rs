@@ -5,9 +5,11 @@
 use super::{GradContext, NoGradient, Rule, arity, leaf, reduce};
 use crate::graph::trace::{Handle, op1, type_of};
 use crate::graph::{DType, TensorType};
-use crate::language::element::{Element, Float, Number};
-use crate::language::shape::{BroadcastTo, Shape};
-use crate::tensor::Tensor;
+
+pub mod activation;
+mod typed;
+
+pub use typed::Operand;
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -33,7 +35,11 @@ kinds! {
     UnaryKind {
         Neg = "neg",
         Exp = "exp",
+        /// `exp(x) - 1`, exact near 0.
+        Expm1 = "expm1",
         Log = "log",
+        /// `log(1 + x)`, exact near 0.
+        Log1p = "log1p",
         Sqrt = "sqrt",
         Rsqrt = "rsqrt",
         Recip = "recip",
@@ -46,6 +52,7 @@ kinds! {
         Sigmoid = "sigmoid",
         Floor = "floor",
         Ceil = "ceil",
+        /// To the nearest whole number, halves to the even one.
         Round = "round",
         Not = "not",
     }
@@ -154,7 +161,9 @@ impl Rule for Unary {
         Ok(vec![match self.kind {
             UnaryKind::Neg => Some(neg(g)),
             UnaryKind::Exp => Some(mul(g, y)),
+            UnaryKind::Expm1 => Some(mul(g, add(y, one()))),
             UnaryKind::Log => Some(div(g, x)),
+            UnaryKind::Log1p => Some(div(g, add(x, one()))),
             UnaryKind::Sqrt => Some(div(scale(g, 0.5), y)),
             // d x^(-1/2) = -1/2 x^(-3/2) = -1/2 y^3
             UnaryKind::Rsqrt => Some(mul(scale(g, -0.5), mul(y, mul(y, y)))),
@@ -335,51 +344,50 @@ pub fn neg(x: Handle) -> Handle {
 pub fn scale(x: Handle, factor: f64) -> Handle {
     mul(x, constant_like(x, factor))
 }
+/// The smaller of two values; NaN where either is.
+pub fn minimum(a: Handle, b: Handle) -> Handle {
+    binary(BinaryKind::Min, a, b)
+}
+/// The larger of two values; NaN where either is.
+pub fn maximum(a: Handle, b: Handle) -> Handle {
+    binary(BinaryKind::Max, a, b)
+}
+/// `exp(x)`
+pub fn exp(x: Handle) -> Handle {
+    unary(UnaryKind::Exp, x)
+}
+/// `x` raised to a fixed power; small powers become products, so that they are exact and their
+/// gradients finite.
+pub fn powf(x: Handle, exponent: f64) -> Handle {
+    if exponent == 0.0 {
+        leaf::fill(1.0, type_of(x))
+    } else if exponent == 1.0 {
+        x
+    } else if exponent == 2.0 {
+        mul(x, x)
+    } else if exponent == 3.0 {
+        mul(x, mul(x, x))
+    } else if exponent == 0.5 {
+        unary(UnaryKind::Sqrt, x)
+    } else if exponent == -0.5 {
+        unary(UnaryKind::Rsqrt, x)
+    } else if exponent == -1.0 {
+        unary(UnaryKind::Recip, x)
+    } else {
+        binary(BinaryKind::Pow, x, leaf::scalar(exponent))
+    }
+}
+/// Values below `low` become `low`, values above `high` become `high`; NaN stays. The gradient
+/// passes where nothing is cut off, the bounds included.
+pub fn clamp(x: Handle, low: Handle, high: Handle) -> Handle {
+    let cut = select(compare(CompareKind::Gt, x, high), high, x);
+    select(compare(CompareKind::Lt, x, low), low, cut)
+}
+/// Whether a value is neither infinite nor NaN.
+pub fn is_finite(x: Handle) -> Handle {
+    compare(CompareKind::Lt, unary(UnaryKind::Abs, x), leaf::scalar(f64::INFINITY))
+}
 /// A scalar of the storage of `x`.
 pub fn constant_like(x: Handle, value: f64) -> Handle {
     leaf::fill(value, TensorType::new(vec![], type_of(x).dtype))
-}
-
-macro_rules! operator {
-    ($trait_:ident, $method:ident) => {
-        impl<S, R, E, F> std::ops::$trait_<Tensor<R, F>> for Tensor<S, E>
-        where
-            S: Shape,
-            R: BroadcastTo<S>,
-            E: Number,
-            F: Element<Base = E::Base>,
-        {
-            type Output = Tensor<S, E::Base>;
-            #[inline]
-            fn $method(self, other: Tensor<R, F>) -> Self::Output {
-                Tensor::from_raw($method(self.raw(), other.raw()))
-            }
-        }
-        impl<S: Shape, E: Float> std::ops::$trait_<f64> for Tensor<S, E> {
-            type Output = Tensor<S>;
-            #[inline]
-            fn $method(self, other: f64) -> Tensor<S> {
-                Tensor::from_raw($method(self.raw(), leaf::scalar(other)))
-            }
-        }
-        impl<S: Shape, E: Float> std::ops::$trait_<Tensor<S, E>> for f64 {
-            type Output = Tensor<S>;
-            #[inline]
-            fn $method(self, other: Tensor<S, E>) -> Tensor<S> {
-                Tensor::from_raw($method(leaf::scalar(self), other.raw()))
-            }
-        }
-    };
-}
-operator!(Add, add);
-operator!(Sub, sub);
-operator!(Mul, mul);
-operator!(Div, div);
-
-impl<S: Shape, E: Float> std::ops::Neg for Tensor<S, E> {
-    type Output = Tensor<S>;
-    #[inline]
-    fn neg(self) -> Tensor<S> {
-        Tensor::from_raw(neg(self.raw()))
-    }
 }

@@ -14,16 +14,23 @@ pub mod contraction;
 pub mod conv;
 pub mod elementwise;
 pub mod embedding;
+pub mod gather;
 pub mod leaf;
 pub mod loss;
 pub mod movement;
 pub mod norm;
+pub mod pad;
 pub mod pool;
+pub mod random;
 pub mod recurrent;
 pub mod reduce;
 pub mod rope;
+pub mod scan;
+pub mod slice;
 pub mod softmax;
+pub mod sort;
 pub mod stft;
+pub mod window;
 
 use crate::graph::trace::Handle;
 use crate::graph::{Extent, TensorType};
@@ -163,6 +170,45 @@ families! {
     // chain.rs
     /// Fused elementwise operations.
     Chain(chain::Chain),
+    // slice.rs
+    /// Every n-th value along a dimension.
+    Slice(slice::Slice),
+    /// Consecutive values from a run-time position on.
+    DynamicSlice(slice::DynamicSlice),
+    /// A block written at a run-time position.
+    UpdateSlice(slice::UpdateSlice),
+    /// Values one after the other.
+    Concat(slice::Concat),
+    /// Reverse order.
+    Flip(slice::Flip),
+    // pad.rs
+    /// More values before and after.
+    Pad(pad::Pad),
+    // gather.rs
+    /// Values picked one by one.
+    Gather(gather::Gather),
+    /// Values added one by one.
+    ScatterAdd(gather::ScatterAdd),
+    /// Slices picked.
+    Take(gather::Take),
+    /// Slices added.
+    TakeAdd(gather::TakeAdd),
+    // window.rs
+    /// Sliding windows.
+    Unfold(window::Unfold),
+    /// Windows added at their places.
+    Fold(window::Fold),
+    // scan.rs
+    /// Running sums.
+    CumSum(scan::CumSum),
+    /// Places of extremes.
+    ArgExtreme(scan::ArgExtreme),
+    // sort.rs
+    /// Values in order.
+    Sort(sort::Sort),
+    // random.rs
+    /// Random values.
+    Random(random::Random),
     // contraction.rs
     /// A sum of products over named dimensions.
     Einsum(contraction::Einsum),

@@ -5,6 +5,8 @@ use super::{Cost, GradContext, NoGradient, Rule, arity, reduce};
 use crate::graph::trace::{Handle, op1, type_of};
 use crate::graph::{Dim, TensorType};
 
+mod typed;
+
 /// The same values in row-major order under other dimensions.
 #[derive(Clone, Debug)]
 pub struct Reshape {
@@ -115,4 +117,22 @@ pub fn permute(x: Handle, perm: &[usize]) -> Handle {
 /// Repetition along leading dimensions: the input's are the last of `dims`.
 pub fn broadcast(x: Handle, dims: Vec<Dim>) -> Handle {
     if type_of(x).rank() == dims.len() { x } else { op1(Broadcast { dims }, &[x]) }
+}
+
+/// The values along dimension `axis` `count` times over, as a whole; `dim` comes out.
+pub fn repeat(x: Handle, axis: usize, count: Dim, dim: Dim) -> Handle {
+    let mut dims = type_of(x).dims;
+    dims.insert(axis, count);
+    let wide = reduce::restore(x, &dims, &[axis]);
+    dims.splice(axis..=axis + 1, [dim]);
+    reshape(wide, dims)
+}
+
+/// Each value along dimension `axis` `count` times in a row; `dim` comes out.
+pub fn repeat_interleave(x: Handle, axis: usize, count: Dim, dim: Dim) -> Handle {
+    let mut dims = type_of(x).dims;
+    dims.insert(axis + 1, count);
+    let wide = reduce::restore(x, &dims, &[axis + 1]);
+    dims.splice(axis..=axis + 1, [dim]);
+    reshape(wide, dims)
 }

@@ -3,22 +3,46 @@
 use super::{Cost, GradContext, NoGradient, Rule, arity, elementwise as ew, leaf, movement};
 use crate::graph::trace::{Handle, op1, type_of};
 use crate::graph::{DType, Dim, Extent, TensorType};
-use crate::language::element::Float;
+use crate::language::element::{Float, Number, Truth};
 use crate::language::shape::{Has, Shape};
 use crate::tensor::Tensor;
 
-/// What is computed over the reduced values.
-#[derive(Clone, Copy, PartialEq, Debug)]
+/// What a reduction computes. PyTorch's definitions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// The sum; 0 over nothing.
     Sum,
-    /// The largest; minus infinity over nothing.
+    /// The arithmetic mean; NaN over nothing.
+    Mean,
+    /// The largest; NaN where any is, minus infinity over nothing.
     Max,
-    /// The smallest; infinity over nothing.
+    /// The smallest; NaN where any is, infinity over nothing.
     Min,
-    /// Whether any is true.
+    /// The variance estimated from a sample: the sum of squared distances from the mean, divided
+    /// by the number of values less one; NaN over fewer than two.
+    Var,
+    /// `log(sum(exp(x)))`, without overflow; minus infinity over nothing.
+    LogSumExp,
+    /// Whether any is true; false over nothing.
     Any,
-    /// Whether all are true.
+    /// Whether all are true; true over nothing.
+    All,
+}
+
+/// The reductions that devices compute; means and variances are composed of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Primitive {
+    /// [`Kind::Sum`]
+    Sum,
+    /// [`Kind::Max`]
+    Max,
+    /// [`Kind::Min`]
+    Min,
+    /// [`Kind::LogSumExp`]
+    LogSumExp,
+    /// [`Kind::Any`]
+    Any,
+    /// [`Kind::All`]
     All,
 }
 
@@ -26,7 +50,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Reduce {
     /// What is computed.
-    pub kind: Kind,
+    pub kind: Primitive,
     /// Over which dimensions, ascending.
     pub positions: Vec<usize>,
 }
@@ -34,11 +58,12 @@ pub struct Reduce {
 impl Rule for Reduce {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Sum => "sum",
-            Kind::Max => "reduce_max",
-            Kind::Min => "reduce_min",
-            Kind::Any => "any",
-            Kind::All => "all",
+            Primitive::Sum => "sum",
+            Primitive::Max => "reduce_max",
+            Primitive::Min => "reduce_min",
+            Primitive::LogSumExp => "logsumexp",
+            Primitive::Any => "any",
+            Primitive::All => "all",
         }
     }
 
@@ -47,8 +72,12 @@ impl Rule for Reduce {
         if self.positions.iter().any(|p| *p >= x.rank()) {
             return Err(format!("has no dimensions {:?} in {x}", self.positions));
         }
-        let logical = matches!(self.kind, Kind::Any | Kind::All);
-        if logical != (x.dtype == DType::Bool) {
+        let fits = match self.kind {
+            Primitive::Any | Primitive::All => x.dtype == DType::Bool,
+            Primitive::LogSumExp => x.dtype == DType::F32,
+            Primitive::Sum | Primitive::Max | Primitive::Min => x.dtype != DType::Bool,
+        };
+        if !fits {
             return Err(format!("is not defined for {}", x.dtype));
         }
         let kept = x.dims.iter().enumerate().filter(|(i, _)| !self.positions.contains(i));
@@ -56,18 +85,25 @@ impl Rule for Reduce {
     }
 
     fn grad(&self, cx: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
-        let ty = type_of(cx.inputs[0]);
+        let (x, y, g) = (cx.inputs[0], cx.outputs[0], cx.grad());
+        let ty = type_of(x);
         let back = |h| restore(h, &ty.dims, &self.positions);
         Ok(vec![match self.kind {
-            Kind::Sum => Some(back(cx.grad())),
+            Primitive::Sum => Some(back(g)),
             // Equal extremes share the gradient evenly, as PyTorch's amax does.
-            Kind::Max | Kind::Min => {
-                let hit = ew::compare(ew::CompareKind::Eq, cx.inputs[0], back(cx.outputs[0]));
-                let hit = ew::cast(hit, DType::F32);
+            Primitive::Max | Primitive::Min => {
+                let hit = ew::cast(ew::compare(ew::CompareKind::Eq, x, back(y)), DType::F32);
                 let count = reduce(hit, Kind::Sum, &self.positions);
-                Some(ew::mul(hit, back(ew::div(cx.grad(), count))))
+                Some(ew::mul(hit, back(ew::div(g, count))))
             }
-            Kind::Any | Kind::All => None,
+            // softmax(x), and 0 where every value is minus infinity. The infinity is replaced
+            // before the exponential, so that no NaN arises.
+            Primitive::LogSumExp => {
+                let nothing = ew::compare(ew::CompareKind::Eq, y, leaf::scalar(f64::NEG_INFINITY));
+                let finite = ew::select(nothing, leaf::scalar(0.0), y);
+                Some(ew::mul(back(g), ew::exp(ew::sub(x, back(finite)))))
+            }
+            Primitive::Any | Primitive::All => None,
         }])
     }
 
@@ -95,6 +131,16 @@ pub fn restore(h: Handle, dims: &[Dim], positions: &[usize]) -> Handle {
 
 /// Reduces over the dimensions at `positions`.
 pub fn reduce(x: Handle, kind: Kind, positions: &[usize]) -> Handle {
+    let kind = match kind {
+        Kind::Mean => return mean(x, positions),
+        Kind::Var => return var(x, positions, 1),
+        Kind::Sum => Primitive::Sum,
+        Kind::Max => Primitive::Max,
+        Kind::Min => Primitive::Min,
+        Kind::LogSumExp => Primitive::LogSumExp,
+        Kind::Any => Primitive::Any,
+        Kind::All => Primitive::All,
+    };
     if positions.is_empty() {
         return x;
     }
@@ -114,34 +160,106 @@ pub fn mean(x: Handle, positions: &[usize]) -> Handle {
     ew::div(reduce(x, Kind::Sum, positions), n)
 }
 
+/// The sum of squared distances from the mean, divided by the number of values less
+/// `correction`, over the dimensions at `positions`.
+pub fn var(x: Handle, positions: &[usize], correction: u64) -> Handle {
+    let ty = type_of(x);
+    let mut ascending = positions.to_vec();
+    ascending.sort_unstable();
+    let distance = ew::sub(x, restore(mean(x, &ascending), &ty.dims, &ascending));
+    let sum = reduce(ew::mul(distance, distance), Kind::Sum, &ascending);
+    let n = count(&ty, positions);
+    let n = match n.as_constant() {
+        Some(n) => leaf::scalar(n.saturating_sub(correction) as f64),
+        None => ew::maximum(ew::sub(leaf::size(n), leaf::scalar(correction as f64)), leaf::scalar(0.0)),
+    };
+    ew::div(sum, n)
+}
+
+macro_rules! reductions {
+    ($class:ident -> $out:ty; $($(#[$doc:meta])* $name:ident $all:ident = $kind:ident;)*) => {
+        impl<S: Shape, E: $class> Tensor<S, E> {$(
+            $(#[$doc])*
+            #[inline]
+            pub fn $name<A, P>(self, _axis: A) -> Tensor<S::Without, $out>
+            where
+                S: Has<A, P>,
+            {
+                Tensor::from_raw(reduce(self.raw(), Kind::$kind, &[S::POSITION]))
+            }
+
+            #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), ") over all values.")]
+            #[inline]
+            pub fn $all(self) -> Tensor<(), $out> {
+                Tensor::from_raw(reduce(self.raw(), Kind::$kind, &every::<S>()))
+            }
+        )*}
+    };
+}
+
+fn every<S: Shape>() -> Vec<usize> {
+    (0..S::RANK).collect()
+}
+
+reductions! { Number -> E::Base;
+    /// The sum over one axis: `x.sum(Time)`; 0 over nothing. PyTorch: `x.sum(dim)`.
+    sum sum_all = Sum;
+    /// The largest value along one axis; NaN where any is. Equal largest values share the
+    /// gradient. PyTorch: `x.amax(dim)`. For the larger of two tensors see
+    /// [`maximum`](Self::maximum).
+    max max_all = Max;
+    /// The smallest value along one axis; NaN where any is. Equal smallest values share the
+    /// gradient. PyTorch: `x.amin(dim)`. For the smaller of two tensors see
+    /// [`minimum`](Self::minimum).
+    min min_all = Min;
+}
+reductions! { Float -> crate::language::element::Real;
+    /// The mean over one axis; NaN over nothing. PyTorch: `x.mean(dim)`.
+    mean mean_all = Mean;
+    /// The variance estimated from the sample along one axis (divided by n - 1); NaN for fewer
+    /// than two values. PyTorch: `x.var(dim)`. For the variance of the values themselves
+    /// (divided by n) see [`var_with`](Self::var_with).
+    var var_all = Var;
+    /// `log(sum(exp(x)))` along one axis, without overflow; minus infinity where all values are.
+    /// PyTorch: `x.logsumexp(dim)`.
+    logsumexp logsumexp_all = LogSumExp;
+}
+reductions! { Truth -> crate::language::element::Mask;
+    /// Whether any value along one axis is true; false over nothing. PyTorch: `x.any(dim)`.
+    any any_all = Any;
+    /// Whether all values along one axis are true; true over nothing. PyTorch: `x.all(dim)`.
+    all all_all = All;
+}
+
 impl<S: Shape, E: Float> Tensor<S, E> {
-    /// The sum over one axis: `x.sum(Time)`. PyTorch: `x.sum(dim)`.
+    /// The sum of squared distances from the mean along one axis, divided by the number of values
+    /// less `correction`: 0 for the variance of the values themselves, 1 for the estimate from a
+    /// sample. PyTorch: `x.var(dim, correction=..)`.
     #[inline]
-    pub fn sum<A, P>(self, _axis: A) -> Tensor<S::Without>
+    pub fn var_with<A, P>(self, _axis: A, correction: u64) -> Tensor<S::Without>
     where
         S: Has<A, P>,
     {
-        Tensor::from_raw(reduce(self.raw(), Kind::Sum, &[S::POSITION]))
+        Tensor::from_raw(var(self.raw(), &[S::POSITION], correction))
     }
 
-    /// The mean over one axis.
+    /// The standard deviation estimated from the sample along one axis: the square root of
+    /// [`var`](Self::var). Its gradient is not finite where all values are equal. PyTorch:
+    /// `x.std(dim)`.
     #[inline]
-    pub fn mean<A, P>(self, _axis: A) -> Tensor<S::Without>
+    pub fn std<A, P>(self, axis: A) -> Tensor<S::Without>
     where
         S: Has<A, P>,
     {
-        Tensor::from_raw(mean(self.raw(), &[S::POSITION]))
+        self.std_with(axis, 1)
     }
 
-    /// The sum of all values.
+    /// The square root of [`var_with`](Self::var_with). PyTorch: `x.std(dim, correction=..)`.
     #[inline]
-    pub fn sum_all(self) -> Tensor<()> {
-        Tensor::from_raw(reduce(self.raw(), Kind::Sum, &(0..S::RANK).collect::<Vec<_>>()))
-    }
-
-    /// The mean of all values.
-    #[inline]
-    pub fn mean_all(self) -> Tensor<()> {
-        Tensor::from_raw(mean(self.raw(), &(0..S::RANK).collect::<Vec<_>>()))
+    pub fn std_with<A, P>(self, _axis: A, correction: u64) -> Tensor<S::Without>
+    where
+        S: Has<A, P>,
+    {
+        Tensor::from_raw(ew::powf(var(self.raw(), &[S::POSITION], correction), 0.5))
     }
 }

@@ -2,16 +2,25 @@
 //! central differences in `f64`, devices against the reference, sizes 0, 1 and odd, inputs that
 //! are views. One file a family, as in `runtime/src/ops`.
 
+extern crate mobilis_runtime as mobilis;
+
 mod attention;
 mod contraction;
-mod conv;
 mod elementwise;
 mod embedding;
+mod gather;
 mod loss;
+mod movement;
 mod norm;
+mod order;
 mod pool;
+mod random;
+mod reduce;
 mod rope;
+mod slice;
 mod softmax;
+mod typed;
+mod window;
 
 use mobilis_runtime::devices::reference::RefArray;
 use std::collections::HashMap;

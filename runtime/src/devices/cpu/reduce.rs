@@ -3,8 +3,8 @@
 use super::lower::Lower;
 use super::view::View;
 use crate::graph::DType;
-use crate::ops::reduce::{Kind, Reduce};
-use mobilis_kernels::cpu::reduce::{Reduction, fold, reduce_f32};
+use crate::ops::reduce::{Primitive, Reduce};
+use mobilis_kernels::cpu::reduce::{Reduction, fold, logsumexp, reduce_f32};
 use mobilis_kernels::memory::Piece;
 
 /// The input as `[outer, n, inner]` where the reduced dimensions are neighbours, else a copy
@@ -37,10 +37,13 @@ pub fn lower(op: &Reduce, cx: &mut Lower) {
     let y = cx.output(0);
     let kind = op.kind;
     match cx.input_dtype(0) {
+        DType::F32 if kind == Primitive::LogSumExp => {
+            cx.task(move |m| logsumexp(m.pool(), (outer, n, inner), &m.f32(x), &mut m.f32_mut(y)));
+        }
         DType::F32 => {
             let kind = match kind {
-                Kind::Max => Reduction::Max,
-                Kind::Min => Reduction::Min,
+                Primitive::Max => Reduction::Max,
+                Primitive::Min => Reduction::Min,
                 _ => Reduction::Sum,
             };
             cx.task(move |m| reduce_f32(m.pool(), kind, (outer, n, inner), &m.f32(x), &mut m.f32_mut(y)));
@@ -48,15 +51,15 @@ pub fn lower(op: &Reduce, cx: &mut Lower) {
         DType::I32 => cx.task(move |m| {
             let (x, mut y) = (m.i32(x), m.i32_mut(y));
             match kind {
-                Kind::Max => fold(m.pool(), (n, inner), &x, &mut y, i32::MIN, i32::max),
-                Kind::Min => fold(m.pool(), (n, inner), &x, &mut y, i32::MAX, i32::min),
+                Primitive::Max => fold(m.pool(), (n, inner), &x, &mut y, i32::MIN, i32::max),
+                Primitive::Min => fold(m.pool(), (n, inner), &x, &mut y, i32::MAX, i32::min),
                 _ => fold(m.pool(), (n, inner), &x, &mut y, 0, i32::wrapping_add),
             }
         }),
         DType::Bool => cx.task(move |m| {
             let (x, mut y) = (m.u8(x), m.u8_mut(y));
             match kind {
-                Kind::All => fold(m.pool(), (n, inner), &x, &mut y, 1, |a, b| a & b),
+                Primitive::All => fold(m.pool(), (n, inner), &x, &mut y, 1, |a, b| a & b),
                 _ => fold(m.pool(), (n, inner), &x, &mut y, 0, |a, b| a | b),
             }
         }),

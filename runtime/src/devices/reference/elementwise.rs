@@ -8,7 +8,9 @@ pub fn unary(op: &Unary, cx: &Eval) -> RefArray {
     let f = |x: f64| match op.kind {
         UnaryKind::Neg => -x,
         UnaryKind::Exp => x.exp(),
+        UnaryKind::Expm1 => x.exp_m1(),
         UnaryKind::Log => x.ln(),
+        UnaryKind::Log1p => x.ln_1p(),
         UnaryKind::Sqrt => x.sqrt(),
         UnaryKind::Rsqrt => 1.0 / x.sqrt(),
         UnaryKind::Recip => 1.0 / x,

@@ -9,13 +9,17 @@ mod contraction;
 mod conv;
 mod elementwise;
 mod embedding;
+mod gather;
 mod loss;
 mod movement;
 mod norm;
+mod order;
 mod pool;
+mod random;
 mod recurrent;
 mod reduce;
 mod rope;
+mod slice;
 mod softmax;
 mod stft;
 
@@ -94,6 +98,22 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Reshape(_) => movement::reshape(cx),
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
+        Op::Slice(op) => slice::slice(op, cx)?,
+        Op::DynamicSlice(op) => slice::dynamic_slice(op, cx)?,
+        Op::UpdateSlice(op) => slice::update_slice(op, cx)?,
+        Op::Concat(op) => slice::concat(op, cx),
+        Op::Flip(op) => slice::flip(op, cx),
+        Op::Pad(op) => slice::pad(op, cx)?,
+        Op::Unfold(op) => slice::unfold(op, cx)?,
+        Op::Fold(op) => slice::fold(op, cx)?,
+        Op::Gather(op) => gather::gather(op, cx)?,
+        Op::ScatterAdd(op) => gather::scatter_add(op, cx)?,
+        Op::Take(op) => gather::take(op, cx)?,
+        Op::TakeAdd(op) => gather::take_add(op, cx)?,
+        Op::CumSum(op) => order::cumsum(op, cx),
+        Op::ArgExtreme(op) => order::arg_extreme(op, cx)?,
+        Op::Sort(op) => return order::sort(op, cx),
+        Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::einsum(op, cx),
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
