@@ -10,9 +10,9 @@ const SIZES: [&[usize]; 5] = [&[], &[1], &[5], &[3, 1, 2], &[2, 0]];
 #[test]
 fn functions_of_one_value() {
     use UnaryKind::*;
-    for kind in [
-        Neg, Exp, Expm1, Log, Log1p, Sqrt, Rsqrt, Recip, Abs, Sign, Sin, Cos, Tanh, Erf, Sigmoid, Floor, Ceil, Round,
-    ] {
+    for kind in
+        [Neg, Exp, Expm1, Log, Log1p, Sqrt, Rsqrt, Recip, Abs, Sign, Sin, Cos, Tanh, Erf, Sigmoid, Floor, Ceil, Round]
+    {
         for sizes in SIZES {
             check(&[positive(sizes, 1)], |h| vec![unary(kind, h[0])]);
         }
@@ -51,9 +51,14 @@ fn functions_of_one_value_have_their_values() {
 fn functions_of_two_values_broadcast() {
     use BinaryKind::*;
     for kind in [Add, Sub, Mul, Div, Min, Max, Rem] {
-        for (a, b) in
-            [(&[3, 4][..], &[4][..]), (&[4], &[3, 4]), (&[2, 3], &[]), (&[2, 3], &[2, 3]), (&[0, 3], &[3]), (&[1], &[1])]
-        {
+        for (a, b) in [
+            (&[3, 4][..], &[4][..]),
+            (&[4], &[3, 4]),
+            (&[2, 3], &[]),
+            (&[2, 3], &[2, 3]),
+            (&[0, 3], &[3]),
+            (&[1], &[1]),
+        ] {
             check(&[real(a, 1), positive(b, 2)], |h| vec![binary(kind, h[0], h[1])]);
         }
     }
@@ -144,9 +149,8 @@ fn powers_and_clamps() {
     }
     // Products reach negative values and a finite slope at 0.
     check(&[values(&[3], &[-2.0, 0.0, 0.5])], |h| vec![ew::powf(h[0], 2.0), ew::powf(h[0], 3.0)]);
-    let clamp = |h: &[mobilis_runtime::graph::trace::Handle]| {
-        vec![ew::clamp(h[0], leaf::scalar(-0.5), leaf::scalar(0.5))]
-    };
+    let clamp =
+        |h: &[mobilis_runtime::graph::trace::Handle]| vec![ew::clamp(h[0], leaf::scalar(-0.5), leaf::scalar(0.5))];
     check(&[real(&[3, 7], 1)], clamp);
     let out = evaluate(&[values(&[4], &[-2.0, 0.25, 2.0, f64::NAN])], clamp);
     close(&out[0], &values(&[4], &[-0.5, 0.25, 0.5, f64::NAN]).array, 0.0);
@@ -232,9 +236,10 @@ fn a_gated_linear_unit() {
 #[test]
 fn what_is_not_defined_is_refused() {
     use mobilis_runtime::testing::try_traced;
-    let message = |given: &[_], f: fn(&[mobilis_runtime::graph::trace::Handle]) -> mobilis_runtime::graph::trace::Handle| {
-        try_traced(given, |h| vec![f(h)]).expect_err("is refused").message
-    };
+    let message =
+        |given: &[_], f: fn(&[mobilis_runtime::graph::trace::Handle]) -> mobilis_runtime::graph::trace::Handle| {
+            try_traced(given, |h| vec![f(h)]).expect_err("is refused").message
+        };
     assert_eq!(message(&[mask(&[2], 1)], |h| ew::neg(h[0])), "neg: is not defined for bool");
     assert_eq!(message(&[indices(&[2], 3, 1)], |h| ew::exp(h[0])), "exp: is not defined for i32");
     assert_eq!(

@@ -6,6 +6,7 @@ extern crate mobilis_runtime as mobilis;
 
 mod attention;
 mod contraction;
+mod conv;
 mod elementwise;
 mod embedding;
 mod gather;

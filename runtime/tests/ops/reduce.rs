@@ -64,10 +64,12 @@ fn the_gradient_of_masked_rows_is_zero_not_nan() {
     use mobilis_runtime::testing::with_gradients;
     let inf = f64::NEG_INFINITY;
     let given = [values(&[2, 2], &[inf, inf, inf, 0.0])];
-    let (graph, _) = with_gradients(&given, &|h| vec![mobilis_runtime::ops::elementwise::maximum(
-        reduce(h[0], Kind::LogSumExp, &[1]),
-        mobilis_runtime::ops::leaf::scalar(-5.0),
-    )]);
+    let (graph, _) = with_gradients(&given, &|h| {
+        vec![mobilis_runtime::ops::elementwise::maximum(
+            reduce(h[0], Kind::LogSumExp, &[1]),
+            mobilis_runtime::ops::leaf::scalar(-5.0),
+        )]
+    });
     let run = mobilis_runtime::devices::reference::run(&graph, &Default::default(), &[given[0].array.clone()], &[]);
     let found = run.expect("runs").get(graph.outputs[1]).clone();
     assert_eq!(found.data[..3], [0.0, 0.0, 0.0]);

@@ -1,0 +1,179 @@
+use mobilis_runtime::devices::reference;
+use mobilis_runtime::graph::{Dim, Extent, trace::Handle};
+use mobilis_runtime::ops::movement;
+use mobilis_runtime::ops::pad::{Padding, pad};
+use mobilis_runtime::ops::slice::{concat, dynamic_slice, flip, slice, update_slice};
+use mobilis_runtime::testing::{Given, check, evaluate, index_values, noise, real, traced, try_traced, values};
+
+fn take(h: Handle, axis: usize, start: u64, step: u64, length: u64) -> Handle {
+    slice(h, axis, Extent::constant(start), step, Dim::fixed(length))
+}
+
+fn padded(h: Handle, n: usize, axis: usize, (before, after): (u64, u64), mode: Padding) -> Handle {
+    let dim = Dim::fixed(before + n as u64 + after);
+    pad(h, axis, Extent::constant(before), Extent::constant(after), mode, dim)
+}
+
+fn vector() -> [Given; 1] {
+    [values(&[5], &[1., 2., 3., 4., 5.])]
+}
+
+#[test]
+fn slices() {
+    let out = evaluate(&vector(), |h| {
+        vec![take(h[0], 0, 1, 1, 3), take(h[0], 0, 0, 2, 3), take(h[0], 0, 4, 7, 1), take(h[0], 0, 5, 1, 0)]
+    });
+    let data: Vec<&[f64]> = out.iter().map(|o| &o.data[..]).collect();
+    assert_eq!(data, [&[2., 3., 4.][..], &[1., 3., 5.], &[5.], &[]]);
+    for (sizes, axis, start, step, length) in [
+        (&[5][..], 0, 1, 1, 3),
+        (&[5], 0, 0, 2, 3),
+        (&[5], 0, 1, 2, 2),
+        (&[5], 0, 1, 3, 1),
+        (&[2, 7, 3], 1, 0, 3, 3),
+        (&[2, 7, 3], 1, 6, 1, 1),
+        (&[7, 2], 0, 2, 2, 0),
+        (&[7, 0], 0, 2, 2, 2),
+        (&[1, 3], 0, 0, 1, 1),
+    ] {
+        check(&[real(sizes, 1)], |h| vec![take(h[0], axis, start, step, length)]);
+    }
+    check(&[real(&[4, 6], 1)], |h| vec![take(movement::permute(h[0], &[1, 0]), 0, 1, 2, 3)]);
+    check(&[real(&[4, 6], 1)], |h| vec![movement::permute(take(take(h[0], 1, 1, 2, 2), 0, 1, 1, 3), &[1, 0])]);
+}
+
+#[test]
+fn slices_that_do_not_fit_are_refused() {
+    let message = |start, step, length| {
+        try_traced(&vector(), |h| vec![take(h[0], 0, start, step, length)]).expect_err("is refused").message
+    };
+    assert_eq!(message(3, 1, 3), "slice: positions 3..6 do not lie within the 5 of dimension 0 (`5` of [5])");
+    assert_eq!(
+        message(0, 3, 3),
+        "slice: positions 0..7 (every 3th) do not lie within the 5 of dimension 0 (`5` of [5])"
+    );
+    assert_eq!(message(0, 0, 1), "slice: takes a step of at least 1");
+}
+
+#[test]
+fn concatenation_and_reversal() {
+    let given = [values(&[1, 2], &[1., 2.]), values(&[2, 2], &[3., 4., 5., 6.])];
+    let out = evaluate(&given, |h| vec![concat(h, 0, Dim::fixed(3)), flip(h[1], 0), flip(h[1], 1)]);
+    assert_eq!(out[0].data, [1., 2., 3., 4., 5., 6.]);
+    assert_eq!(out[1].data, [5., 6., 3., 4.]);
+    assert_eq!(out[2].data, [4., 3., 6., 5.]);
+    for axis in 0..3 {
+        for lengths in [[1, 3, 2], [0, 2, 1], [4, 0, 0]] {
+            let given: Vec<Given> = lengths
+                .iter()
+                .enumerate()
+                .map(|(i, n)| {
+                    let mut sizes = [2, 3, 5];
+                    sizes[axis] = *n;
+                    real(&sizes, i as u64)
+                })
+                .collect();
+            check(&given, |h| vec![concat(h, axis, Dim::fixed(lengths.iter().sum::<usize>() as u64))]);
+        }
+        check(&[real(&[2, 3, 5], 1)], |h| vec![flip(h[0], axis)]);
+    }
+    check(&[real(&[3, 2], 1), real(&[2, 3], 2)], |h| {
+        let joined = concat(&[h[0], movement::permute(h[1], &[1, 0])], 1, Dim::fixed(4));
+        vec![flip(movement::permute(joined, &[1, 0]), 0)]
+    });
+    let wrong = try_traced(&given, |h| vec![concat(h, 1, Dim::fixed(4))]).expect_err("is refused").message;
+    assert_eq!(wrong, "concat: joins [1, 2] and [2, 2]: only dimension 1 may differ");
+}
+
+#[test]
+fn run_time_positions() {
+    let given = [values(&[4], &[1., 2., 3., 4.]), values(&[2], &[8., 9.]), index_values(&[], &[1])];
+    let out =
+        evaluate(&given, |h| vec![update_slice(h[0], h[1], h[2], 0), dynamic_slice(h[0], h[2], 0, Dim::fixed(3))]);
+    assert_eq!(out[0].data, [1., 8., 9., 4.]);
+    assert_eq!(out[1].data, [2., 3., 4.]);
+    for offset in 0..3 {
+        let given = [real(&[3, 4, 2], 1), real(&[3, 2, 2], 2), index_values(&[], &[offset])];
+        check(&given, |h| vec![update_slice(h[0], h[1], h[2], 1), dynamic_slice(h[0], h[2], 1, Dim::fixed(2))]);
+    }
+    check(&[real(&[2, 0], 1), real(&[1, 0], 2), index_values(&[], &[1])], |h| vec![update_slice(h[0], h[1], h[2], 0)]);
+    check(&[real(&[2, 3], 1), real(&[3, 1], 2), index_values(&[], &[2])], |h| {
+        vec![update_slice(movement::permute(h[0], &[1, 0]), movement::permute(h[1], &[1, 0]), h[2], 0)]
+            .into_iter()
+            .chain([dynamic_slice(movement::permute(h[0], &[1, 0]), h[2], 0, Dim::fixed(1))])
+            .collect()
+    });
+}
+
+#[test]
+fn positions_out_of_range_are_errors_at_run_time() {
+    for offset in [-1, 3] {
+        let given = [real(&[4], 1), real(&[2], 2), index_values(&[], &[offset])];
+        let graph = traced(&given, |h| vec![update_slice(h[0], h[1], h[2], 0)]);
+        let arrays: Vec<_> = given.iter().map(|g| g.array.clone()).collect();
+        let error = reference::run(&graph, &Default::default(), &arrays, &[]).err().expect("is refused");
+        assert_eq!(error, format!("update_slice in trace: 2 values from position {offset} on do not lie within 4"));
+    }
+}
+
+const MODES: [Padding; 4] = [Padding::Constant(7.5), Padding::Reflect, Padding::Replicate, Padding::Circular];
+
+#[test]
+fn padding() {
+    let given = [values(&[3], &[1., 2., 3.])];
+    let out = evaluate(&given, |h| MODES.map(|m| padded(h[0], 3, 0, (2, 2), m)).to_vec());
+    assert_eq!(out[0].data, [7.5, 7.5, 1., 2., 3., 7.5, 7.5]);
+    assert_eq!(out[1].data, [3., 2., 1., 2., 3., 2., 1.]);
+    assert_eq!(out[2].data, [1., 1., 1., 2., 3., 3., 3.]);
+    assert_eq!(out[3].data, [2., 3., 1., 2., 3., 1., 2.]);
+    for mode in MODES {
+        for amounts in [(0, 0), (0, 1), (2, 0), (1, 2), (2, 2)] {
+            for (sizes, axis) in [(&[3][..], 0), (&[4, 2], 0), (&[2, 3], 1), (&[2, 5, 3], 1), (&[3, 0], 0)] {
+                check(&[real(sizes, 1)], |h| vec![padded(h[0], sizes[axis], axis, amounts, mode)]);
+            }
+        }
+        check(&[real(&[2, 3], 1)], |h| vec![padded(movement::permute(h[0], &[1, 0]), 3, 0, (1, 2), mode)]);
+    }
+}
+
+#[test]
+fn padding_that_has_no_source_is_refused() {
+    let message = |n: usize, amounts, mode| {
+        try_traced(&[real(&[n], 1)], |h| vec![padded(h[0], n, 0, amounts, mode)]).expect_err("is refused").message
+    };
+    assert_eq!(
+        message(2, (2, 0), Padding::Reflect),
+        "pad: reflects 2 values of an axis of 2: it must be longer than the padding"
+    );
+    assert_eq!(message(0, (0, 1), Padding::Replicate), "pad: repeats the edge of an empty axis");
+    assert_eq!(message(2, (0, 3), Padding::Circular), "pad: wraps 3 values of an axis of 2");
+}
+
+#[test]
+fn random_slices_and_pads_against_lists() {
+    for seed in 0..40 {
+        let pick = |i: u64, n: usize| ((noise(seed, i) * 0.5 + 0.5) * n as f64) as usize;
+        let n = 1 + pick(0, 9);
+        let step = 1 + pick(1, 3);
+        let start = pick(2, n);
+        let length = pick(3, (n - start).div_ceil(step) + 1);
+        let (before, after) = (pick(4, n), pick(5, n));
+        let given = real(&[n], seed);
+        let x = given.array.data.clone();
+        let out = evaluate(&[given], |h| {
+            let mut out = vec![take(h[0], 0, start as u64, step as u64, length as u64)];
+            out.extend(MODES.map(|m| padded(h[0], n, 0, (before as u64, after as u64), m)));
+            out
+        });
+        let expected: Vec<f64> = x.iter().copied().skip(start).step_by(step).take(length).collect();
+        assert_eq!(out[0].data, expected);
+        let around = |f: &dyn Fn(i64) -> f64| -> Vec<f64> { (-(before as i64)..(n + after) as i64).map(f).collect() };
+        let inside = |i: i64| usize::try_from(i).ok().and_then(|i| x.get(i).copied());
+        let last = n as i64 - 1;
+        let mirror = |i: i64| x[(last - (last - i.abs()).abs()) as usize];
+        assert_eq!(out[1].data, around(&|i| inside(i).unwrap_or(7.5)));
+        assert_eq!(out[2].data, around(&mirror));
+        assert_eq!(out[3].data, around(&|i| x[i.max(0).min(last) as usize]));
+        assert_eq!(out[4].data, around(&|i| x[((i + 2 * n as i64) % n as i64) as usize]));
+    }
+}
