@@ -246,27 +246,26 @@ pub fn slice(x: Handle, axis: usize, start: Extent, step: u64, dim: Dim) -> Hand
 /// The adjoint of a slice: its values at their places in a dimension `full` of zeros.
 fn unslice(g: Handle, op: &Slice, full: Dim) -> Handle {
     let ty = type_of(g);
-    let mut block = g;
-    let mut length = op.dim.extent.clone();
-    if op.step > 1 {
-        // Each value followed by step - 1 zeros, by way of a new last dimension and a merge.
-        let step = Extent::constant(op.step);
-        let spread = Extent::mul(length.clone(), step.clone());
-        let mut wide = ty.dims.clone();
-        wide.insert(op.axis + 1, Dim::fixed(1));
-        let mut zeros = wide.clone();
-        zeros[op.axis + 1] = Dim::fixed(op.step - 1);
-        let parts = [movement::reshape(g, wide), leaf::fill(0.0, TensorType::new(zeros, ty.dtype))];
-        let pairs = concat(&parts, op.axis + 1, Dim::anonymous(step));
-        let mut flat = ty.dims.clone();
-        flat[op.axis] = Dim::anonymous(spread.clone());
-        block = movement::reshape(pairs, flat);
-        // The zeros after the last value may reach beyond the end.
-        length = Extent::sub(spread, Extent::constant(op.step - 1));
-        block = slice(block, op.axis, Extent::constant(0), 1, Dim::anonymous(length.clone()));
+    let length = op.dim.extent.clone();
+    if op.step == 1 {
+        let rest = Extent::sub(Extent::sub(full.extent.clone(), op.start.clone()), length);
+        return pad_zeros(g, op.axis, op.start.clone(), rest, full);
     }
-    let rest = Extent::sub(Extent::sub(full.extent.clone(), op.start.clone()), length);
-    pad_zeros(block, op.axis, op.start.clone(), rest, full)
+    // Each value followed by step - 1 zeros, by way of a new dimension and a merge.
+    let step = Extent::constant(op.step);
+    let spread = Extent::mul(length, step.clone());
+    let mut wide = ty.dims.clone();
+    wide.insert(op.axis + 1, Dim::fixed(1));
+    let mut zeros = wide.clone();
+    zeros[op.axis + 1] = Dim::fixed(op.step - 1);
+    let parts = [movement::reshape(g, wide), leaf::fill(0.0, TensorType::new(zeros, ty.dtype))];
+    let pairs = concat(&parts, op.axis + 1, Dim::anonymous(step));
+    let block = movement::reshape(pairs, with_dim(&ty, op.axis, Dim::anonymous(spread.clone())).dims);
+    // The zeros after the last value may reach beyond the end: they are cut off.
+    let longer = Extent::add(full.extent.clone(), Extent::constant(op.step - 1));
+    let rest = Extent::sub(Extent::sub(longer.clone(), op.start.clone()), spread);
+    let padded = pad_zeros(block, op.axis, op.start.clone(), rest, Dim::anonymous(longer));
+    slice(padded, op.axis, Extent::constant(0), 1, full)
 }
 
 /// Zeros before and after along dimension `axis`; `dim` comes out.

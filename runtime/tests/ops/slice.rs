@@ -97,7 +97,7 @@ fn run_time_positions() {
         check(&given, |h| vec![update_slice(h[0], h[1], h[2], 1), dynamic_slice(h[0], h[2], 1, Dim::fixed(2))]);
     }
     check(&[real(&[2, 0], 1), real(&[1, 0], 2), index_values(&[], &[1])], |h| vec![update_slice(h[0], h[1], h[2], 0)]);
-    check(&[real(&[2, 3], 1), real(&[3, 1], 2), index_values(&[], &[2])], |h| {
+    check(&[real(&[2, 3], 1), real(&[2, 1], 2), index_values(&[], &[2])], |h| {
         vec![update_slice(movement::permute(h[0], &[1, 0]), movement::permute(h[1], &[1, 0]), h[2], 0)]
             .into_iter()
             .chain([dynamic_slice(movement::permute(h[0], &[1, 0]), h[2], 0, Dim::fixed(1))])
