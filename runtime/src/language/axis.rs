@@ -37,9 +37,47 @@ pub trait Axis: Sized + 'static {
     const SIZE: Option<u64>;
     /// The symbolic size.
     fn extent() -> Extent;
+    /// The axis as a value.
+    const INFO: AxisInfo = AxisInfo {
+        tag: AxisTag { name: Self::NAME, path: Self::PATH },
+        size: match Self::SIZE {
+            Some(n) => AxisSize::Known(n),
+            None => AxisSize::Symbolic(Self::extent),
+        },
+    };
     /// The dimension that this axis labels in the graph.
     fn dim() -> Dim {
-        Dim { axis: AxisTag { name: Self::NAME, path: Self::PATH }, extent: Self::extent() }
+        Self::INFO.dim()
+    }
+}
+
+/// An axis as a value: what untyped code is given, so that distinct shapes differ in constants
+/// and not in code.
+#[derive(Clone, Copy, Debug)]
+pub struct AxisInfo {
+    /// Its name and path.
+    pub tag: AxisTag,
+    /// Its size.
+    pub size: AxisSize,
+}
+
+/// The size of an axis as a value.
+#[derive(Clone, Copy, Debug)]
+pub enum AxisSize {
+    /// The compiler knows it. No code is generated for such an axis.
+    Known(u64),
+    /// It depends on run-time axes.
+    Symbolic(fn() -> Extent),
+}
+
+impl AxisInfo {
+    /// The dimension that the axis labels in the graph.
+    pub fn dim(&self) -> Dim {
+        let extent = match self.size {
+            AxisSize::Known(n) => Extent::constant(n),
+            AxisSize::Symbolic(f) => f(),
+        };
+        Dim { axis: self.tag, extent }
     }
 }
 

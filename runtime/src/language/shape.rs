@@ -4,7 +4,7 @@
 //! implementation asks for itself on a larger type (such implementations make rustc run for
 //! minutes on a mistake).
 
-use super::axis::{Axis, Print};
+use super::axis::{Axis, AxisInfo, Print};
 use crate::graph::extent::Dim;
 
 /// A tuple of axes.
@@ -26,8 +26,17 @@ pub trait Shape: 'static {
     const SIZES: &'static [Option<u64>];
     /// Sizes on the host: `[usize; RANK]`.
     type Sizes: AsRef<[usize]> + AsMut<[usize]> + Copy + Default + std::fmt::Debug + Send + Sync + 'static;
+    /// The axes as values.
+    const INFOS: &'static [AxisInfo];
     /// The dimensions in the graph.
-    fn dims() -> Vec<Dim>;
+    fn dims() -> Vec<Dim> {
+        dims(Self::INFOS)
+    }
+}
+
+/// The dimensions of axes.
+pub fn dims(axes: &[AxisInfo]) -> Vec<Dim> {
+    axes.iter().map(AxisInfo::dim).collect()
 }
 
 macro_rules! shapes {
@@ -39,9 +48,7 @@ macro_rules! shapes {
             const PATHS: &'static [&'static str] = &[$($a::PATH),*];
             const SIZES: &'static [Option<u64>] = &[$($a::SIZE),*];
             type Sizes = [usize; $n];
-            fn dims() -> Vec<Dim> {
-                vec![$($a::dim()),*]
-            }
+            const INFOS: &'static [AxisInfo] = &[$($a::INFO),*];
         }
     )*};
 }

@@ -2,10 +2,11 @@
 
 use super::init::{Init, WithInit};
 use super::{AnyVar, Member, Visitor};
-use crate::graph::trace;
-use crate::graph::{TensorType, VarDecl, VarId, VarKind};
+use crate::graph::trace::{self, Handle};
+use crate::graph::{DType, TensorType, VarDecl, VarId, VarKind};
+use crate::language::axis::AxisInfo;
 use crate::language::element::{Base, Element, Real};
-use crate::language::shape::Shape;
+use crate::language::shape::{Shape, dims};
 use crate::tensor::Tensor;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +22,53 @@ impl VarId {
 
 /// A declared variable: identity, initializer, kind. `Param` and `Buffer` are its two faces.
 pub struct Variable<S, E, K> {
+    declaration: Declaration,
+    types: PhantomData<fn() -> (S, E, K)>,
+}
+
+/// A variable without its type. Everything that is done with variables is done with this, so
+/// that distinct shapes cost next to no code.
+#[derive(Clone)]
+struct Declaration {
     id: VarId,
     init: Init,
-    types: PhantomData<fn() -> (S, E, K)>,
+    axes: &'static [AxisInfo],
+    dtype: DType,
+    kind: VarKind,
+}
+
+impl Declaration {
+    fn read(&self) -> Handle {
+        let decl = || VarDecl {
+            id: self.id,
+            name: format!("var{}", self.id.0),
+            ty: self.ty(),
+            kind: self.kind,
+            init: self.init.clone(),
+            frozen: false,
+        };
+        trace::variable(decl, self.id)
+    }
+
+    /// Matrices start fan-in uniform, vectors and buffers at zero.
+    fn default_init(rank: usize, kind: VarKind) -> Init {
+        if rank >= 2 && kind == VarKind::Param { Init::default() } else { Init::Zeros }
+    }
+}
+
+impl AnyVar for Declaration {
+    fn id(&self) -> VarId {
+        self.id
+    }
+    fn ty(&self) -> TensorType {
+        TensorType::new(dims(self.axes), self.dtype)
+    }
+    fn var_kind(&self) -> VarKind {
+        self.kind
+    }
+    fn init(&self) -> Init {
+        self.init.clone()
+    }
 }
 
 /// Marks trained variables.
@@ -51,35 +96,27 @@ pub type Buffer<S, E = Real> = Variable<S, E, Tracked>;
 impl<S: Shape, E: Element, K: Role> Variable<S, E, K> {
     /// A new variable with its own identity.
     pub fn new(init: Init) -> Self {
-        Variable { id: VarId::fresh(), init, types: PhantomData }
+        let (axes, dtype, kind) = (S::INFOS, <E::Base as Base>::DTYPE, K::KIND);
+        let declaration = Declaration { id: VarId::fresh(), init, axes, dtype, kind };
+        Variable { declaration, types: PhantomData }
     }
 
     /// The same variable in a second place: both names mean one value, saved once.
     #[must_use]
     pub fn tie(&self) -> Self {
-        Variable { id: self.id, init: self.init.clone(), types: PhantomData }
+        Variable { declaration: self.declaration.clone(), types: PhantomData }
     }
 
     /// Another initializer.
     #[must_use]
     pub fn with_init(mut self, init: Init) -> Self {
-        self.init = init;
+        self.declaration.init = init;
         self
     }
 
     /// The variable's value in the function being traced.
     pub fn get(&self) -> Tensor<S, E> {
-        Tensor::from_raw(trace::variable(
-            || VarDecl {
-                id: self.id,
-                name: format!("var{}", self.id.0),
-                ty: self.ty(),
-                kind: K::KIND,
-                init: self.init.clone(),
-                frozen: false,
-            },
-            self.id,
-        ))
+        Tensor::from_raw(self.declaration.read())
     }
 }
 
@@ -93,34 +130,34 @@ impl<S: Shape, E: Element> Buffer<S, E> {
     /// Gives the buffer a new value when the run ends; later reads in this trace see it.
     pub fn set(&self, value: Tensor<S, E>) {
         self.get();
-        trace::update(self.id, value.raw());
+        trace::update(self.declaration.id, value.raw());
     }
 }
 
 impl<S: Shape, E: Element, K: Role> Default for Variable<S, E, K> {
     /// Matrices start fan-in uniform, vectors and buffers at zero.
     fn default() -> Self {
-        Self::new(if S::RANK >= 2 && K::KIND == VarKind::Param { Init::default() } else { Init::Zeros })
+        Self::new(Declaration::default_init(S::RANK, K::KIND))
     }
 }
 
 impl<S: Shape, E: Element, K: Role> AnyVar for Variable<S, E, K> {
     fn id(&self) -> VarId {
-        self.id
+        self.declaration.id()
     }
     fn ty(&self) -> TensorType {
-        TensorType::new(S::dims(), <E::Base as Base>::DTYPE)
+        self.declaration.ty()
     }
     fn var_kind(&self) -> VarKind {
-        K::KIND
+        self.declaration.var_kind()
     }
     fn init(&self) -> Init {
-        self.init.clone()
+        self.declaration.init()
     }
 }
 
 impl<S: Shape, E: Element, K: Role> Member for Variable<S, E, K> {
     fn member<'a>(&'a self, name: &str, visitor: &mut dyn Visitor<'a>) {
-        visitor.var(name, self);
+        visitor.var(name, &self.declaration);
     }
 }
