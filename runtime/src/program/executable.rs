@@ -7,7 +7,7 @@ use super::host::{self, HostRef, HostSlice};
 use crate::devices::Device;
 use crate::devices::cpu::{self, Bound, Out};
 use crate::devices::reference::{self, RefArray};
-use crate::graph::{DType, Graph, Sizes, Value, VarKind};
+use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
 use crate::module::init::Key;
 use crate::module::store::{Data, Entry, Store, Values};
 use crate::ops::Op;
@@ -46,8 +46,8 @@ pub struct Tapped {
 
 struct Prepared {
     given: Vec<usize>,
-    sizes: Sizes,
     bound: Bound,
+    var_sizes: Vec<Vec<usize>>,
     /// The variables' buffers while a run has taken them out of the store.
     vars: Vec<Data>,
     result_sizes: HashMap<Value, Vec<usize>>,
@@ -116,10 +116,10 @@ impl Executable {
             return Err(BindError::Count { expected, found: inputs.len() });
         }
         for (decl, given) in self.source.inputs.iter().zip(inputs) {
-            let argument = format!("`{}`", decl.name);
+            let argument = || format!("`{}`", decl.name);
             if given.sizes.len() != decl.ty.rank() || given.dtype() != decl.ty.dtype {
                 let found = format!("sizes {:?} of {}", given.sizes, given.dtype());
-                return Err(BindError::Type { argument, expected: decl.ty.to_string(), found });
+                return Err(BindError::Type { argument: argument(), expected: decl.ty.to_string(), found });
             }
             let found = match given.values {
                 HostSlice::F32(s) => s.len(),
@@ -128,7 +128,7 @@ impl Executable {
             };
             let count = given.sizes.iter().try_fold(1usize, |a, b| a.checked_mul(*b));
             if count != Some(found) {
-                return Err(BindError::Values { argument, sizes: given.sizes.to_vec(), found });
+                return Err(BindError::Values { argument: argument(), sizes: given.sizes.to_vec(), found });
             }
         }
         Ok(())
@@ -139,29 +139,35 @@ impl Executable {
         bind(&self.source, &self.known, &given)
     }
 
+    /// The sizes of every variable for these sizes of axes.
+    fn var_sizes(&self, sizes: &Sizes) -> Result<Vec<Vec<usize>>, BindError> {
+        let of = |decl: &VarDecl| {
+            let place = || format!("`{}`", decl.name);
+            decl.ty.sizes(sizes).map_err(|source| BindError::Extent { place: place(), source })
+        };
+        self.source.vars.iter().map(of).collect()
+    }
+
     /// Gives states that have no value yet their first one, and checks the sizes of all
     /// variables.
-    fn ready(&self, values: &mut Values, sizes: &Sizes) -> Result<(), ProgramError> {
-        for decl in &self.source.vars {
-            let place = || format!("`{}`", decl.name);
-            let expected = decl.ty.sizes(sizes).map_err(|source| BindError::Extent { place: place(), source })?;
+    fn ready(&self, values: &mut Values, expected: &[Vec<usize>]) -> Result<(), ProgramError> {
+        for (decl, expected) in self.source.vars.iter().zip(expected) {
             match values.get(decl.id) {
-                Some(entry) if entry.sizes == expected => {}
+                Some(entry) if entry.sizes == *expected => {}
                 Some(entry) => {
                     return Err(ProgramError::Variable {
                         name: decl.name.clone(),
                         shape: decl.ty.to_string(),
                         found: entry.sizes.clone(),
-                        expected,
+                        expected: expected.clone(),
                     });
                 }
                 None if decl.kind == VarKind::State => {
-                    let count: usize = expected.iter().product();
                     let data = match decl.ty.dtype {
-                        DType::F32 => Data::F32(decl.init.fill(&expected, Key::new(0, &decl.name))),
-                        other => Data::zeros(other, count),
+                        DType::F32 => Data::F32(decl.init.fill(expected, Key::new(0, &decl.name))),
+                        other => Data::zeros(other, expected.iter().product()),
                     };
-                    values.insert(decl.id, Entry::new(decl.name.clone(), &expected, data));
+                    values.insert(decl.id, Entry::new(decl.name.clone(), expected, data));
                 }
                 None => return Err(ProgramError::NoValue { name: decl.name.clone() }),
             }
@@ -198,11 +204,12 @@ impl Executable {
                     prepared.remove(0);
                 }
                 let vars = Vec::with_capacity(self.source.vars.len());
-                prepared.push(Prepared { given: flat().collect(), sizes, bound, vars, result_sizes });
+                let var_sizes = self.var_sizes(&sizes)?;
+                prepared.push(Prepared { given: flat().collect(), bound, var_sizes, vars, result_sizes });
             }
         }
         let Some(p) = prepared.last_mut() else { return Ok(()) };
-        self.ready(&mut values, &p.sizes)?;
+        self.ready(&mut values, &p.var_sizes)?;
         let Prepared { bound, vars, result_sizes, .. } = p;
         let mut taken = Taken { graph: &self.optimized, values: &mut values, vars };
         taken.take();
@@ -253,7 +260,7 @@ impl Executable {
     ) -> Result<(), ProgramError> {
         let sizes = self.bind(inputs)?;
         let mut values = self.store.lock();
-        self.ready(&mut values, &sizes)?;
+        self.ready(&mut values, &self.var_sizes(&sizes)?)?;
         let graph = &self.source;
         let all = reference_values(graph, &sizes, inputs, &values)?;
         let convert = |v: Value| {
@@ -289,7 +296,7 @@ impl Executable {
         self.check_arguments(inputs)?;
         let sizes = self.bind(inputs)?;
         let mut values = self.store.lock();
-        self.ready(&mut values, &sizes)?;
+        self.ready(&mut values, &self.var_sizes(&sizes)?)?;
         let graph = &self.source;
         // Every real value of the unfused graph is a result.
         let mut all = graph.clone();

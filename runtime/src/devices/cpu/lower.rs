@@ -281,29 +281,40 @@ impl Lower<'_> {
 /// Values that may be computed straight into the variable that they update: those whose node
 /// comes after every other reader of the variable, made by an operation that may work in place.
 fn homes(graph: &Graph) -> HashMap<Value, u32> {
+    // For each value, the variable that it may be a view of; for each variable, the last node
+    // that reads such a view, and the last but one.
+    let mut shows: Vec<Option<u32>> = vec![None; graph.nodes.len()];
+    let mut readers: Vec<[Option<u32>; 2]> = vec![[None; 2]; graph.vars.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let id = id as u32;
+        for var in node.inputs.iter().filter_map(|v| shows[v.node as usize]) {
+            let [last, before] = &mut readers[var as usize];
+            if *last != Some(id) {
+                (*before, *last) = (*last, Some(id));
+            }
+        }
+        shows[id as usize] = match &node.op {
+            Op::Var(op) => Some(op.index),
+            op if is_view(op) => node.inputs.iter().find_map(|v| shows[v.node as usize]),
+            _ => None,
+        };
+    }
+    // Results and other variables' new values are read when all nodes have run.
+    let at_end: Vec<u32> = graph.results().filter_map(|v| shows[v.node as usize]).collect();
     let mut found = HashMap::new();
     for (var, value) in &graph.updates {
-        let in_place = matches!(graph.node(*value).op, Op::Chain(_));
         let once = graph.updates.iter().filter(|u| u.1 == *value).count() == 1;
-        // What may be a view of the variable, and who reads such views.
-        let mut views = vec![false; graph.nodes.len()];
-        let mut last_reader = 0;
-        for (id, node) in graph.nodes.iter().enumerate() {
-            let reads = node.inputs.iter().any(|v| views[v.node as usize]);
-            if reads && id as u32 != value.node {
-                last_reader = last_reader.max(id as u32);
-            }
-            views[id] = match &node.op {
-                Op::Var(op) => op.index == *var,
-                Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Detach(_) => reads,
-                _ => false,
-            };
-        }
-        // Results and other variables' new values are read when all nodes have run.
-        let read_at_end = graph.results().any(|r| views[r.node as usize]);
-        if in_place && once && !read_at_end && last_reader < value.node {
+        let [last, before] = readers[*var as usize];
+        let other = if last == Some(value.node) { before } else { last };
+        let free = other.is_none_or(|r| r < value.node) && !at_end.contains(var);
+        if once && free && matches!(graph.node(*value).op, Op::Chain(_)) {
             found.insert(*value, *var);
         }
     }
     found
+}
+
+/// Whether an operation's result may lie in its input's buffer.
+fn is_view(op: &Op) -> bool {
+    matches!(op, Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Detach(_))
 }
