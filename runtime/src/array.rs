@@ -112,6 +112,14 @@ pub enum ArrayError {
     },
 }
 
+impl ArrayError {
+    /// The error of foreign sizes that are not as many as the axes of `S`.
+    pub(crate) fn rank<S: Shape>(sizes: &[usize]) -> ArrayError {
+        let (found, sizes) = (sizes.len(), sizes.to_vec());
+        ArrayError::Rank { shape: shape_text::<S>(), expected: S::RANK, found, sizes }
+    }
+}
+
 /// `[Batch, Hidden=512]`
 fn shape_text<S: Shape>() -> String {
     let dims: Vec<String> = S::dims().iter().map(Dim::to_string).collect();

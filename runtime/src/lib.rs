@@ -14,6 +14,7 @@ extern crate self as mobilis;
 #[path = "private.rs"]
 pub mod __private;
 pub mod array;
+pub mod checkpoint;
 pub mod devices;
 pub mod graph;
 pub mod language;

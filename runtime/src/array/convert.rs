@@ -182,12 +182,7 @@ mod nd {
         fn try_from(values: ArrayBase<R, D>) -> Result<Self, ArrayError> {
             let mut sizes = S::Sizes::default();
             if values.ndim() != S::RANK {
-                return Err(ArrayError::Rank {
-                    shape: super::super::shape_text::<S>(),
-                    expected: S::RANK,
-                    found: values.ndim(),
-                    sizes: values.shape().to_vec(),
-                });
+                return Err(ArrayError::rank::<S>(values.shape()));
             }
             sizes.as_mut().copy_from_slice(values.shape());
             Array::from_values(sizes, values.iter().copied())

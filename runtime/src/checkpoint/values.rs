@@ -1,0 +1,143 @@
+//! Values between files and memory, a buffer at a time.
+
+use super::encoding::{Encoding, from_bf16, from_e4m3, from_e5m2, from_f16, to_bf16, to_f16};
+use super::error::ValueError;
+use crate::graph::DType;
+use crate::module::store::Data;
+use std::io::{Read, Write};
+
+/// Bytes read or written at once: enough to hide the cost of a call, and a multiple of every
+/// value's size.
+const BUFFER: usize = 1 << 16;
+
+/// Reads `count` values that are stored in an encoding. `wide` keeps reals as `f64`.
+///
+/// # Errors
+/// An encoding of another kind than `dtype`; a value that does not fit; an early end.
+pub fn read(
+    file: &mut impl Read,
+    count: usize,
+    encoding: Encoding,
+    dtype: DType,
+    wide: bool,
+) -> Result<Data, ValueError> {
+    use Encoding::*;
+    let kind = || ValueError::Kind { found: encoding, expected: dtype };
+    let range = |position: usize, value: String| ValueError::Range { value, position, encoding, expected: dtype };
+    let narrow = |position: usize, v: f64| {
+        let rounded = v as f32;
+        let fits = rounded.is_finite() || !v.is_finite();
+        if fits { Ok(rounded) } else { Err(range(position, v.to_string())) }
+    };
+    /// One kind of element: its bytes, its value, what becomes of it.
+    macro_rules! each {
+        ($t:ty, $of:expr) => {
+            stream(file, count, |p, b: [u8; size_of::<$t>()]| $of(p, <$t>::from_le_bytes(b)))?
+        };
+    }
+    macro_rules! whole {
+        ($t:ty) => {
+            each!($t, |p, v: $t| i32::try_from(v).map_err(|_| range(p, v.to_string())))
+        };
+    }
+    Ok(match (dtype, encoding, wide) {
+        (DType::F32, F32, false) => Data::F32(each!(f32, |_, v| Ok(v))),
+        (DType::F32, F64, true) => Data::F64(each!(f64, |_, v| Ok(v))),
+        (DType::F32, F64, false) => Data::F32(each!(f64, narrow)),
+        (DType::F32, F16, false) => Data::F32(each!(u16, |_, v| Ok(from_f16(v)))),
+        (DType::F32, BF16, false) => Data::F32(each!(u16, |_, v| Ok(from_bf16(v)))),
+        (DType::F32, F8E4M3, false) => Data::F32(each!(u8, |_, v| Ok(from_e4m3(v)))),
+        (DType::F32, F8E5M2, false) => Data::F32(each!(u8, |_, v| Ok(from_e5m2(v)))),
+        // Every other real is exact in `f32`.
+        (DType::F32, _, true) => read(file, count, encoding, dtype, false)?.widened(),
+        (DType::I32, I8, _) => Data::I32(whole!(i8)),
+        (DType::I32, I16, _) => Data::I32(whole!(i16)),
+        (DType::I32, I32, _) => Data::I32(whole!(i32)),
+        (DType::I32, I64, _) => Data::I32(whole!(i64)),
+        (DType::I32, U8, _) => Data::I32(whole!(u8)),
+        (DType::I32, U16, _) => Data::I32(whole!(u16)),
+        (DType::I32, U32, _) => Data::I32(whole!(u32)),
+        (DType::I32, U64, _) => Data::I32(whole!(u64)),
+        (DType::Bool, Bool | U8, _) => {
+            Data::Bool(each!(u8, |p, v: u8| if v < 2 { Ok(v) } else { Err(range(p, v.to_string())) }))
+        }
+        _ => return Err(kind()),
+    })
+}
+
+/// Reads `count` elements of `N` bytes each.
+fn stream<const N: usize, T>(
+    file: &mut impl Read,
+    count: usize,
+    mut of: impl FnMut(usize, [u8; N]) -> Result<T, ValueError>,
+) -> Result<Vec<T>, ValueError> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(count).map_err(|_| ValueError::Memory { count })?;
+    let mut buffer = vec![0; BUFFER.min(count.saturating_mul(N))];
+    while out.len() < count {
+        let bytes = buffer.len().min((count - out.len()) * N);
+        file.read_exact(&mut buffer[..bytes])?;
+        let (elements, _) = buffer[..bytes].as_chunks::<N>();
+        for element in elements {
+            out.push(of(out.len(), *element)?);
+        }
+    }
+    Ok(out)
+}
+
+/// Writes values in an encoding; reals are rounded to it, ties to even.
+///
+/// # Errors
+/// Those of the writer.
+///
+/// # Panics
+/// When the encoding is of another kind: [`fits`] tells.
+pub fn write(file: &mut impl Write, data: &Data, encoding: Encoding) -> std::io::Result<()> {
+    use Encoding::*;
+    match (data, encoding) {
+        (Data::F32(v), F32) => put(file, v, |v| v.to_le_bytes()),
+        (Data::F32(v), F64) => put(file, v, |v| (v as f64).to_le_bytes()),
+        (Data::F32(v), F16) => put(file, v, |v| to_f16(v).to_le_bytes()),
+        (Data::F32(v), BF16) => put(file, v, |v| to_bf16(v).to_le_bytes()),
+        (Data::F64(v), F64) => put(file, v, |v| v.to_le_bytes()),
+        (Data::F64(v), F32) => put(file, v, |v| (v as f32).to_le_bytes()),
+        (Data::F64(v), F16) => put(file, v, |v| to_f16(odd(v)).to_le_bytes()),
+        (Data::F64(v), BF16) => put(file, v, |v| to_bf16(odd(v)).to_le_bytes()),
+        (Data::I32(v), I32) => put(file, v, |v| v.to_le_bytes()),
+        (Data::I32(v), I64) => put(file, v, |v| (v as i64).to_le_bytes()),
+        (Data::Bool(v), Bool | U8) => put(file, v, |v| [v]),
+        (data, encoding) => panic!("{} values are not written as {encoding}", data.dtype()),
+    }
+}
+
+/// Whether values of this storage can be written in an encoding.
+pub fn fits(data: &Data, encoding: Encoding) -> bool {
+    use Encoding::*;
+    match data {
+        Data::F32(_) | Data::F64(_) => matches!(encoding, F32 | F64 | F16 | BF16),
+        Data::I32(_) => matches!(encoding, I32 | I64),
+        Data::Bool(_) => matches!(encoding, Bool | U8),
+    }
+}
+
+/// Rounds to odd: a second rounding to a shorter float then gives what one rounding would
+/// (Boldo and Melquiond 2008). What rounds to zero here is far below the shorter floats.
+fn odd(v: f64) -> f32 {
+    let near = v as f32;
+    if near as f64 == v || v.is_nan() || near == 0.0 || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    // `near` is even and not exact: `v` lies between it and the odd neighbour on one side.
+    let outward = ((near as f64) < v) == (near > 0.0);
+    f32::from_bits(if outward { near.to_bits() + 1 } else { near.to_bits() - 1 })
+}
+
+fn put<const N: usize, T: Copy>(file: &mut impl Write, values: &[T], of: impl Fn(T) -> [u8; N]) -> std::io::Result<()> {
+    let mut buffer = Vec::with_capacity(BUFFER.min(values.len() * N));
+    for part in values.chunks(BUFFER / N) {
+        buffer.clear();
+        part.iter().for_each(|v| buffer.extend_from_slice(&of(*v)));
+        file.write_all(&buffer)?;
+    }
+    Ok(())
+}
