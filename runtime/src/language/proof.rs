@@ -174,7 +174,8 @@ pub const fn holds_one<A: Axis>(name: &'static str) {
     // Reading the print computes every relation inside.
     let _ = A::PRINT;
     if let Some(0) = A::SIZE {
-        let m = Message::new().text("`").text(name).text("` has size 0; an axis whose size is known holds at least one");
+        let m =
+            Message::new().text("`").text(name).text("` has size 0; an axis whose size is known holds at least one");
         panic!("{}", m.as_str());
     }
 }

@@ -109,6 +109,9 @@ impl Rule for Detach {
     fn grad(&self, _: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
         Ok(vec![None])
     }
+    fn is_view(&self) -> bool {
+        true
+    }
     fn cost(&self, _: &[&TensorType], _: &[TensorType]) -> Cost {
         Cost::free()
     }

@@ -105,6 +105,10 @@ pub trait Rule: std::fmt::Debug {
         let flops = outputs.iter().fold(Extent::constant(0), |sum, ty| Extent::add(sum, ty.count()));
         Cost::streaming(flops, inputs, outputs)
     }
+    /// Whether the result may lie in the first input's buffer, seen through strides.
+    fn is_view(&self) -> bool {
+        false
+    }
     /// Settings worth printing in a drawing: `axis=2`. Empty by default.
     fn attributes(&self) -> String {
         String::new()

@@ -43,6 +43,9 @@ impl Rule for Reshape {
     fn grad(&self, cx: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
         Ok(vec![Some(reshape(cx.grad(), type_of(cx.inputs[0]).dims))])
     }
+    fn is_view(&self) -> bool {
+        true
+    }
     fn cost(&self, _: &[&TensorType], _: &[TensorType]) -> Cost {
         Cost::free()
     }
@@ -67,6 +70,9 @@ impl Rule for Permute {
             inverse[*from] = to;
         }
         Ok(vec![Some(permute(cx.grad(), &inverse))])
+    }
+    fn is_view(&self) -> bool {
+        true
     }
     fn cost(&self, _: &[&TensorType], _: &[TensorType]) -> Cost {
         Cost::free()
@@ -93,6 +99,9 @@ impl Rule for Broadcast {
     fn grad(&self, cx: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
         let lead: Vec<usize> = (0..self.dims.len() - type_of(cx.inputs[0]).rank()).collect();
         Ok(vec![Some(reduce::reduce(cx.grad(), reduce::Kind::Sum, &lead))])
+    }
+    fn is_view(&self) -> bool {
+        true
     }
     fn cost(&self, _: &[&TensorType], _: &[TensorType]) -> Cost {
         Cost::free()

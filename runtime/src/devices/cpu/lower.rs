@@ -220,8 +220,15 @@ impl<'g> Lower<'g> {
         piece
     }
 
-    /// An output that is a view of an existing buffer.
+    /// An output that is a view of the first input's buffer, of an operation whose rule says that
+    /// it [is one](crate::ops::Rule::is_view).
+    ///
+    /// # Panics
+    /// When the rule does not.
     pub fn alias(&mut self, port: usize, view: View) {
+        let op = &self.graph.nodes[self.node as usize].op;
+        let leaf = matches!(op, Op::Input(_) | Op::Var(_));
+        assert!(leaf || op.rule().is_view(), "`{}` gives a view and its rule does not say so", op.rule().name());
         self.views[self.node as usize][port] = Some(view);
     }
 
@@ -295,7 +302,7 @@ fn homes(graph: &Graph) -> HashMap<Value, u32> {
         }
         shows[id as usize] = match &node.op {
             Op::Var(op) => Some(op.index),
-            op if is_view(op) => node.inputs.iter().find_map(|v| shows[v.node as usize]),
+            op if op.rule().is_view() => node.inputs.first().and_then(|v| shows[v.node as usize]),
             _ => None,
         };
     }
@@ -312,9 +319,4 @@ fn homes(graph: &Graph) -> HashMap<Value, u32> {
         }
     }
     found
-}
-
-/// Whether an operation's result may lie in its input's buffer.
-fn is_view(op: &Op) -> bool {
-    matches!(op, Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Detach(_))
 }
