@@ -1,9 +1,17 @@
 //! CPU kernels in `f32`: contiguous rows unless strides are parameters.
 
+pub mod attention;
 pub mod chain;
 pub mod contract;
 pub mod copy;
+pub mod embedding;
 pub mod gemm;
+pub mod loss;
 pub mod math;
+pub mod norm;
 pub mod reduce;
+pub mod rope;
+mod share;
 pub mod simd;
+pub mod softmax;
+mod tile;

@@ -13,7 +13,7 @@
 
 use super::{Cost, GradContext, NoGradient, Rule, elementwise as ew, leaf, reduce};
 use crate::graph::trace::{Handle, op1, opn, type_of};
-use crate::graph::{DType, Extent, Sizes, TensorType};
+use crate::graph::{DType, Extent, TensorType};
 use crate::language::axis::Axis;
 use crate::language::element::{Element, Float};
 use crate::language::shape::{At, EndsWith, Has, Shape};
@@ -57,19 +57,17 @@ impl Norm {
         self.weight as usize + self.bias as usize
     }
 
-    /// How many values are normalised together, in an input of these sizes.
+    /// How many values are normalised together, in an input of these sizes; `groups` is the value
+    /// of [`Norm::groups`].
     ///
     /// # Errors
-    /// Channels that are not a multiple of the groups; sizes that cannot be evaluated.
-    pub fn row(&self, x: &[usize], sizes: &Sizes) -> Result<usize, String> {
-        let Some(groups) = &self.groups else {
-            return Ok(x[x.len() - 1]);
-        };
-        let g = groups.eval(sizes).map_err(|e| e.to_string())?;
-        if g == 0 || x[1] % g != 0 {
-            return Err(format!("{} channels are not a multiple of {g} groups", x[1]));
+    /// Channels that are not a multiple of the groups.
+    pub fn row(&self, x: &[usize], groups: Option<usize>) -> Result<usize, String> {
+        match groups {
+            None => Ok(x[x.len() - 1]),
+            Some(g) if g > 0 && x[1].is_multiple_of(g) => Ok(x[1..].iter().product::<usize>() / g),
+            Some(g) => Err(format!("{} channels are not a multiple of {g} groups", x[1])),
         }
-        Ok(x[1..].iter().product::<usize>() / g)
     }
 
     fn check(&self, x: &TensorType, parameters: &[&TensorType]) -> Result<(), String> {

@@ -12,9 +12,14 @@ fn normalized(op: &Norm, row: &[f64]) -> (Vec<f64>, f64) {
     (row.iter().map(|v| (v - mean) * r).collect(), r)
 }
 
+fn row(op: &Norm, cx: &Eval) -> Result<usize, String> {
+    let groups = op.groups.as_ref().map(|g| g.eval(cx.sizes)).transpose().map_err(|e| e.to_string())?;
+    op.row(&cx.inputs[0].sizes, groups)
+}
+
 pub fn norm(op: &Norm, cx: &Eval) -> Result<RefArray, String> {
     let x = cx.inputs[0];
-    let n = op.row(&x.sizes, cx.sizes)?;
+    let n = row(op, cx)?;
     let weight = op.weight.then(|| cx.inputs[1]);
     let bias = op.bias.then(|| cx.inputs[cx.inputs.len() - 1]);
     let mut out = x.clone();
@@ -29,7 +34,7 @@ pub fn norm(op: &Norm, cx: &Eval) -> Result<RefArray, String> {
 
 pub fn grad(op: &NormGrad, cx: &Eval) -> Result<Vec<RefArray>, String> {
     let (x, g) = (cx.inputs[0], cx.inputs[cx.inputs.len() - 1]);
-    let n = op.norm.row(&x.sizes, cx.sizes)?;
+    let n = row(&op.norm, cx)?;
     let weight = op.norm.weight.then(|| cx.inputs[1]);
     let mut gx = RefArray::filled(&x.sizes, 0.0);
     let (mut gw, mut gb) = (vec![0.0; n], vec![0.0; n]);

@@ -15,6 +15,7 @@ pub struct Attending<Q, L, B, H, T, S> {
     inputs: [Handle; 3],
     settings: Settings,
     extras: Extras<Handle>,
+    #[allow(clippy::type_complexity)]
     shapes: PhantomData<fn() -> (Q, L, B, H, T, S)>,
 }
 

@@ -1,0 +1,26 @@
+//! Embedding on the CPU.
+
+use super::lower::Lower;
+use mobilis_kernels::cpu::embedding::{check, embedding, embedding_grad};
+
+pub fn lower(cx: &mut Lower) {
+    let (rows, width) = (cx.input_sizes(0)[0], cx.input_sizes(0)[1]);
+    let (table, ids, out) = (cx.input(0), cx.input(1), cx.output(0));
+    cx.try_task(move |m| {
+        let ids = m.i32(ids);
+        check(&ids, rows)?;
+        embedding(m.pool(), &m.f32(table), &ids, width, &mut m.f32_mut(out));
+        Ok(())
+    });
+}
+
+pub fn grad(cx: &mut Lower) {
+    let (rows, width) = (cx.output_sizes(0)[0], cx.output_sizes(0)[1]);
+    let (ids, g, out) = (cx.input(0), cx.input(1), cx.output(0));
+    cx.try_task(move |m| {
+        let ids = m.i32(ids);
+        check(&ids, rows)?;
+        embedding_grad(m.pool(), &ids, &m.f32(g), width, &mut m.f32_mut(out));
+        Ok(())
+    });
+}
