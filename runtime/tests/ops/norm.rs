@@ -1,8 +1,9 @@
 use mobilis_runtime::devices::reference::RefArray;
 use mobilis_runtime::graph::Extent;
+use mobilis_runtime::graph::trace::Handle;
 use mobilis_runtime::ops::movement;
 use mobilis_runtime::ops::norm::{Kind, channel_statistics, group_norm, norm, normalize_channels};
-use mobilis_runtime::testing::{check, close, evaluate, positive, real, values};
+use mobilis_runtime::testing::{check, check_cpu, check_gradient, close, evaluate, positive, real, values};
 
 #[test]
 fn literals() {
@@ -23,9 +24,16 @@ fn layer_and_rms_norm_of_every_size() {
         let n = [*sizes.last().expect("not empty")];
         for kind in [Kind::Layer, Kind::Rms] {
             let given = [real(sizes, 1), positive(&n, 2), real(&n, 3)];
-            check(&given[..1], |h| vec![norm(kind, h[0], None, None, 1e-2)]);
-            check(&given[..2], |h| vec![norm(kind, h[0], Some(h[1]), None, 1e-2)]);
-            check(&given, |h| vec![norm(kind, h[0], Some(h[1]), Some(h[2]), 1e-2)]);
+            let forms: [&dyn Fn(&[Handle]) -> Vec<Handle>; 3] = [
+                &|h| vec![norm(kind, h[0], None, None, 1e-2)],
+                &|h| vec![norm(kind, h[0], Some(h[1]), None, 1e-2)],
+                &|h| vec![norm(kind, h[0], Some(h[1]), Some(h[2]), 1e-2)],
+            ];
+            for (inputs, f) in forms.into_iter().enumerate() {
+                check_gradient(&given[..=inputs], f);
+                // The sum of a normalised row is near 0, so the test's loss loses digits.
+                check_cpu(&given[..=inputs], f, 1e-4);
+            }
         }
     }
 }

@@ -5,12 +5,18 @@
 //! ([`lower`](mod@lower)); then all buffers get their places in one arena by their lifetimes
 //! ([`plan`]). Running is calling the tasks in order: nothing is allocated or decided.
 
+mod attention;
 mod chain;
 mod contraction;
+mod embedding;
+mod loss;
 pub mod lower;
 mod movement;
+mod norm;
 pub mod plan;
 mod reduce;
+mod rope;
+mod softmax;
 pub mod view;
 
 use crate::graph::{DType, Graph, Sizes, Value};
@@ -93,6 +99,18 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
         Op::Einsum(op) => contraction::lower(op, cx),
+        Op::Softmax(op) => softmax::lower(op.axis, op.log, cx),
+        Op::SoftmaxGrad(op) => softmax::grad(op.axis, op.log, cx),
+        Op::Norm(op) => norm::lower(op, cx)?,
+        Op::NormGrad(op) => norm::grad(op, cx)?,
+        Op::Embedding(_) => embedding::lower(cx),
+        Op::EmbeddingGrad(_) => embedding::grad(cx),
+        Op::RopeTable(op) => rope::lower_table(op, cx)?,
+        Op::Rope(op) => rope::lower(op, cx)?,
+        Op::Attention(op) => attention::lower(op, cx),
+        Op::AttentionGrad(op) => attention::grad(op, cx),
+        Op::CrossEntropy(op) => loss::lower(&op.options, cx),
+        Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx),
         _ => return Err("has no kernel on the CPU".into()),
     }
     Ok(())
