@@ -6,13 +6,19 @@
 //! gradient rules) and [`clip`]ping; moments and counters are variables of kind `State`, so a
 //! checkpoint holds them by name. The learning rate is an argument of the program, computed on
 //! the host for every step by a [`schedule`].
+//!
+//! `Model::train_step` compiles it all ([`run`]); [`Trainer`] is the loop around it.
 
 pub mod clip;
 pub mod optimizer;
+pub mod run;
 pub mod schedule;
 pub mod step;
+pub mod trainer;
 
 pub use clip::Clip;
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, Optimizer, Sgd};
+pub use run::{StepReport, TrainError, TrainStep};
 pub use schedule::Schedule;
 pub use step::{BuildError, Group, StepGraphs, TrainOptions, build_step};
+pub use trainer::{History, Progress, Trainer};

@@ -1,5 +1,8 @@
 //! Training: optimizers against independent implementations, clipping, accumulation, steps.
 
+extern crate mobilis_runtime as mobilis;
+
 mod optimizers;
 mod reference;
+mod run;
 mod step;

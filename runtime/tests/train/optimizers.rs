@@ -2,7 +2,6 @@
 //! PyTorch's documentation, over several steps of changing gradients; and on a small problem.
 
 use crate::reference::{Machine, loss, parameter, scalar};
-use mobilis_runtime as mobilis;
 
 use mobilis::devices::reference::RefArray;
 use mobilis::graph::VarDecl;

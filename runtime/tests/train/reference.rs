@@ -1,8 +1,6 @@
 //! Runs step programs on the reference device and applies their updates by hand, so that these
 //! tests stand on the graph alone.
 
-use mobilis_runtime as mobilis;
-
 use mobilis::devices::reference::{self, RefArray};
 use mobilis::graph::trace::{self, Handle, Mode};
 use mobilis::graph::{DType, Dim, Graph, Sizes, TensorType, VarDecl, VarId, VarKind};

@@ -1,7 +1,6 @@
 //! Clipping, accumulation, freezing and the shape of the step program.
 
 use crate::reference::{Machine, loss, parameter, real, scalar};
-use mobilis_runtime as mobilis;
 
 use mobilis::devices::reference::RefArray;
 use mobilis::graph::{DType, Graph, VarDecl, VarKind};

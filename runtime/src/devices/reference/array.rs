@@ -38,7 +38,7 @@ impl RefArray {
 
     /// The position of an index in `data`.
     pub fn offset(&self, index: &[usize]) -> usize {
-        index.iter().zip(self.strides()).map(|(i, s)| i * s).sum()
+        index.iter().zip(&self.sizes).fold(0, |offset, (i, n)| offset * n + i)
     }
 
     /// The value at an index.

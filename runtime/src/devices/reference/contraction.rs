@@ -15,18 +15,19 @@ pub fn einsum(op: &Einsum, cx: &Eval) -> RefArray {
             }
         }
     }
-    let place = |term: &[u8]| -> Vec<usize> {
-        let find = |l: &u8| labels.iter().position(|k| k == l).expect("every label has a size");
-        term.iter().map(find).collect()
+    // How far one step along each label goes in an array; a label that is there twice (a
+    // diagonal) goes along both dimensions.
+    let strides = |term: &[u8], x: &RefArray| -> Vec<usize> {
+        let of = |label: &u8| term.iter().zip(x.strides()).filter(|(l, _)| *l == label).map(|(_, s)| s).sum();
+        labels.iter().map(of).collect()
     };
-    let places: Vec<Vec<usize>> = op.operands.iter().map(|t| place(t)).collect();
-    let out_place = place(&op.output);
+    let terms: Vec<Vec<usize>> = op.operands.iter().zip(&cx.inputs).map(|(t, x)| strides(t, x)).collect();
     let mut out = RefArray::filled(&cx.outputs[0], 0.0);
+    let target = strides(&op.output, &out);
+    let at = |index: &[usize], strides: &[usize]| index.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>();
     for_each_index(&sizes, |index| {
-        let pick = |places: &[usize]| places.iter().map(|p| index[*p]).collect::<Vec<_>>();
-        let product: f64 = places.iter().zip(&cx.inputs).map(|(p, x)| x.at(&pick(p))).product();
-        let position = out.offset(&pick(&out_place));
-        out.data[position] += product;
+        let product: f64 = terms.iter().zip(&cx.inputs).map(|(t, x)| x.data[at(index, t)]).product();
+        out.data[at(index, &target)] += product;
     });
     out
 }

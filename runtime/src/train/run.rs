@@ -1,0 +1,208 @@
+//! Training steps that run: the typed shell over [`build_step`]'s graphs.
+
+use super::optimizer::Optimizer;
+use super::step::{BuildError, TrainOptions, build_step};
+use crate::devices::cpu::Out;
+use crate::graph::VarId;
+use crate::graph::trace::Mode;
+use crate::language::element::Float;
+use crate::module::Module;
+use crate::module::model::Model;
+use crate::module::store::Store;
+use crate::program::host::{HostRef, HostSlice};
+use crate::program::{Arguments, Executable, Feed, NonFinite, ProgramError};
+use crate::tensor::Tensor;
+use std::marker::PhantomData;
+
+/// Why training stops.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The step could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The step could not be compiled or run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A batch gave a loss or gradients that are not finite. Nothing was updated: training may
+    /// go on with another batch.
+    #[error("step {step}: the loss is {loss}, the norm of its gradients {grad_norm}; {}", cause(.first))]
+    NonFinite {
+        /// The step that was tried, from 1.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The norm of the gradients.
+        grad_norm: f64,
+        /// The first operation that gave such a value although what it was given was finite.
+        first: Option<NonFinite>,
+    },
+    /// A function given to the trainer failed.
+    #[error("{place} failed: {source}")]
+    Hook {
+        /// Which one.
+        place: &'static str,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn cause(first: &Option<NonFinite>) -> String {
+    match first {
+        Some(found) => format!("the first such value: {found}"),
+        None => "every value is finite on its own, their sum is not".into(),
+    }
+}
+
+/// What one run of a step gives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// How many updates have been made, this one included.
+    pub step: u64,
+    /// Whether this run made an update, or only added its gradients to those of others.
+    pub updated: bool,
+    /// The loss of this batch, before the update.
+    pub loss: f64,
+    /// The norm of the gradients, before clipping: of all micro-batches where they are
+    /// accumulated and this run made an update.
+    pub grad_norm: f64,
+    /// The learning rate of the update.
+    pub learning_rate: f64,
+}
+
+/// A compiled training step: forward, backward, clipping and optimizer in one program that works
+/// on the model's values in place. Made by [`Model::train_step`].
+pub struct TrainStep<I> {
+    pub(super) update: Executable,
+    accumulate: Option<Executable>,
+    pub(super) store: Store,
+    states: Vec<VarId>,
+    options: TrainOptions,
+    learning_rate: f64,
+    pub(super) steps: u64,
+    pub(super) pending: u32,
+    types: PhantomData<fn(I)>,
+}
+
+impl<M: Module> Model<M> {
+    /// Compiles a training step for a function from a batch to its loss. The step changes the
+    /// model's parameters, except frozen ones; programs of the model see the new values.
+    ///
+    /// ```
+    /// use mobilis_runtime::prelude::*;
+    /// use mobilis_runtime::train::{Sgd, TrainOptions};
+    /// # extern crate mobilis_runtime as mobilis;
+    /// axes! { pub Batch; }
+    /// #[neural_module]
+    /// struct Line { slope: Param![] }
+    /// let model = Model::init(Line::default(), 0)?;
+    /// type Pairs = (Tensor![Batch], Tensor![Batch]);
+    /// let loss = |m: &Line, (x, y): Pairs| (x * m.slope.get()).mse_loss(y);
+    /// let mut step = model.train_step(Sgd::new(0.1), TrainOptions::default(), loss)?;
+    /// let x = <Array![Batch]>::from_vec(vec![1., 2., 3.])?;
+    /// let y = x.map(|x| 4. * x);
+    /// for _ in 0..50 {
+    ///     step.run((&x, &y))?;
+    /// }
+    /// assert!((model.get::<f32>("slope")?[0] - 4.).abs() < 1e-5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A mistake in the traced function, nothing to train, an operation without a gradient, a
+    /// setting out of range.
+    pub fn train_step<I: Arguments, E: Float>(
+        &self,
+        optimizer: impl Optimizer,
+        options: TrainOptions,
+        loss: impl FnOnce(&M, I) -> Tensor<(), E>,
+    ) -> Result<TrainStep<I>, TrainError> {
+        let graph = self.trace(Mode::Train, loss)?;
+        let graphs = build_step(graph, &optimizer, &options)?;
+        Ok(TrainStep {
+            update: self.executable(graphs.update),
+            accumulate: graphs.accumulate.map(|g| self.executable(g)),
+            store: self.store().clone(),
+            states: graphs.states,
+            options,
+            learning_rate: graphs.learning_rate,
+            steps: 0,
+            pending: 0,
+            types: PhantomData,
+        })
+    }
+}
+
+impl<I> Drop for TrainStep<I> {
+    /// Moments belong to the step, not to the model.
+    fn drop(&mut self) {
+        let mut values = self.store.lock();
+        for id in &self.states {
+            values.remove(*id);
+        }
+    }
+}
+
+impl<I: Arguments> TrainStep<I> {
+    /// Trains on one batch, at the learning rate that the schedule gives for this step.
+    ///
+    /// # Errors
+    /// Arrays whose sizes disagree; data that an operation refuses; a loss or gradients that are
+    /// not finite, with the operation and module where that began. Nothing is updated then.
+    pub fn run(&mut self, batch: impl Feed<I>) -> Result<StepReport, TrainError> {
+        self.run_at(self.options.schedule.factor(self.steps), batch)
+    }
+
+    /// Trains on one batch at a given factor on the optimizer's learning rate, in place of the
+    /// schedule's.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn run_at(&mut self, factor: f64, batch: impl Feed<I>) -> Result<StepReport, TrainError> {
+        let mut inputs = Vec::with_capacity(self.update.graph().inputs.len());
+        batch.feed(&mut inputs);
+        let learning_rate = self.learning_rate * factor;
+        let rate = [learning_rate as f32];
+        let last = self.pending + 1 >= self.options.accumulate;
+        let program = match &self.accumulate {
+            Some(accumulate) if !last => accumulate,
+            _ => {
+                inputs.push(HostRef { sizes: &[], values: HostSlice::F32(&rate) });
+                &self.update
+            }
+        };
+        // The loss and the norm are the first two results.
+        let mut found = [f64::NAN; 2];
+        program.run(&inputs, |i, _, out| {
+            if let (Some(slot), Out::F32(&[value])) = (found.get_mut(i), out) {
+                *slot = f64::from(value);
+            }
+        })?;
+        let [loss, grad_norm] = found;
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            let first = match program.check_finite(&inputs) {
+                Err(ProgramError::NonFinite(first)) => Some(first),
+                Err(other) => return Err(other.into()),
+                Ok(()) => None,
+            };
+            return Err(TrainError::NonFinite { step: self.steps + 1, loss, grad_norm, first });
+        }
+        self.pending = if last { 0 } else { self.pending + 1 };
+        self.steps += last as u64;
+        Ok(StepReport { step: self.steps, updated: last, loss, grad_norm, learning_rate })
+    }
+
+    /// How many updates have been made.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// How it was built.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// The program of an update: its graph, its memory.
+    pub fn program(&self) -> &Executable {
+        &self.update
+    }
+}

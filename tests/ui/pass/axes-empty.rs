@@ -1,6 +1,0 @@
-//! Nothing to declare.
-
-use mobilis::prelude::*;
-
-axes! {}
-elements! {}
