@@ -3,12 +3,15 @@
 pub mod attention;
 pub mod chain;
 pub mod contract;
+pub mod conv;
 pub mod copy;
 pub mod embedding;
 pub mod gemm;
 pub mod loss;
 pub mod math;
 pub mod norm;
+mod parts;
+pub mod pool;
 pub mod reduce;
 pub mod rope;
 mod share;

@@ -10,10 +10,12 @@ mod chain;
 mod contraction;
 mod embedding;
 mod loss;
+mod conv;
 pub mod lower;
 mod movement;
 mod norm;
 pub mod plan;
+mod pool;
 mod reduce;
 mod rope;
 mod softmax;
@@ -111,6 +113,13 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::AttentionGrad(op) => attention::grad(op, cx),
         Op::CrossEntropy(op) => loss::lower(&op.options, cx),
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx),
+        Op::Conv(op) => conv::conv(op, cx)?,
+        Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
+        Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
+        Op::MaxPool(op) => pool::max_pool(op, cx),
+        Op::MaxPoolGrad(op) => pool::max_pool_grad(op, cx),
+        Op::AveragePool(op) => pool::average_pool(op, cx),
+        Op::AveragePoolGrad(op) => pool::average_pool_grad(op, cx),
         _ => return Err("has no kernel on the CPU".into()),
     }
     Ok(())
