@@ -8,9 +8,9 @@
 mod attention;
 mod chain;
 mod contraction;
+mod conv;
 mod embedding;
 mod loss;
-mod conv;
 pub mod lower;
 mod movement;
 mod norm;
