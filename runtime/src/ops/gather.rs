@@ -82,6 +82,9 @@ fn taken(x: &TensorType, index: &TensorType, axis: usize) -> Result<TensorType, 
 }
 
 fn same(a: &TensorType, b: &TensorType) -> Result<(), String> {
+    if a.dtype != DType::F32 {
+        return Err(format!("adds real values, is given {a}"));
+    }
     if !a.same_extents(b) || a.dtype != b.dtype {
         return Err(format!("adds {b} where {a} is expected"));
     }

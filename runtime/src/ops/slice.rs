@@ -120,6 +120,9 @@ impl Rule for Slice {
         let ty = type_of(cx.inputs[0]);
         Ok(vec![Some(unslice(cx.grad(), self, ty.dims[self.axis].clone()))])
     }
+    fn is_view(&self) -> bool {
+        true
+    }
     fn cost(&self, _: &[&TensorType], _: &[TensorType]) -> Cost {
         Cost::free()
     }

@@ -232,6 +232,11 @@ impl<'g> Lower<'g> {
         self.views[self.node as usize][port] = Some(view);
     }
 
+    /// An output in a layout of its own: a view of a [`buffer`](Self::buffer) made for it.
+    pub fn output_as(&mut self, port: usize, view: View) {
+        self.views[self.node as usize][port] = Some(view);
+    }
+
     /// Adds a kernel.
     pub fn task(&mut self, f: impl Fn(&Memory) + Send + Sync + 'static) {
         self.try_task(move |m| {
@@ -314,7 +319,7 @@ fn homes(graph: &Graph) -> HashMap<Value, u32> {
         let [last, before] = readers[*var as usize];
         let other = if last == Some(value.node) { before } else { last };
         let free = other.is_none_or(|r| r < value.node) && !at_end.contains(var);
-        if once && free && matches!(graph.node(*value).op, Op::Chain(_)) {
+        if once && free && matches!(graph.node(*value).op, Op::Chain(_) | Op::UpdateSlice(_)) {
             found.insert(*value, *var);
         }
     }

@@ -10,14 +10,18 @@ mod chain;
 mod contraction;
 mod conv;
 mod embedding;
+mod gather;
 mod loss;
 pub mod lower;
 mod movement;
 mod norm;
+mod order;
 pub mod plan;
 mod pool;
+mod random;
 mod reduce;
 mod rope;
+mod slice;
 mod softmax;
 pub mod view;
 
@@ -29,6 +33,33 @@ use lower::{Lower, Task};
 use mobilis_kernels::cpu::chain as kernel;
 use mobilis_kernels::memory::{External, Frame, Piece};
 use mobilis_kernels::pool::Pool;
+
+/// Defines the storage type `T` of a [`DType`] in an expression, for kernels that only move
+/// values.
+macro_rules! plain {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            DType::Bool => {
+                type $T = u8;
+                $body
+            }
+        }
+    };
+}
+use plain;
+
+/// Sizes as `[outer, n, inner]` around dimension `axis`.
+fn split_at(sizes: &[usize], axis: usize) -> (usize, usize, usize) {
+    (sizes[..axis].iter().product(), sizes[axis], sizes[axis + 1..].iter().product())
+}
 
 /// The transforms that precede binding: chains are fused, what is not needed is removed.
 pub fn optimize(graph: Graph) -> Graph {
@@ -100,6 +131,22 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::Reshape(_) => movement::reshape(cx),
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
+        Op::Slice(op) => slice::slice(op, cx)?,
+        Op::DynamicSlice(op) => slice::dynamic_slice(op, cx),
+        Op::UpdateSlice(op) => slice::update_slice(op, cx),
+        Op::Concat(op) => slice::concat(op, cx),
+        Op::Flip(op) => slice::flip(op, cx),
+        Op::Pad(op) => slice::pad(op, cx)?,
+        Op::Unfold(op) => slice::unfold(op, cx)?,
+        Op::Fold(op) => slice::fold(op, cx)?,
+        Op::Gather(op) => gather::gather(op, cx),
+        Op::ScatterAdd(op) => gather::scatter_add(op, cx),
+        Op::Take(op) => gather::take(op, cx),
+        Op::TakeAdd(op) => gather::take_add(op, cx),
+        Op::CumSum(op) => order::cumsum(op, cx),
+        Op::ArgExtreme(op) => order::arg_extreme(op, cx)?,
+        Op::Sort(op) => order::sort(op, cx)?,
+        Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::lower(op, cx),
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx),
         Op::SoftmaxGrad(op) => softmax::grad(op.axis, op.log, cx),
