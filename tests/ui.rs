@@ -26,5 +26,5 @@ fn mistakes_are_refused_in_words() {
 
 #[test]
 fn right_programs_compile() {
-    check("tests/ui/pass", Expect::Success, 0);
+    check("tests/ui/pass", Expect::Success, 40);
 }

@@ -38,6 +38,7 @@ pub use language::shape::{BroadcastTo, EndsWith, Has, Push, Shape};
 pub use language::window::{Bins, Centred, ConvTranspose};
 pub use mobilis_macros::*;
 pub use module::error::ModelError;
+pub use module::load::{LoadOptions, SaveOptions};
 pub use module::model::Model;
 pub use module::param::{Buffer, Param};
 pub use module::sequential::Sequential;
@@ -61,5 +62,7 @@ pub mod prelude {
     // Values.
     pub use crate::{Array, ArrayError, Buffer, Param, Tensor};
     // Models and programs.
-    pub use crate::{Device, Model, ModelError, Module, NeuralModule, Program, ProgramError, Sequential};
+    pub use crate::{
+        Device, LoadOptions, Model, ModelError, Module, NeuralModule, Program, ProgramError, SaveOptions, Sequential,
+    };
 }

@@ -7,7 +7,7 @@ pub use crate::array::Array;
 pub use crate::graph::extent::Extent;
 pub use crate::graph::trace;
 pub use crate::language::axis::{Axis, Ceil, Const, Diff, Floor, Print, Prod, Quot, Rest, Sum, symbol_print};
-pub use crate::language::element::{Element, Float, Is, Mask, Real, Truth};
+pub use crate::language::element::{Element, Float, Index, Is, Mask, Real, Truth};
 pub use crate::language::message::Message;
 pub use crate::language::proof::{difference, exact, factors, holds_one};
 pub use crate::module::init::{WithInit, shorthand};

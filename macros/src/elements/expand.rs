@@ -2,7 +2,7 @@
 
 use super::ast::{Declared, ends, parent_of};
 use crate::errors::Errors;
-use proc_macro2::{Group, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use std::collections::{BTreeMap, BTreeSet};
 use syn::{GenericArgument, GenericParam, PathArguments};
@@ -29,10 +29,8 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
     let (impls, types, wheres) = generics.split_for_impl();
     let cfg: Vec<_> = attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
     let chain = if sane { ancestors(items, item) } else { vec![quote!(::mobilis::__private::Real)] };
-    let base = match chain.last() {
-        Some(last) => last.clone(),
-        None => parent.to_token_stream(),
-    };
+    let last = chain.last().cloned().unwrap_or_else(|| parent.to_token_stream());
+    let base = quote!(<#last as ::mobilis::__private::Element>::Base);
     let text = name.to_string();
     let doc = format!("Refines `{parent}`.");
     let doc = if attrs.iter().any(|a| a.path().is_ident("doc")) {
@@ -58,14 +56,42 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
             impl #impls ::mobilis::__private::Is<#ancestor> for #name #types #wheres {}
         }
     });
-    let plain = if name == "Real" || name == "Index" || name == "Mask" {
-        quote!()
-    } else {
+    // Both ways between the element and its base class.
+    let with_base = |base: &TokenStream, condition: Option<TokenStream>, up: bool| {
+        let mut generics = generics.clone();
+        if let Some(condition) = condition {
+            generics.make_where_clause().predicates.push(syn::parse_quote!(#condition));
+        }
+        let wheres = &generics.where_clause;
+        let up = up.then(|| {
+            quote! {
+                #(#cfg)*
+                #[diagnostic::do_not_recommend]
+                impl #impls ::mobilis::__private::Is<#base> for #name #types #wheres {}
+            }
+        });
         quote! {
+            #up
             #(#cfg)*
             #[diagnostic::do_not_recommend]
             impl #impls ::mobilis::__private::Is<#name #types> for #base #wheres {}
         }
+    };
+    let plain: TokenStream = if is_base(items, &last) {
+        with_base(&last, None, false)
+    } else if generics.params.is_empty() {
+        with_base(&base, None, true)
+    } else {
+        // The rules of coherence see through `<Parent as Element>::Base` only where it has no
+        // parameters, so each base class is asked for.
+        ["Real", "Index", "Mask"]
+            .iter()
+            .map(|class| {
+                let class = Ident::new(class, name.span());
+                let class = quote!(::mobilis::__private::#class);
+                with_base(&class, Some(quote!(#last: ::mobilis::__private::Element<Base = #class>)), true)
+            })
+            .collect()
     };
     // The parameters' declarations without defaults stand on the struct.
     let declared = generics.params.iter();
@@ -78,7 +104,7 @@ fn element(items: &[Declared], item: &Declared, sane: bool) -> TokenStream {
         #own_name
         #(#cfg)*
         impl #impls ::mobilis::__private::Element for #name #types #wheres {
-            type Base = <#base as ::mobilis::__private::Element>::Base;
+            type Base = #base;
             const NAME: &'static str = #name_const;
         }
         #(#cfg)*
@@ -132,7 +158,14 @@ fn spelled(item: &Declared, text: &str) -> (TokenStream, TokenStream) {
     (own, quote!(Self::SPELLED.as_str()))
 }
 
-/// The elements above this one, nearest first, the base class last.
+/// Whether an ancestor is one of the base classes, going by its name.
+fn is_base(items: &[Declared], ancestor: &TokenStream) -> bool {
+    let last = ancestor.to_string();
+    let last = last.rsplit(' ').next().unwrap_or("");
+    ["Real", "Index", "Mask"].contains(&last) && !items.iter().any(|i| i.name == last)
+}
+
+/// The elements above this one, nearest first, up to a base class or to what is declared elsewhere.
 fn ancestors(items: &[Declared], item: &Declared) -> Vec<TokenStream> {
     let mut chain = Vec::new();
     let mut parent = item.parent.to_token_stream();
@@ -140,11 +173,6 @@ fn ancestors(items: &[Declared], item: &Declared) -> Vec<TokenStream> {
     loop {
         chain.push(parent.clone());
         let Some((_, next)) = parent_of(items, at) else {
-            let last = at.parent.last();
-            let plain = last == "Real" || last == "Index" || last == "Mask";
-            if !plain {
-                chain.push(quote!(<#parent as ::mobilis::__private::Element>::Base));
-            }
             return chain;
         };
         // The parent's own parent, in this element's parameters.

@@ -40,6 +40,9 @@ pub fn read(
             each!($t, |p, v: $t| i32::try_from(v).map_err(|_| range(p, v.to_string())))
         };
     }
+    if !readable(encoding, dtype) {
+        return Err(kind());
+    }
     Ok(match (dtype, encoding, wide) {
         (DType::F32, F32, false) => Data::F32(each!(f32, |_, v| Ok(v))),
         (DType::F32, F64, true) => Data::F64(each!(f64, |_, v| Ok(v))),
@@ -61,8 +64,19 @@ pub fn read(
         (DType::Bool, Bool | U8, _) => {
             Data::Bool(each!(u8, |p, v: u8| if v < 2 { Ok(v) } else { Err(range(p, v.to_string())) }))
         }
+        // Not reached: `readable` has refused the rest.
         _ => return Err(kind()),
     })
+}
+
+/// Whether values of an encoding can be read into this storage, if each fits.
+pub fn readable(encoding: Encoding, dtype: DType) -> bool {
+    use Encoding::*;
+    match dtype {
+        DType::F32 => matches!(encoding, F64 | F32 | F16 | BF16 | F8E4M3 | F8E5M2),
+        DType::I32 => matches!(encoding, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64),
+        DType::Bool => matches!(encoding, Bool | U8),
+    }
 }
 
 /// Reads `count` elements of `N` bytes each.

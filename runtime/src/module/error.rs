@@ -1,5 +1,7 @@
 //! What can be wrong with a model from outside: sizes, names, values, checkpoints.
 
+use super::mismatch::Mismatch;
+use crate::checkpoint::CheckpointError;
 use crate::graph::ExtentError;
 
 /// Why a model cannot be made, loaded, saved or changed.
@@ -96,6 +98,12 @@ pub enum ModelError {
     /// A variable has no value: it is no part of the model.
     #[error("the variable is no part of this model; a parameter's value is in the model that was made from its module")]
     NotOfThisModel,
+    /// A checkpoint and a model differ.
+    #[error(transparent)]
+    Mismatch(#[from] Box<Mismatch>),
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
 }
 
 fn unbound(axes: &[(String, String)]) -> String {

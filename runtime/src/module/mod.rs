@@ -10,6 +10,8 @@
 pub mod catalog;
 pub mod error;
 pub mod init;
+pub mod load;
+pub mod mismatch;
 pub mod model;
 pub mod param;
 pub mod pattern;

@@ -1,0 +1,6 @@
+//! Nothing to declare.
+
+use mobilis::prelude::*;
+
+axes! {}
+elements! {}
