@@ -14,6 +14,14 @@ pub trait Sequential {
     }
 }
 
+/// The module without parameters: `Model::init((), 0)?.compile(|_, x| f(x))` runs a function.
+impl Module for () {
+    fn kind(&self) -> &'static str {
+        "Function"
+    }
+    fn visit<'a>(&'a self, _: &mut dyn Visitor<'a>) {}
+}
+
 macro_rules! tuples {
     ($($($t:ident $i:tt),+;)+) => {$(
         impl<$($t),+> Sequential for ($($t,)+) {}
