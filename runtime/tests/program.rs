@@ -78,6 +78,40 @@ fn sizes_that_disagree_are_named() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 #[test]
+fn lengths_after_rounding_bind_where_the_length_before_does_not_matter() -> Result<(), Box<dyn std::error::Error>> {
+    axes! {
+        Samples;
+        Frames = floor(Samples / 160) + 1;
+        Halves = ceil(Frames / 2);
+    }
+    let module = Scale::default();
+    let frames = |n| <Array![Frames]>::from_parts(&[n], (0..n).map(|i| i as f32).collect());
+    let halves = |n| <Array![Halves]>::from_parts(&[n], vec![1.0; n]);
+    let twice = program(&module, Store::new(), Device::Cpu, |_, x: Tensor![Frames]| x + x)?;
+    for n in [1, 2, 3, 100] {
+        assert_eq!(twice.run(&frames(n))?.sizes(), [n]);
+    }
+    // The mean over frames depends on frames alone; two arguments must still agree.
+    type Both = (Tensor![Frames], Tensor![Halves]);
+    let both = program(&module, Store::new(), Device::Cpu, |_, (x, y): Both| (x.mean(Frames), y * 2.0))?;
+    for (n, h) in [(1, 1), (4, 2), (5, 3)] {
+        let (mean, doubled) = both.run((&frames(n), &halves(h)))?;
+        assert_eq!(mean.item(), (n - 1) as f32 / 2.0);
+        assert_eq!(doubled.sizes(), [h]);
+    }
+    let error = both.run((&frames(5), &halves(2))).expect_err("5 frames have 3 halves").to_string();
+    assert!(error.contains("Halves = ceil("), "{error}");
+    // The number of samples itself cannot be told from the number of frames.
+    let mean = program(&module, Store::new(), Device::Cpu, |_, x: Tensor![Frames]| {
+        x.sum_all()
+            / Tensor::<(Samples,)>::from_raw(mobilis::ops::leaf::fill(1.0, <Tensor![Samples]>::type_of())).sum_all()
+    })?;
+    let error = mean.run(&frames(3)).expect_err("Samples are not known").to_string();
+    assert!(error.contains("`Samples`"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn modules_name_arguments() -> Result<(), Box<dyn std::error::Error>> {
     let module = Scale::default();
     let program = program(&module, Store::new(), Device::Cpu, |m, x| m.forward(x))?;

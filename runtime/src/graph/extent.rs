@@ -300,6 +300,47 @@ impl Extent {
             _ => true,
         }
     }
+
+    /// Solves `low <= self <= high` for the one unbound axis in it: the axis, its smallest and
+    /// its largest size. Unlike [`solve`](Self::solve) it goes through quotients, which leave a
+    /// range: `floor(Samples / 160) = 3` for 480 to 639 samples.
+    pub fn solve_range(&self, low: usize, high: usize, sizes: &Sizes) -> Option<(AxisTag, usize, usize)> {
+        let known = |e: &Extent| e.eval(sizes).ok();
+        if low > high {
+            return None;
+        }
+        match &self.0.expr {
+            Expr::Axis(tag) if sizes.get(*tag).is_none() => Some((*tag, low, high)),
+            Expr::Mul(a, b) => match (known(a), known(b)) {
+                (Some(k), None) if k > 0 => b.solve_range(low.div_ceil(k), high / k, sizes),
+                (None, Some(k)) if k > 0 => a.solve_range(low.div_ceil(k), high / k, sizes),
+                _ => None,
+            },
+            Expr::Add(a, b) => match (known(a), known(b)) {
+                (Some(k), None) if high >= k => b.solve_range(low.saturating_sub(k), high - k, sizes),
+                (None, Some(k)) if high >= k => a.solve_range(low.saturating_sub(k), high - k, sizes),
+                _ => None,
+            },
+            Expr::Sub(a, b) => match (known(a), known(b)) {
+                (None, Some(k)) => a.solve_range(low.checked_add(k)?, high.checked_add(k)?, sizes),
+                _ => None,
+            },
+            Expr::Floor(a, b) => match (known(a), known(b)) {
+                (None, Some(k)) if k > 0 => {
+                    a.solve_range(low.checked_mul(k)?, high.checked_mul(k)?.checked_add(k - 1)?, sizes)
+                }
+                _ => None,
+            },
+            Expr::Ceil(a, b) => match (known(a), known(b)) {
+                (None, Some(k)) if k > 0 => {
+                    let least = if low == 0 { 0 } else { (low - 1).checked_mul(k)?.checked_add(1)? };
+                    a.solve_range(least, high.checked_mul(k)?, sizes)
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Extent {

@@ -1,6 +1,8 @@
 //! Binding: sizes of run-time axes from the arrays at hand.
 
-use crate::graph::{Dim, Extent, ExtentError, Graph, Sizes};
+use crate::graph::{AxisTag, Dim, Extent, ExtentError, Graph, Node, Sizes};
+use crate::ops::Op;
+use crate::ops::leaf::{Constant, Fill};
 use std::collections::HashMap;
 
 /// Arrays and axes that disagree.
@@ -113,8 +115,18 @@ pub fn bind(graph: &Graph, known: &Sizes, given: &[&[usize]]) -> Result<Sizes, B
                 Err(source) => return Err(BindError::Extent { place: name(*i), source }),
             }
         }
-        if !progress {
-            break;
+        if progress {
+            continue;
+        }
+        // Lengths after rounding, with nothing else that tells the length before.
+        let open = (0..dims.len()).filter(|k| !checked[*k]);
+        let found = open.filter_map(|k| Some((dims[k].0, rounded(graph, dims[k].1, dims[k].2, &sizes)?))).next();
+        match found {
+            Some((i, (tag, n))) => {
+                sizes.set(tag, n);
+                origin.insert(tag.path, name(i));
+            }
+            None => break,
         }
     }
     // Expressions that could not be solved: their axes must be known from elsewhere.
@@ -124,6 +136,32 @@ pub fn bind(graph: &Graph, known: &Sizes, given: &[&[usize]]) -> Result<Sizes, B
         return Err(BindError::Extent { place: name(i), source });
     }
     Ok(sizes)
+}
+
+/// The size of the axis under the rounding in `dim`, where the graph only depends on it after
+/// rounding: frames are given, and how many samples they were computed from does not matter. The
+/// smallest that fits is taken.
+fn rounded(graph: &Graph, dim: &Dim, found: usize, sizes: &Sizes) -> Option<(AxisTag, usize)> {
+    let (tag, low, high) = dim.extent.solve_range(found, found, sizes)?;
+    let with = |n| {
+        let mut sizes = sizes.clone();
+        sizes.set(tag, n);
+        sizes
+    };
+    let (least, most) = (with(low), with(high));
+    let same = |e: &Extent| match (e.eval(&least), e.eval(&most)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => {
+            let mut symbols = vec![];
+            e.symbols(&mut symbols);
+            !symbols.contains(&tag)
+        }
+    };
+    let matters = |node: &Node| {
+        let counted = matches!(&node.op, Op::Constant(Constant { fill: Fill::Size(e), .. }) if !same(e));
+        counted || node.types.iter().flat_map(|t| &t.dims).any(|d| !same(&d.extent))
+    };
+    (!graph.nodes.iter().any(matters)).then_some((tag, low))
 }
 
 fn conflict(
