@@ -34,6 +34,12 @@ impl<A: MlpAxes> Mlp<A> {
     }
 }
 
+/// Code that uses a model is generic in the same way.
+fn predict<A: MlpAxes>(model: &Model<Mlp<A>>, x: &[f32]) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+    let x = <Array![Batch, A::Inputs]>::new([1, x.len()], x.to_vec())?;
+    Ok(model.compile(|m, x| m.forward(x))?.run(x)?.into_vec())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("mobilis-example-05-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
@@ -53,12 +59,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let any = Model::load_with(Mlp::<Any>::default(), folder.join("model.safetensors"), sizes)?;
 
     // Both compute the same.
-    let x = [0.5f32, -1.0, 0.25, 2.0];
-    let known = small.compile(|m, x| m.forward(x))?.run(Array::new([1, 4], x.to_vec())?)?;
-    let found = any.compile(|m, x| m.forward(x))?.run(Array::new([1, 4], x.to_vec())?)?;
-    println!("known to the compiler: {:?}", known.data());
-    println!("read from the file:    {:?}", found.data());
-    assert_eq!(known.data(), found.data());
+    let x = [0.5, -1.0, 0.25, 2.0];
+    let (known, found) = (predict(&small, &x)?, predict(&any, &x)?);
+    println!("known to the compiler: {known:?}");
+    println!("read from the file:    {found:?}");
+    assert_eq!(known, found);
 
     // A file that contradicts itself is refused, in the model's words.
     let wrong = Sizes::new().with::<<Any as MlpAxes>::Hidden>(9);
