@@ -13,6 +13,8 @@
 //! | [`einsum!`], [`rearrange!`], [`reduce!`] | `equations/` |
 //! | [`#[neural_module]`](macro@neural_module) | `module/` |
 
+#![warn(missing_docs)]
+
 mod axes;
 mod axis_expr;
 mod elements;
@@ -23,9 +25,7 @@ mod tensor;
 
 use proc_macro::TokenStream;
 
-/// Declares axes: types that name a dimension, and know its size where it is fixed.
-///
-/// See the [crate's documentation](crate).
+#[doc = include_str!("../docs/axes.md")]
 #[proc_macro]
 pub fn axes(input: TokenStream) -> TokenStream {
     axes::axes(input.into()).into()
@@ -38,59 +38,62 @@ pub fn __bundle(input: TokenStream) -> TokenStream {
     axes::instance(input.into()).into()
 }
 
-/// Declares elements: types that say what the numbers of a tensor mean.
+#[doc = include_str!("../docs/elements.md")]
 #[proc_macro]
 pub fn elements(input: TokenStream) -> TokenStream {
     elements::elements(input.into()).into()
 }
 
-/// The type of a symbolic tensor by its axes.
+#[doc = include_str!("../docs/tensor.md")]
 #[allow(non_snake_case)]
 #[proc_macro]
 pub fn Tensor(input: TokenStream) -> TokenStream {
     tensor::expand("Tensor", input.into()).into()
 }
 
-/// The type of a host array by its axes.
+/// The type of a host array by its axes: `Array![Batch, Time; TokenId]`, written like
+/// [`Tensor!`](macro@Tensor).
 #[allow(non_snake_case)]
 #[proc_macro]
 pub fn Array(input: TokenStream) -> TokenStream {
     tensor::expand("Array", input.into()).into()
 }
 
-/// The type of a trained parameter by its axes.
+/// The type of a trained parameter by its axes: `Param![Out, In]`, written like
+/// [`Tensor!`](macro@Tensor).
 #[allow(non_snake_case)]
 #[proc_macro]
 pub fn Param(input: TokenStream) -> TokenStream {
     tensor::expand("Param", input.into()).into()
 }
 
-/// The type of a buffer by its axes.
+/// The type of a buffer, a value that the forward pass updates, by its axes: `Buffer![Hidden]`,
+/// written like [`Tensor!`](macro@Tensor).
 #[allow(non_snake_case)]
 #[proc_macro]
 pub fn Buffer(input: TokenStream) -> TokenStream {
     tensor::expand("Buffer", input.into()).into()
 }
 
-/// A sum of products by axis names.
+#[doc = include_str!("../docs/einsum.md")]
 #[proc_macro]
 pub fn einsum(input: TokenStream) -> TokenStream {
     equations::einsum::expand(input.into()).into()
 }
 
-/// Splits, permutes, repeats and merges axes.
+#[doc = include_str!("../docs/rearrange.md")]
 #[proc_macro]
 pub fn rearrange(input: TokenStream) -> TokenStream {
     equations::rearrange::expand(input.into()).into()
 }
 
-/// Reduces axes.
+#[doc = include_str!("../docs/reduce.md")]
 #[proc_macro]
 pub fn reduce(input: TokenStream) -> TokenStream {
     equations::reduce::expand(input.into()).into()
 }
 
-/// Makes a struct a module, and the public methods of its `impl` entry points.
+#[doc = include_str!("../docs/neural_module.md")]
 #[proc_macro_attribute]
 pub fn neural_module(arguments: TokenStream, input: TokenStream) -> TokenStream {
     module::neural_module(arguments.into(), input.into()).into()
