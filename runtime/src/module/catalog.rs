@@ -78,13 +78,15 @@ impl Catalog {
     /// # Errors
     /// No such variable; the error has the nearest name.
     pub fn find(&self, name: &str) -> Result<&Declared, ModelError> {
-        match self.by_name.get(name) {
-            Some(i) => Ok(&self.vars[*i]),
-            None => Err(ModelError::NoSuchParameter {
-                name: name.into(),
-                hint: crate::suggest::did_you_mean(name, self.names()),
-            }),
-        }
+        self.get(name).ok_or_else(|| ModelError::NoSuchParameter {
+            name: name.into(),
+            hint: crate::suggest::did_you_mean(name, self.names()),
+        })
+    }
+
+    /// The variable that has the name at one of its places, where there is one.
+    pub fn get(&self, name: &str) -> Option<&Declared> {
+        self.by_name.get(name).map(|i| &self.vars[*i])
     }
 
     /// Every name, those of tied variables at each place, sorted.

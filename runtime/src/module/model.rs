@@ -151,7 +151,7 @@ impl<M: Module> Model<M> {
 
     /// Whether training leaves the parameter of this name alone.
     pub fn is_frozen(&self, name: &str) -> bool {
-        self.catalog.find(name).is_ok_and(|d| self.frozen.contains(&d.id))
+        self.catalog.get(name).is_some_and(|d| self.frozen.contains(&d.id))
     }
 
     fn matching(&self, pattern: &str) -> Result<BTreeSet<VarId>, ModelError> {
