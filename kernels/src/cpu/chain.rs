@@ -286,6 +286,10 @@ fn unary_f(kind: UnaryF, d: &mut F, a: &F) {
         UnaryF::Recip => map(d, a, |x| 1.0 / x),
         UnaryF::Abs => map(d, a, f32::abs),
         UnaryF::Sign => map(d, a, |x| if x == 0.0 || x.is_nan() { x } else { 1f32.copysign(x) }),
+        // Large angles need the library's reduction.
+        UnaryF::Sin | UnaryF::Cos if a.iter().any(|x| x.abs() >= math::TURNS) => {
+            map(d, a, if kind == UnaryF::Sin { f32::sin } else { f32::cos })
+        }
         UnaryF::Sin => map(d, a, math::sin),
         UnaryF::Cos => map(d, a, math::cos),
         UnaryF::Tanh => map(d, a, math::tanh),
