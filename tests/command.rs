@@ -113,3 +113,38 @@ fn a_reader_that_stops_early_is_no_failure() {
     let out = child.wait_with_output().expect("the command ends");
     assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
 }
+
+#[test]
+fn inspect_lists_a_checkpoint() {
+    use mobilis::checkpoint::Writer;
+    use mobilis::module::store::Data;
+    let path = scratch("inspected.safetensors");
+    let weight = Data::F32(vec![0.5; 600]);
+    Writer::new()
+        .add("decoder.weight", &[20, 30], &weight)
+        .and_then(|w| w.metadata("made by", "a test").add("steps", &[], &Data::I32(vec![7])).map(|w| w.save(&path)))
+        .expect("two tensors")
+        .expect("written");
+    let name = path.to_str().expect("a plain path");
+    let text = good(&["inspect", name]);
+    let line = text.lines().find(|l| l.starts_with("decoder.weight")).expect("a line a tensor");
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["decoder.weight", "[20,", "30]", "F32", "2.34", "KiB"]);
+    assert!(text.contains("2 tensors, 601 values, 2.35 KiB") && text.contains("made by: a test"), "{text}");
+    let listed = json(&["inspect", name]);
+    assert_eq!(listed["values"], 601);
+    assert_eq!(listed["bytes"], 2404);
+    assert_eq!(listed["tensors"][1]["name"], "steps");
+    assert_eq!(listed["tensors"][0]["shape"], serde_json::json!([20, 30]));
+    assert_eq!(json(&["inspect", name, "--filter", "step"])["values"], 1);
+    assert!(bad(&["inspect", name, "--filter", "encoder"], 1).contains("none of the 2 tensors"));
+}
+
+#[test]
+fn inspect_refuses_what_is_no_checkpoint() {
+    let message = bad(&["inspect", scratch("absent").to_str().expect("a plain path")], 1);
+    assert!(message.contains("there is no checkpoint at"), "{message}");
+    let path = scratch("damaged.safetensors");
+    std::fs::write(&path, b"\x08\0\0\0\0\0\0\0{\"a\": 1").expect("written");
+    let message = bad(&["inspect", path.to_str().expect("a plain path"), "--json"], 1);
+    assert!(message.contains("damaged.safetensors"), "{message}");
+}

@@ -6,6 +6,7 @@
 
 mod completions;
 mod graph;
+mod inspect;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Draw a model of the examples or the zoo; without a name, list them.
     Graph(graph::Arguments),
+    /// List the tensors in a safetensors file or a checkpoint folder.
+    Inspect(inspect::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -64,6 +67,9 @@ pub(crate) enum CliError {
         /// Why.
         source: std::io::Error,
     },
+    /// A checkpoint that cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] mobilis_runtime::checkpoint::CheckpointError),
 }
 
 /// Where results and notes go.
@@ -105,6 +111,7 @@ pub fn main() -> ExitCode {
     let output = Output { json: cli.json, quiet: cli.quiet };
     let result = match &cli.command {
         Command::Graph(arguments) => graph::run(arguments, &output),
+        Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };
     match result {

@@ -216,6 +216,23 @@ pub fn quantity(n: f64) -> String {
     format!("{scaled:.decimals$}{unit}")
 }
 
+/// Bytes for people: `1.25 MiB`.
+pub fn bytes(n: u64) -> String {
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut scaled = n as f64;
+    let mut unit = "";
+    for next in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
+        if scaled < 1024.0 {
+            break;
+        }
+        scaled /= 1024.0;
+        unit = next;
+    }
+    format!("{scaled:.2} {unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +295,14 @@ mod tests {
         ];
         for (n, text) in cases {
             assert_eq!(quantity(n), text);
+        }
+    }
+
+    #[test]
+    fn bytes_for_people() {
+        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1_310_720, "1.25 MiB")];
+        for (n, text) in cases {
+            assert_eq!(bytes(n), text);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What each module costs: parameters, floating-point operations, bytes moved.
 
 use super::Graph;
-use crate::graph::polynomial::{Polynomial, quantity};
+use crate::graph::polynomial::{self, Polynomial, quantity};
 use crate::graph::{Sizes, TensorType, VarKind};
 use crate::ops::Op;
 use std::ops::AddAssign;
@@ -63,31 +63,8 @@ pub fn count(n: &Polynomial) -> String {
 
 /// Bytes for people: `1.25 MiB`, or a short sum over axes.
 pub fn bytes(n: &Polynomial) -> String {
-    let Some(n) = n.as_constant() else { return n.brief(3) };
-    let mut scaled = n as f64;
-    if scaled < 1024.0 {
-        return format!("{n} B");
-    }
-    let mut unit = "";
-    for next in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
-        if scaled < 1024.0 {
-            break;
-        }
-        scaled /= 1024.0;
-        unit = next;
-    }
-    format!("{scaled:.2} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_for_people() {
-        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1_310_720, "1.25 MiB")];
-        for (n, text) in cases {
-            assert_eq!(bytes(&Polynomial::constant(n)), text);
-        }
+    match n.as_constant().map(u64::try_from) {
+        Some(Ok(n)) => polynomial::bytes(n),
+        _ => n.brief(3),
     }
 }
