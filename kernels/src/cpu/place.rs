@@ -27,6 +27,32 @@ pub fn place<T: Plain>(pool: &Pool, src: &[T], row: usize, dst: &mut [T], pitch:
     });
 }
 
+/// [`place`] into rows that are otherwise `fill`.
+///
+/// # Panics
+/// When the rows do not fit.
+pub fn pad<T: Plain>(pool: &Pool, src: &[T], row: usize, fill: T, dst: &mut [T], pitch: usize, offset: usize) {
+    if src.is_empty() {
+        return dst.fill(fill);
+    }
+    assert!(offset + row <= pitch && src.len() / row == dst.len() / pitch, "a block fits");
+    if dst.len() == pitch {
+        // One row: the copy is shared by the threads.
+        dst[..offset].fill(fill);
+        dst[offset + row..].fill(fill);
+        return place(pool, src, row, dst, pitch, offset);
+    }
+    pool.rows(dst, pitch, (GRAIN / pitch).max(1), |first, block| {
+        for (row, dst) in src[first * row..].chunks_exact(row).zip(block.chunks_exact_mut(pitch)) {
+            let (before, rest) = dst.split_at_mut(offset);
+            let (middle, after) = rest.split_at_mut(row.len());
+            before.fill(fill);
+            middle.copy_from_slice(row);
+            after.fill(fill);
+        }
+    });
+}
+
 /// `row` values from `offset` on of each row of `src`, whose rows are `pitch` long: the inverse
 /// of [`place`].
 ///
@@ -163,6 +189,9 @@ mod tests {
                 let inside = (offset..offset + row).contains(&k);
                 assert_eq!(*v, if inside { (o * row + k - offset) as i32 } else { -1 });
             }
+            let mut padded = vec![5; dst.len()];
+            pad(&pool, &src, row, -1, &mut padded, pitch, offset);
+            assert_eq!(padded, dst);
             let mut back = vec![0; src.len()];
             cut(&pool, &dst, pitch, offset, &mut back, row);
             assert_eq!(back, src);

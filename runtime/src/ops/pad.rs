@@ -1,6 +1,6 @@
 //! Padding: more values before and after along an axis.
 
-use super::slice::{dimension, flip, pad_zeros, slice, with_dim};
+use super::slice::{dimension, flip, slice, with_dim};
 use super::{GradContext, NoGradient, Rule, arity, elementwise as ew, movement, reduce};
 use crate::graph::trace::{Handle, op1, type_of};
 use crate::graph::{Dim, Extent, TensorType};
@@ -144,6 +144,19 @@ impl Rule for Pad {
 /// More values before and after along dimension `axis`, which becomes `dim`.
 pub fn pad(x: Handle, axis: usize, before: Extent, after: Extent, mode: Padding, dim: Dim) -> Handle {
     op1(Pad { axis, before, after, mode, dim }, &[x])
+}
+
+/// Zeros (false) before and after along dimension `axis`, which becomes `dim`.
+pub fn pad_zeros(x: Handle, axis: usize, before: Extent, after: Extent, dim: Dim) -> Handle {
+    if before.as_constant() == Some(0) && after.as_constant() == Some(0) {
+        return with_name(x, axis, dim);
+    }
+    pad(x, axis, before, after, Padding::Constant(0.0), dim)
+}
+
+/// The same value with dimension `axis` called `dim`.
+fn with_name(x: Handle, axis: usize, dim: Dim) -> Handle {
+    movement::relabel(x, with_dim(&type_of(x), axis, dim).dims)
 }
 
 /// The axis `A` with `B` values before and `C` after.

@@ -1,8 +1,8 @@
 //! Parts of an axis: slices at fixed and at run-time places, concatenation, reversal.
 //!
-//! `slice`, `concat` and `update_slice` are each other's gradients.
+//! The gradient of a slice is padding, of a concatenation slices, of an update a slice and an update.
 
-use super::{Cost, GradContext, NoGradient, Rule, arity, leaf, movement};
+use super::{Cost, GradContext, NoGradient, Rule, arity, leaf, movement, pad::pad_zeros};
 use crate::graph::trace::{Handle, op1, type_of};
 use crate::graph::{DType, Dim, Extent, TensorType};
 
@@ -269,22 +269,6 @@ fn unslice(g: Handle, op: &Slice, full: Dim) -> Handle {
     let rest = Extent::sub(Extent::sub(longer.clone(), op.start.clone()), spread);
     let padded = pad_zeros(block, op.axis, op.start.clone(), rest, Dim::anonymous(longer));
     slice(padded, op.axis, Extent::constant(0), 1, full)
-}
-
-/// Zeros before and after along dimension `axis`; `dim` comes out.
-pub fn pad_zeros(x: Handle, axis: usize, before: Extent, after: Extent, dim: Dim) -> Handle {
-    let ty = type_of(x);
-    let zeros = |n: Extent| leaf::fill(0.0, with_dim(&ty, axis, Dim::anonymous(n)));
-    let none = |n: &Extent| n.as_constant() == Some(0);
-    let mut parts = vec![];
-    if !none(&before) {
-        parts.push(zeros(before));
-    }
-    parts.push(x);
-    if !none(&after) {
-        parts.push(zeros(after));
-    }
-    concat(&parts, axis, dim)
 }
 
 /// As many consecutive values of dimension `axis` as `dim` says, from a run-time position on.

@@ -102,11 +102,17 @@ pub fn pad(op: &Pad, cx: &mut Lower) -> Result<(), String> {
     let (x, y) = (cx.input(0), cx.output(0));
     let m = cx.output_sizes(0)[op.axis];
     let mode = op.mode;
-    let value = if let Padding::Constant(v) = mode { v } else { 0.0 };
+    if let Padding::Constant(value) = mode {
+        plain!(cx.output_dtype(0), T => cx.task(move |memory| {
+            let (x, mut y) = (memory.read::<T>(x), memory.write::<T>(y));
+            place::pad(memory.pool(), &x, n * inner, value as T, &mut y, m * inner, before * inner);
+        }));
+        return Ok(());
+    }
     plain!(cx.output_dtype(0), T => cx.task(move |memory| {
         let source = |i: usize| mode.source(i as isize - before as isize, n);
         let (x, mut y) = (memory.read::<T>(x), memory.write::<T>(y));
-        place::pick(memory.pool(), &x, (n, m, inner), source, value as T, &mut y);
+        place::pick(memory.pool(), &x, (n, m, inner), source, T::default(), &mut y);
     }));
     Ok(())
 }
