@@ -156,6 +156,16 @@ pub fn check_cpu(given: &[Given], f: &dyn Fn(&[Handle]) -> Vec<Handle>, toleranc
     }
 }
 
+/// The results of `f`, the same on every device: [`evaluate`] and the forward half of
+/// [`check_cpu`].
+///
+/// # Panics
+/// When they disagree by more than `tolerance` of the largest value.
+pub fn agree(given: &[Given], f: impl Fn(&[Handle]) -> Vec<Handle>, tolerance: f64) -> Vec<RefArray> {
+    compare_cpu(&traced(given, &f), given, tolerance);
+    evaluate(given, f)
+}
+
 fn compare_cpu(graph: &Graph, given: &[Given], tolerance: f64) {
     if matches!(cpu::bind(graph, &Sizes::new()), Err(e) if e.contains("has no kernel on the CPU")) {
         return;

@@ -52,8 +52,8 @@ pub(crate) struct Builder {
     error: Option<TraceError>,
 }
 
-/// The identity of the random counter: no parameter has it.
-const RNG: VarId = VarId(0);
+/// The identity of the random counter (see [`rng`]): no parameter has it.
+pub const RNG: VarId = VarId(0);
 
 thread_local! {
     static ACTIVE: RefCell<Option<Builder>> = const { RefCell::new(None) };

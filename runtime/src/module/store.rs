@@ -216,6 +216,13 @@ impl Store {
         self.lock().set_wide(false);
     }
 
+    /// Seeds the random operations of all programs that share this store: the same seed gives the
+    /// same numbers, run by run. Without it the seed is 0. PyTorch: `torch.manual_seed`.
+    pub fn seed(&self, seed: u32) {
+        let key = Data::I32(vec![seed.cast_signed(), 0]);
+        self.lock().insert(crate::graph::trace::RNG, Entry::new("rng", &[2], key));
+    }
+
     /// A store of its own with the same values.
     #[must_use]
     pub fn deep_clone(&self) -> Store {

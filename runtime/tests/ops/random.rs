@@ -115,3 +115,47 @@ fn categories_are_drawn_by_their_probabilities() {
     }
     assert!(out[0].data.iter().all(|v| *v < 3.0));
 }
+
+#[test]
+fn devices_draw_the_same_and_seeds_decide() -> Result<(), Box<dyn std::error::Error>> {
+    use mobilis::module::store::Store;
+    use mobilis::prelude::*;
+    use mobilis::program::Executable;
+    axes! { Batch = 3; Many = 5001; }
+    type Out = (Tensor<(Batch, Many)>, Tensor<(Many,)>, Tensor<(Many,), Mask>, Tensor<(Batch,), Index>);
+    let draw = || -> Out {
+        let x = Tensor::<(Batch, Many)>::normal();
+        (x, Tensor::uniform(), Tensor::<(Many,), Mask>::bernoulli(0.3), x.categorical(Many))
+    };
+    let program = |device, store: Store| -> Program<(), Out> {
+        let (graph, ()) = trace::trace(None, Mode::Eval, &|_| false, || {
+            let (a, b, c, d) = draw();
+            [a.raw(), b.raw(), c.raw(), d.raw()].into_iter().for_each(trace::output);
+        })
+        .expect("traces");
+        Program::new(Executable::new(graph, device, store, Sizes::new()))
+    };
+    let stores: Vec<Store> = [7, 7, 8]
+        .iter()
+        .map(|seed| {
+            let s = Store::new();
+            s.seed(*seed);
+            s
+        })
+        .collect();
+    stores[1].to_reference();
+    let cpu = program(Device::Cpu, stores[0].clone());
+    let (x1, u1, m1, c1) = cpu.run(())?;
+    let (x2, ..) = cpu.run(())?;
+    assert_ne!(x1.data(), x2.data(), "the second run draws other numbers");
+    let reference = program(Device::Reference, stores[1].clone());
+    let (xr, ur, mr, cr) = reference.run(())?;
+    assert_eq!((u1.data(), m1.data(), c1.data()), (ur.data(), mr.data(), cr.data()));
+    assert!(x1.data().iter().zip(xr.data()).all(|(a, b)| (a - b).abs() < 1e-6));
+    let (x3, ..) = program(Device::Cpu, stores[2].clone()).run(())?;
+    assert_ne!(x1.data(), x3.data(), "another seed draws other numbers");
+    stores[2].seed(7);
+    let (x4, ..) = program(Device::Cpu, stores[2].clone()).run(())?;
+    assert_eq!(x1.data(), x4.data(), "the same seed draws the same numbers");
+    Ok(())
+}
