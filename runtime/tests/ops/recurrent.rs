@@ -2,7 +2,9 @@ use mobilis_runtime::graph::trace::Handle;
 use mobilis_runtime::ops::elementwise::{UnaryKind, add, mul, sub, unary};
 use mobilis_runtime::ops::recurrent::{Direction, gru, input_gates, lstm, zero_state};
 use mobilis_runtime::ops::{contraction, leaf, movement};
-use mobilis_runtime::testing::{Given, check, close, evaluate, index_values, noise, real, try_traced, values};
+use mobilis_runtime::testing::{
+    CPU, Given, check, check_cpu, close, evaluate, index_values, noise, real, try_traced, values,
+};
 
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Backward];
 
@@ -118,6 +120,23 @@ fn gradients_and_devices_agree() {
         for direction in BOTH {
             check(&lstm_given(b, t, n, 7), |x| lstm(x[0], x[1], [x[2], x[3]], None, direction).to_vec());
             check(&gru_given(b, t, n, 7), |x| gru(x[0], x[1], x[2], x[3], None, direction).to_vec());
+        }
+    }
+}
+
+/// Batches that fill matrix products, on every thread, with and without padding.
+#[test]
+fn large_batches_agree_with_the_reference() {
+    for (b, t, n) in [(13, 4, 5), (32, 3, 17)] {
+        let lengths: Vec<i64> = (0..b as i64).map(|i| i % (t as i64 + 1)).collect();
+        for direction in BOTH {
+            for lengths in [None, Some(index_values(&[b], &lengths))] {
+                let given: Vec<Given> = lstm_given(b, t, n, 1).into_iter().chain(lengths.clone()).collect();
+                let f = |x: &[Handle]| lstm(x[0], x[1], [x[2], x[3]], x.get(4).copied(), direction).to_vec();
+                check_cpu(&given, &f, CPU);
+                let given: Vec<Given> = gru_given(b, t, n, 1).into_iter().chain(lengths).collect();
+                check_cpu(&given, &|x| gru(x[0], x[1], x[2], x[3], x.get(4).copied(), direction).to_vec(), CPU);
+            }
         }
     }
 }

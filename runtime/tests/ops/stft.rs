@@ -1,7 +1,7 @@
 use mobilis_runtime::graph::{Dim, Extent};
 use mobilis_runtime::ops::movement::permute;
 use mobilis_runtime::ops::stft::{Edge, Framing, WindowShape, istft, stft, stft_input_grad, stft_window_grad, window};
-use mobilis_runtime::testing::{check, close, evaluate, noise, positive, real, try_traced, values};
+use mobilis_runtime::testing::{CPU, check, check_cpu, close, evaluate, noise, positive, real, try_traced, values};
 
 fn framing(hop: u64, pad: u64, edge: Edge) -> Framing {
     Framing { hop, pad, edge }
@@ -76,6 +76,15 @@ fn gradients_and_devices_agree() {
     check(&[real(&[9, 2], 1), real(&[4], 2)], |h| {
         vec![stft(permute(h[0], &[1, 0]), h[1], framing(2, 2, Edge::Reflect))]
     });
+}
+
+/// Lengths of speech front ends, several signals, on every thread.
+#[test]
+fn large_transforms_agree_with_the_reference() {
+    for (n, hop, samples) in [(64, 16, 300), (50, 20, 333), (37, 10, 200)] {
+        let f = framing(hop, n as u64 / 2, Edge::Reflect);
+        check_cpu(&[real(&[3, samples], 1), positive(&[n], 2)], &|h| vec![stft(h[0], h[1], f)], CPU);
+    }
 }
 
 /// The inverse gives back the signal, whatever the window, for even and odd lengths.

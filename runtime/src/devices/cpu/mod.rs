@@ -19,10 +19,12 @@ mod order;
 pub mod plan;
 mod pool;
 mod random;
+mod recurrent;
 mod reduce;
 mod rope;
 mod slice;
 mod softmax;
+mod stft;
 pub mod view;
 
 use crate::graph::{DType, Graph, Sizes, Value};
@@ -167,6 +169,13 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::MaxPoolGrad(op) => pool::max_pool_grad(op, cx),
         Op::AveragePool(op) => pool::average_pool(op, cx),
         Op::AveragePoolGrad(op) => pool::average_pool_grad(op, cx),
+        Op::Lstm(op) => recurrent::lstm(op, cx),
+        Op::LstmGrad(op) => recurrent::lstm_grad(op, cx),
+        Op::Gru(op) => recurrent::gru(op, cx),
+        Op::GruGrad(op) => recurrent::gru_grad(op, cx),
+        Op::Stft(op) => stft::stft(op, cx),
+        Op::StftInputGrad(op) => stft::stft_input_grad(op, cx),
+        Op::StftWindowGrad(op) => stft::stft_window_grad(op, cx),
         _ => return Err("has no kernel on the CPU".into()),
     }
     Ok(())

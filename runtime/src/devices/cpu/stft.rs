@@ -1,0 +1,52 @@
+//! Short-time Fourier transforms on the CPU. Where each frame's samples lie is worked out here,
+//! once, so that the kernel knows nothing of padding.
+
+use super::lower::Lower;
+use crate::ops::stft::{Framing, Stft, StftInputGrad, StftWindowGrad};
+use mobilis_kernels::cpu::fourier as kernel;
+use mobilis_kernels::pool::Pool;
+
+fn plan(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::Stft {
+    let (samples, frames, n) = (x[x.len() - 1], y[x.len()], w[0]);
+    let place = |t: usize, i: usize| framing.source(t, i, samples).map_or(-1, |at| at as i32);
+    kernel::Stft {
+        fourier: kernel::Fourier::new(n),
+        batch: x[..x.len() - 1].iter().product(),
+        samples,
+        frames,
+        sources: (0..frames).flat_map(|t| (0..n).map(move |i| (t, i))).map(|(t, i)| place(t, i)).collect(),
+    }
+}
+
+pub fn stft(op: &Stft, cx: &mut Lower) {
+    let plan = plan(&op.framing, cx.input_sizes(0), cx.input_sizes(1), cx.output_sizes(0));
+    let threads = Pool::global().threads();
+    let (x, w, y) = (cx.input(0), cx.input(1), cx.output(0));
+    let scratch = cx.scratch(plan.scratch(threads));
+    cx.task(move |m| {
+        let (mut y, mut scratch) = (m.f32_mut(y), m.f32_mut(scratch));
+        kernel::stft(m.pool(), &plan, &m.f32(x), &m.f32(w), &mut y, &mut scratch, threads);
+    });
+}
+
+pub fn stft_input_grad(op: &StftInputGrad, cx: &mut Lower) {
+    let plan = plan(&op.framing, cx.output_sizes(0), cx.input_sizes(1), cx.input_sizes(0));
+    let threads = Pool::global().threads();
+    let (y, w, x) = (cx.input(0), cx.input(1), cx.output(0));
+    let scratch = cx.scratch(plan.scratch(threads));
+    cx.task(move |m| {
+        let (mut x, mut scratch) = (m.f32_mut(x), m.f32_mut(scratch));
+        kernel::stft_input_grad(m.pool(), &plan, &m.f32(y), &m.f32(w), &mut x, &mut scratch, threads);
+    });
+}
+
+pub fn stft_window_grad(op: &StftWindowGrad, cx: &mut Lower) {
+    let plan = plan(&op.framing, cx.input_sizes(0), cx.output_sizes(0), cx.input_sizes(1));
+    let threads = Pool::global().threads();
+    let (x, y, w) = (cx.input(0), cx.input(1), cx.output(0));
+    let scratch = cx.scratch(plan.window_scratch(threads));
+    cx.task(move |m| {
+        let (mut w, mut scratch) = (m.f32_mut(w), m.f32_mut(scratch));
+        kernel::stft_window_grad(m.pool(), &plan, &m.f32(x), &m.f32(y), &mut w, &mut scratch, threads);
+    });
+}
