@@ -65,6 +65,7 @@ impl Steps {
 ///
 /// # Safety
 /// `out` must point to `count` rows of `rows` values, `stride` apart, that nobody else touches.
+#[allow(clippy::too_many_arguments)]
 unsafe fn add_product(
     pool: &Pool,
     w: &[f32],
