@@ -17,7 +17,7 @@ pub mod param;
 pub mod pattern;
 pub mod sequential;
 pub mod store;
-// pub mod summary;
+pub mod summary;
 
 use crate::graph::{TensorType, VarId, VarKind};
 use std::marker::PhantomData;
