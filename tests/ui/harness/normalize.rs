@@ -12,11 +12,26 @@ pub fn normalize(stderr: &str, root: &Path) -> String {
     let mut foreign = false;
     // Whether the lines being read belong to a list that is left out.
     let mut list = false;
+    // Whether the help being read tells of other implementations, which come and go.
+    let mut others = false;
     for line in text.lines() {
         if line.starts_with("error: aborting due to") || line.contains(" try `rustc --explain ") {
             continue;
         }
         let (gutter, rest) = split_gutter(line);
+        if others
+            && (line.starts_with([' ', '.']) || line.starts_with(|c: char| c.is_ascii_digit()))
+            && !rest.starts_with('=')
+        {
+            continue;
+        }
+        others = line.starts_with("help: the following ") && line.contains(" implement");
+        if others {
+            continue;
+        }
+        if line.starts_with("...") && foreign {
+            continue;
+        }
         if list {
             let continues = gutter.trim().is_empty() && !rest.starts_with(['=', '|']) && !rest.is_empty();
             if continues && !rest.starts_with("and ") {
@@ -29,6 +44,11 @@ pub fn normalize(stderr: &str, root: &Path) -> String {
         }
         if rest.starts_with("-->") || rest.starts_with(":::") {
             foreign = !rest.contains("tests/ui/");
+            let implemented = |l: &String| l.starts_with("help: the trait ") && l.contains("is implemented for");
+            if foreign && out.last().is_some_and(implemented) {
+                out.pop();
+                continue;
+            }
             out.push(format!("  {}", if foreign { place(rest) } else { rest.to_string() }));
             continue;
         }
@@ -57,9 +77,6 @@ pub fn normalize(stderr: &str, root: &Path) -> String {
         }
         if !line.starts_with(' ') {
             foreign = false;
-        }
-        if line.starts_with("...") && foreign {
-            continue;
         }
         out.push(line.trim_end().to_string());
     }
@@ -100,11 +117,26 @@ error[E0277]: words
                A
                B
              and 7 others
+help: the following other types implement trait `T`
+    --> /home/me/mobilis/runtime/src/y.rs:3:5
+     |
+   3 | impl T for A {}
+     | ^^^^^^^^^^^^ `A`
+...  |
+   9 | impl T for B {}
+     | ------------ `B`
+help: the trait `T` is implemented for `C`
+    --> /home/me/mobilis/runtime/src/y.rs:3:5
+     |
+   3 | impl T for C {}
+     | ^^^^^^^^^^^^
 note: required by a bound in `f`
     --> /home/me/mobilis/runtime/src/x.rs:1234:5
      |
 1234 | fn f() {}
      |    ^
+...  |
+1236 | }
      = note: the full name for the type has been written to '/tmp/x.long-type-1.txt'
 
 error: aborting due to 1 previous error
