@@ -125,6 +125,23 @@ pub fn extend<R>(graph: &mut Graph, f: impl FnOnce(&Graph) -> R) -> Result<R, Tr
     Ok(result)
 }
 
+/// Gives the active trace's graph to a transform that appends to it.
+pub(crate) fn append<R>(f: impl FnOnce(&mut Graph) -> R) -> R {
+    // The transform builds in a trace of its own, so the graph is taken out of this one.
+    let mut graph = with(|b| std::mem::take(&mut b.graph));
+    let result = f(&mut graph);
+    with(|b| {
+        b.streams = graph.streams;
+        b.graph = graph;
+    });
+    result
+}
+
+/// Whether a mistake was made in the active trace; nothing is built any more then.
+pub(crate) fn failed() -> bool {
+    with(|b| b.error.is_some())
+}
+
 fn key(module: &dyn Module) -> (usize, &'static str) {
     (module as *const dyn Module as *const () as usize, module.type_name())
 }

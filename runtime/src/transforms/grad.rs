@@ -6,7 +6,10 @@
 
 use crate::graph::trace::{self, Handle};
 use crate::graph::{DType, Graph, Value};
+use crate::language::element::Float;
+use crate::language::shape::Shape;
 use crate::ops::{GradContext, elementwise, leaf};
+use crate::tensor::Tensor;
 
 /// Why gradients cannot be taken.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -106,5 +109,49 @@ pub fn grad(graph: &mut Graph, loss: Value, wrt: &[Value]) -> Result<Vec<Value>,
     match failure {
         Some(e) => Err(e),
         None => Ok(grads),
+    }
+}
+
+/// The gradients of `loss` by each of `wrt` as values of the function being traced, so that it may
+/// go on computing with them. PyTorch: `torch.autograd.grad(loss, wrt, create_graph=True)`.
+///
+/// What [`grad`] refuses is a mistake of the trace.
+pub fn gradients(loss: Handle, wrt: &[Handle]) -> Vec<Handle> {
+    if trace::failed() {
+        return wrt.to_vec();
+    }
+    let (loss, values) = (trace::value(loss), wrt.iter().map(|h| trace::value(*h)).collect::<Vec<_>>());
+    match trace::append(|graph| grad(graph, loss, &values)) {
+        Ok(found) => found.into_iter().map(trace::handle).collect(),
+        Err(e) => {
+            trace::fail(e.to_string());
+            wrt.to_vec()
+        }
+    }
+}
+
+impl<E: Float> Tensor<(), E> {
+    /// The gradient of this number by a value that it was computed from, with its axes; zeros
+    /// where it does not depend on it. PyTorch: `torch.autograd.grad(loss, x, create_graph=True)`.
+    ///
+    /// Training needs no call of this: [`Model::train_step`](crate::Model::train_step) takes the
+    /// gradients by all parameters. It is for losses and models that contain derivatives.
+    ///
+    /// ```
+    /// use mobilis_runtime::prelude::*;
+    /// # extern crate mobilis_runtime as mobilis;
+    /// axes! { pub Points; }
+    /// let slopes = Model::init((), 0)?.compile(|_, x: Tensor![Points]| {
+    ///     let first = x.pow(3.0).sum_all().gradient(x);
+    ///     let second = first.sum_all().gradient(x);
+    ///     (first, second)
+    /// })?;
+    /// let (first, second) = slopes.run(<Array![Points]>::from_vec(vec![1.0, 2.0])?)?;
+    /// assert_eq!((first.data(), second.data()), (&[3.0, 12.0][..], &[6.0, 12.0][..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn gradient<S: Shape, F: Float>(self, by: Tensor<S, F>) -> Tensor<S> {
+        Tensor::from_raw(gradients(self.raw(), &[by.raw()])[0])
     }
 }

@@ -1,0 +1,62 @@
+//! Every example runs and prints what its comments promise.
+
+use std::process::Command;
+
+/// What an example prints.
+fn run(name: &str) -> String {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let out = cargo.output().expect("cargo starts");
+    assert!(out.status.success(), "{name}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("text")
+}
+
+/// The number after `before` in `text`.
+fn number(text: &str, before: &str) -> f64 {
+    let start = text.rfind(before).unwrap_or_else(|| panic!("no `{before}` in\n{text}")) + before.len();
+    let rest = text[start..].trim_start();
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || "+-.e".contains(c))).unwrap_or(rest.len());
+    rest[..end].parse().unwrap_or_else(|_| panic!("no number after `{before}` in\n{text}"))
+}
+
+#[test]
+fn axes() {
+    let text = run("01-axes");
+    assert!(text.contains("one second of audio has 101 frames"), "{text}");
+    assert!(text.contains("[2, 101, 64] in, [2, 4, 101, 16] out"), "{text}");
+    assert!(text.contains("error: axis `Hidden`"), "{text}");
+}
+
+#[test]
+fn module() {
+    let text = run("02-module");
+    for name in ["first.weight", "first.bias", "last.weight", "last.bias"] {
+        assert!(text.contains(name), "{text}");
+    }
+    assert!(text.contains("Pixels=784"), "{text}");
+}
+
+#[test]
+fn gradients_and_a_fit() {
+    let text = run("03-gradients-and-a-fit");
+    assert!(number(&text, "differs from cos(x) by") < 1e-6, "{text}");
+    assert!(number(&text, "the fitted curve is within") < 0.1, "{text}");
+}
+
+#[test]
+fn einsum_and_rearrange() {
+    let text = run("04-einsum-and-rearrange");
+    assert!(text.contains("attention: [0.000, 1.000, 2.000, 3.000, 4.000, 5.000, 6.000, 7.000]"), "{text}");
+    assert!(text.contains("peak: [7.000, 7.000, 7.000]"), "{text}");
+}
+
+#[test]
+fn runtime_axes_from_a_file() {
+    let text = run("05-runtime-axes-from-a-file");
+    let values = |line: &str| text.lines().find_map(|l| l.strip_prefix(line)).map(|l| l.trim().to_string());
+    assert_eq!(values("known to the compiler:").expect("a line"), values("read from the file:").expect("a line"));
+    assert!(text.contains("`Hidden` is 9, not 8"), "{text}");
+}
