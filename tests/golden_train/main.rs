@@ -131,7 +131,7 @@ fn llama_trains_as_in_pytorch() {
 
 #[test]
 fn gpt2_trains_as_in_pytorch() {
-    for device in [Device::Reference] {
+    for device in [Device::Reference, Device::Cpu] {
         let loss = |m: &gpt2::Gpt2, (ids, labels)| m.loss(ids, labels);
         reproduce::<_, (gpt2::Batch, gpt2::Time)>("gpt2", device, gpt2::Gpt2::default(), loss);
     }

@@ -99,6 +99,11 @@ impl Executable {
         &self.optimized
     }
 
+    /// Sizes of run-time axes that hold for every run.
+    pub fn known(&self) -> &Sizes {
+        &self.known
+    }
+
     /// A tap's value in the last run.
     pub fn tap(&self, name: &str) -> Option<Tapped> {
         lock(&self.taps).get(name).cloned()

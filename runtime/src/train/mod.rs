@@ -9,6 +9,7 @@
 //!
 //! `Model::train_step` compiles it all ([`run`]); [`Trainer`] is the loop around it.
 
+pub mod checkpoint;
 pub mod clip;
 pub mod optimizer;
 pub mod run;
@@ -16,6 +17,7 @@ pub mod schedule;
 pub mod step;
 pub mod trainer;
 
+pub use checkpoint::ResumeError;
 pub use clip::Clip;
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, Optimizer, Sgd};
 pub use run::{StepReport, TrainError, TrainStep};

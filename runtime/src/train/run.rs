@@ -1,7 +1,9 @@
 //! Training steps that run: the typed shell over [`build_step`]'s graphs.
 
+use super::checkpoint::{Kept, ResumeError};
 use super::optimizer::Optimizer;
 use super::step::{BuildError, TrainOptions, build_step};
+use crate::checkpoint::CheckpointError;
 use crate::devices::cpu::Out;
 use crate::graph::VarId;
 use crate::graph::trace::Mode;
@@ -36,6 +38,12 @@ pub enum TrainError {
         /// The first operation that gave such a value although what it was given was finite.
         first: Option<NonFinite>,
     },
+    /// A training checkpoint could not be written.
+    #[error(transparent)]
+    Save(#[from] CheckpointError),
+    /// A training checkpoint could not be read.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// A function given to the trainer failed.
     #[error("{place} failed: {source}")]
     Hook {
@@ -80,6 +88,9 @@ pub struct TrainStep<I> {
     learning_rate: f64,
     pub(super) steps: u64,
     pub(super) pending: u32,
+    pub(super) batches: u64,
+    /// What a checkpoint holds.
+    pub(super) kept: Vec<Kept>,
     types: PhantomData<fn(I)>,
 }
 
@@ -118,7 +129,15 @@ impl<M: Module> Model<M> {
     ) -> Result<TrainStep<I>, TrainError> {
         let graph = self.trace(Mode::Train, loss)?;
         let graphs = build_step(graph, &optimizer, &options)?;
+        let ours = self.catalog().vars().iter().map(|var| Kept {
+            id: var.id,
+            name: var.name().into(),
+            ty: var.ty.clone(),
+            kind: var.kind,
+        });
+        let programs = graphs.update.vars.iter().chain(graphs.accumulate.iter().flat_map(|g| &g.vars));
         Ok(TrainStep {
+            kept: Kept::all(ours.collect(), programs),
             update: self.executable(graphs.update),
             accumulate: graphs.accumulate.map(|g| self.executable(g)),
             store: self.store().clone(),
@@ -127,6 +146,7 @@ impl<M: Module> Model<M> {
             learning_rate: graphs.learning_rate,
             steps: 0,
             pending: 0,
+            batches: 0,
             types: PhantomData,
         })
     }
@@ -177,6 +197,7 @@ impl<I: Arguments> TrainStep<I> {
                 *slot = f64::from(value);
             }
         })?;
+        self.batches += 1;
         let [loss, grad_norm] = found;
         if !loss.is_finite() || !grad_norm.is_finite() {
             let first = match program.check_finite(&inputs) {
@@ -194,6 +215,12 @@ impl<I: Arguments> TrainStep<I> {
     /// How many updates have been made.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// How many batches have been used: micro-batches where gradients are accumulated, and those
+    /// that changed nothing because they were not finite.
+    pub fn batches(&self) -> u64 {
+        self.batches
     }
 
     /// How it was built.

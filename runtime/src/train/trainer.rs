@@ -2,6 +2,7 @@
 
 use super::run::{StepReport, TrainError, TrainStep};
 use crate::program::{Arguments, Feed};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// An error of a function that the user gives.
@@ -83,6 +84,7 @@ pub struct Trainer<'a, I> {
     length: Length,
     progress: Option<Box<dyn FnMut(&Progress) + 'a>>,
     evaluate: Option<Hook<'a>>,
+    save: Option<(u64, PathBuf)>,
     skips: u32,
 }
 
@@ -90,7 +92,7 @@ impl<'a, I: Arguments> Trainer<'a, I> {
     /// Trains with `step`, for as many steps as its schedule spans, or 1000.
     pub fn new(step: &'a mut TrainStep<I>) -> Self {
         let length = Length::Steps(step.options().schedule.total().unwrap_or(1000));
-        Trainer { step, length, progress: None, evaluate: None, skips: 0 }
+        Trainer { step, length, progress: None, evaluate: None, save: None, skips: 0 }
     }
 
     /// Until `total` updates have been made in all: a step that was resumed from a checkpoint
@@ -123,6 +125,14 @@ impl<'a, I: Arguments> Trainer<'a, I> {
         self
     }
 
+    /// Writes a training checkpoint to `path` after every `every` steps and at the end, in place
+    /// of the last one: see [`TrainStep::save`].
+    #[must_use]
+    pub fn save(mut self, every: u64, path: impl Into<PathBuf>) -> Self {
+        self.save = Some((every, path.into()));
+        self
+    }
+
     /// Goes on after up to `batches` batches in a row whose loss or gradients are not finite;
     /// stops at the first one unless set.
     #[must_use]
@@ -131,8 +141,9 @@ impl<'a, I: Arguments> Trainer<'a, I> {
         self
     }
 
-    /// Trains. `batch` gives the batches, numbered from 0 over the whole life of the step, so
-    /// that a resumed run goes on where it stopped; with accumulation, one is a micro-batch.
+    /// Trains. `batch` gives the batches, numbered from 0 over the whole life of the step and its
+    /// checkpoints, so that a resumed run goes on where it stopped; with accumulation, one is a
+    /// micro-batch.
     ///
     /// # Errors
     /// Those of [`TrainStep::run`], and of the functions given.
@@ -140,17 +151,16 @@ impl<'a, I: Arguments> Trainer<'a, I> {
         let start = Instant::now();
         let first = self.step.steps();
         let mut history = History { losses: vec![], evaluations: vec![], skipped: vec![], elapsed: Duration::ZERO };
-        let (mut average, mut skipped, mut left_out) = (None, 0, 0);
+        let (mut average, mut skipped) = (None, 0);
         while self.fraction(first, start) < 1.0 {
             let factor = match self.length {
                 Length::Steps(_) => self.step.options().schedule.factor(self.step.steps()),
                 Length::Time(_) => self.step.options().schedule.at(self.fraction(first, start)),
             };
-            let (report, loss) = match self.update(factor, left_out, &mut batch) {
+            let (report, loss) = match self.update(factor, &mut batch) {
                 Ok(done) => done,
                 Err(error @ TrainError::NonFinite { .. }) if skipped < self.skips => {
                     skipped += 1;
-                    left_out += 1;
                     history.skipped.push((self.step.steps() + 1, error.to_string()));
                     continue;
                 }
@@ -163,6 +173,11 @@ impl<'a, I: Arguments> Trainer<'a, I> {
             let fraction = self.fraction(first, start);
             let evaluation = due(&mut self.evaluate, report.step, fraction >= 1.0)?;
             history.evaluations.extend(evaluation.map(|value| (report.step, value)));
+            if let Some((every, path)) = &self.save
+                && is_due(*every, report.step, fraction >= 1.0)
+            {
+                self.step.save(path)?;
+            }
             let elapsed = start.elapsed();
             let remaining = self.remaining(first, elapsed);
             if let Some(show) = &mut self.progress {
@@ -187,14 +202,11 @@ impl<'a, I: Arguments> Trainer<'a, I> {
     fn update<B: Feed<I>>(
         &mut self,
         factor: f64,
-        left_out: u64,
         batch: &mut impl FnMut(u64) -> B,
     ) -> Result<(StepReport, f64), TrainError> {
-        let parts = u64::from(self.step.options().accumulate);
         let mut losses = vec![];
         loop {
-            let index = self.step.steps() * parts + u64::from(self.step.pending) + left_out;
-            let report = self.step.run_at(factor, batch(index))?;
+            let report = self.step.run_at(factor, batch(self.step.batches()))?;
             losses.push(report.loss);
             if report.updated {
                 return Ok((report, losses.iter().sum::<f64>() / losses.len() as f64));
@@ -224,10 +236,15 @@ impl<'a, I: Arguments> Trainer<'a, I> {
     }
 }
 
+/// Whether what happens every so many steps and at the end happens now.
+fn is_due(every: u64, step: u64, end: bool) -> bool {
+    end || (every > 0 && step.is_multiple_of(every))
+}
+
 /// Calls a hook where it is time.
 fn due(hook: &mut Option<Hook>, step: u64, end: bool) -> Result<Option<f64>, TrainError> {
     match hook {
-        Some(hook) if end || (hook.every > 0 && step.is_multiple_of(hook.every)) => {
+        Some(hook) if is_due(hook.every, step, end) => {
             (hook.call)(step).map(Some).map_err(|source| TrainError::Hook { place: "the evaluation", source })
         }
         _ => Ok(None),

@@ -2,6 +2,7 @@
 
 extern crate mobilis_runtime as mobilis;
 
+mod checkpoint;
 mod optimizers;
 mod reference;
 mod run;
