@@ -19,6 +19,7 @@ pub mod devices;
 pub mod graph;
 pub mod language;
 pub mod module;
+pub mod nn;
 pub mod ops;
 pub mod program;
 pub mod suggest;
@@ -40,7 +41,7 @@ pub use mobilis_macros::*;
 pub use module::error::ModelError;
 pub use module::load::{LoadOptions, SaveOptions};
 pub use module::model::Model;
-pub use module::param::{Buffer, Param};
+pub use module::param::{Buffer, Param, State};
 pub use module::sequential::Sequential;
 pub use module::{Member, Module, NeuralModule};
 pub use ops::conv::Sliding;
@@ -60,7 +61,7 @@ pub mod prelude {
     // Elements.
     pub use crate::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
     // Values.
-    pub use crate::{Array, ArrayError, Buffer, Param, Tensor};
+    pub use crate::{Array, ArrayError, Buffer, Param, State, Tensor};
     // Models and programs.
     pub use crate::{
         Device, LoadOptions, Model, ModelError, Module, NeuralModule, Program, ProgramError, SaveOptions, Sequential,

@@ -76,6 +76,9 @@ pub struct Trained;
 /// Marks variables that the forward pass updates.
 pub struct Tracked;
 
+/// Marks variables that belong to a program or a session.
+pub struct Kept;
+
 /// What a variable is for, as a type.
 pub trait Role: 'static {
     /// The same as a value.
@@ -88,10 +91,27 @@ impl Role for Tracked {
     const KIND: VarKind = VarKind::Buffer;
 }
 
+impl Role for Kept {
+    const KIND: VarKind = VarKind::State;
+}
+
+/// A role whose variables change while a program runs.
+#[diagnostic::on_unimplemented(
+    message = "a parameter is not set by the forward pass",
+    note = "training changes parameters; what the forward pass changes is a `Buffer` (saved with the model) or a `State`"
+)]
+pub trait Updated: Role {}
+impl Updated for Tracked {}
+impl Updated for Kept {}
+
 /// A trained parameter of shape `S`: a field of a module. Its value is in the model's store.
 pub type Param<S, E = Real> = Variable<S, E, Trained>;
 /// A value saved with the model that the forward pass reads and updates (running statistics).
 pub type Buffer<S, E = Real> = Variable<S, E, Tracked>;
+/// A value that the forward pass reads and updates and that is not saved: a cache. It starts when
+/// a program first runs, so its axes may be bound by the program's arguments. In a module, mark
+/// the field `#[skip]`.
+pub type State<S, E = Real> = Variable<S, E, Kept>;
 
 impl<S: Shape, E: Element, K: Role> Variable<S, E, K> {
     /// A new variable with its own identity.
@@ -126,8 +146,8 @@ impl<S: Shape, E: Element, K: Role> WithInit for Variable<S, E, K> {
     }
 }
 
-impl<S: Shape, E: Element> Buffer<S, E> {
-    /// Gives the buffer a new value when the run ends; later reads in this trace see it.
+impl<S: Shape, E: Element, K: Updated> Variable<S, E, K> {
+    /// Gives the variable a new value when the run ends; later reads in this trace see it.
     pub fn set(&self, value: Tensor<S, E>) {
         self.get();
         trace::update(self.declaration.id, value.raw());

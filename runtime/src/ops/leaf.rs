@@ -135,6 +135,11 @@ pub fn size(extent: Extent) -> Handle {
     }
 }
 
+/// A size as an index.
+pub fn index(extent: Extent) -> Handle {
+    op1(Constant { fill: Fill::Size(extent), ty: TensorType::new(vec![], DType::I32) }, &[])
+}
+
 /// Positions along dimension `axis` of `ty`, as indices.
 pub fn iota(axis: usize, ty: &TensorType) -> Handle {
     op1(Iota { axis, ty: ty.with_dtype(DType::I32) }, &[])

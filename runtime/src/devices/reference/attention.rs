@@ -3,6 +3,7 @@
 use super::{Eval, RefArray};
 use crate::graph::DType;
 use crate::ops::attention::{Attention, AttentionGrad, Shape};
+use mobilis_kernels::cpu::attention::Dropout;
 
 /// What one query sees.
 struct Query<'a> {
@@ -57,6 +58,23 @@ impl Query<'_> {
         !(s.causal && ahead > 0) && ahead > -window && ahead < window && !masked && !short
     }
 
+    /// What dropout multiplies the weight of key `j` by.
+    fn kept(&self, j: usize) -> f64 {
+        let (Some(dropout), Some(key)) = (self.op.settings.dropout, self.op.extras.key) else { return 1.0 };
+        let (b, h, i) = self.at;
+        let key = &self.cx.inputs[key].data;
+        let kernel = Dropout {
+            probability: dropout.probability as f32,
+            stream: dropout.stream,
+            key: [key[0] as i32 as u32, key[1] as i32 as u32],
+        };
+        // The same draws as on every device; the factor in double precision.
+        match kernel.factors(b * self.shape.g * self.shape.r + h, i, j / 4)[j % 4] {
+            0.0 => 0.0,
+            _ => 1.0 / (1.0 - dropout.probability),
+        }
+    }
+
     /// The score of key `j`, and the derivative of the soft cap.
     fn score(&self, j: usize) -> (f64, f64) {
         if !self.sees(j) {
@@ -103,7 +121,7 @@ pub fn attention(op: &Attention, cx: &Eval) -> Vec<RefArray> {
         let (b, h, i) = query.at;
         let start = ((b * n.t + i) * n.g * n.r + h) * n.e;
         for (j, z) in scores.iter().enumerate() {
-            let p = (z - lse.data[row]).exp();
+            let p = (z - lse.data[row]).exp() * query.kept(j);
             query.v(j).iter().zip(&mut out.data[start..]).for_each(|(v, o)| *o += p * v);
         }
     }
@@ -128,7 +146,8 @@ pub fn grad(op: &AttentionGrad, cx: &Eval) -> Vec<RefArray> {
         for j in 0..n.s {
             let (z, slope) = query.score(j);
             let p = (z - lse).exp();
-            let dz = p * (dot(g, query.v(j)) - d);
+            let kept = query.kept(j);
+            let dz = p * (kept * dot(g, query.v(j)) - d);
             if op.by_mask
                 && let Some((_, at)) = query.mask_place(j)
             {
@@ -140,7 +159,7 @@ pub fn grad(op: &AttentionGrad, cx: &Eval) -> Vec<RefArray> {
                 grads[1].data[query.start(j, n.d) + f] += ds * query.q()[f];
             }
             for (f, g) in g.iter().enumerate() {
-                grads[2].data[query.start(j, n.e) + f] += p * g;
+                grads[2].data[query.start(j, n.e) + f] += kept * p * g;
             }
         }
     }

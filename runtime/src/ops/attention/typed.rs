@@ -1,7 +1,7 @@
 //! The typed face of attention: a builder, so that options read as words.
 
-use super::{Extras, Settings, attend};
-use crate::graph::trace::Handle;
+use super::{Dropout, Extras, Settings, attend};
+use crate::graph::trace::{self, Handle, Mode};
 use crate::language::axis::{Axis, Prod};
 use crate::language::element::{Element, Float, Indices, Mask, Real};
 use crate::language::shape::{At, Shape};
@@ -142,6 +142,18 @@ impl<Q: Shape, L: Shape, B: Axis, H: Axis, T: Axis, S: Axis> Attending<Q, L, B, 
     /// flow into it. A boolean mask given before is replaced.
     pub fn bias<M: Shape + MaskOver<B, H, T, S, P>, P, E: Element<Base = Real>>(mut self, bias: Tensor<M, E>) -> Self {
         self.extras.mask = Some((bias.raw(), M::AXES.to_vec()));
+        self
+    }
+
+    /// Drops each weight with this probability when the model is traced for training, and has the
+    /// others grow by `1 / (1 - probability)`.
+    pub fn dropout(mut self, probability: f64) -> Self {
+        if !(0.0..1.0).contains(&probability) {
+            trace::fail(format!("attention: a dropout of {probability} does not lie in 0 to 1 (excluded)"));
+        } else if probability > 0.0 && trace::mode() == Mode::Train {
+            self.settings.dropout = Some(Dropout { probability, stream: trace::random_stream() });
+            self.extras.key = Some(trace::rng());
+        }
         self
     }
 
