@@ -85,12 +85,12 @@ fn initial_values_follow_seed_and_name() {
 
 #[test]
 fn axes_without_sizes_are_listed_at_once() {
-    let e = Model::init(net(), 1).err().unwrap().to_string();
+    let e = Model::init(net(), 1).unwrap_err().to_string();
     assert_eq!(
         e,
         "axes are bound at run time and have no size: `Vocab` (of `embed`), `Hidden` (of `embed`); give sizes with `Sizes::new().with::<Vocab>(..)`"
     );
-    let e = Model::init_with(net(), 1, Sizes::new().with::<Vocab>(10)).err().unwrap().to_string();
+    let e = Model::init_with(net(), 1, Sizes::new().with::<Vocab>(10)).unwrap_err().to_string();
     assert!(e.starts_with("an axis is bound at run time and has no size: `Hidden` (of `embed`)"), "{e}");
     // A derived axis binds the one that it is made of.
     assert!(Model::init_with(net(), 1, Sizes::new().with::<Vocab>(10).with::<Ffn>(16)).is_ok());
@@ -98,12 +98,12 @@ fn axes_without_sizes_are_listed_at_once() {
 
 #[test]
 fn contradicting_and_absurd_sizes_are_refused() {
-    let e = Model::init_with(net(), 1, sizes().with::<Ffn>(15)).err().unwrap().to_string();
+    let e = Model::init_with(net(), 1, sizes().with::<Ffn>(15)).unwrap_err().to_string();
     assert_eq!(e, "sizes of the model: axis `Ffn` is given the size 15, but 4 * Hidden is 16");
-    let e = Model::init_with(net(), 1, sizes().with::<Three>(4)).err().unwrap().to_string();
+    let e = Model::init_with(net(), 1, sizes().with::<Three>(4)).unwrap_err().to_string();
     assert!(e.contains("axis `Three` is given the size 4, but its size is 3"), "{e}");
     let huge = Sizes::new().with::<Vocab>(1 << 40).with::<Hidden>(1 << 40);
-    let e = Model::init_with(net(), 1, huge).err().unwrap().to_string();
+    let e = Model::init_with(net(), 1, huge).unwrap_err().to_string();
     assert_eq!(e, "parameter `embed` of sizes [1099511627776, 1099511627776] is larger than memory");
 }
 
@@ -126,14 +126,14 @@ struct Inner {
 
 #[test]
 fn two_parameters_of_one_name_are_an_error() {
-    let e = Model::init(Twice::default(), 0).err().unwrap().to_string();
+    let e = Model::init(Twice::default(), 0).unwrap_err().to_string();
     assert!(e.starts_with("two parameters are called `a.weight`"), "{e}");
 }
 
 #[test]
 fn an_initializer_without_sense_is_refused() {
     let bad = Inner { weight: Param::new(Init::Normal { mean: 0.0, std: -1.0 }) };
-    let e = Model::init(bad, 0).err().unwrap().to_string();
+    let e = Model::init(bad, 0).unwrap_err().to_string();
     assert!(e.starts_with("parameter `weight` cannot be filled"), "{e}");
 }
 

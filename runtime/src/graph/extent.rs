@@ -389,7 +389,7 @@ pub enum ExtentError {
 /// Sizes of run-time axes.
 ///
 /// ```
-/// # use mobilis_runtime as mobilis;
+/// # extern crate mobilis_runtime as mobilis;
 /// use mobilis::prelude::*;
 /// axes! { pub Hidden; }
 /// let sizes = Sizes::new().with::<Hidden>(512);

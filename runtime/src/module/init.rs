@@ -1,6 +1,6 @@
 //! Initializers: how a new parameter is filled.
 //!
-//! A variable carries its [`Init`]; [`fill`] draws the numbers when a model is made.
+//! A variable carries its [`Init`]; [`Init::fill`] draws the numbers when a model is made.
 
 mod fill;
 #[cfg(test)]

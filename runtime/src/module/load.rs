@@ -113,8 +113,8 @@ impl LoadOptions {
         Ok(model)
     }
 
-    /// Gives a model, and all programs made from it, the checkpoint's values. A failure leaves the
-    /// model as it was.
+    /// Gives a model, and all programs made from it, the checkpoint's values. The model's own sizes
+    /// count. A failure leaves the model as it was.
     ///
     /// # Errors
     /// As for [`load`](Self::load).

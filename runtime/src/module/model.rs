@@ -127,7 +127,7 @@ impl<M: Module> Model<M> {
         self.parameters().filter(Parameter::is_trainable).map(|p| p.count()).sum()
     }
 
-    /// Leaves the parameters that match a [pattern](super::pattern) alone in training:
+    /// Leaves the parameters that match a [`pattern`] alone in training:
     /// `model.freeze("blocks.*.attn.**")`. Gives back how many match. Applies to steps that are
     /// compiled from now on. A tied parameter is frozen at all its places.
     ///
@@ -255,6 +255,13 @@ impl<M: Module> Model<M> {
             Data::Bool(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = u8::from(x.to_f64() != 0.0)),
         }
         Ok(())
+    }
+}
+
+/// `Model<Gpt>(1234567 parameters)`; [`Model::summary`] says more.
+impl<M: Module> std::fmt::Debug for Model<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model<{}>({} parameters)", self.module.kind(), self.parameter_count())
     }
 }
 

@@ -198,9 +198,9 @@ fn everything_wrong_is_listed_at_once() {
 fn given_sizes_are_insisted_on() {
     let load = |sizes| Draft::new().load(LoadOptions::new().sizes(sizes));
     assert!(load(Sizes::new().with::<Hidden>(4)).is_ok());
-    let e = load(Sizes::new().with::<Hidden>(8)).err().unwrap();
+    let e = load(Sizes::new().with::<Hidden>(8)).unwrap_err();
     assert!(e.contains("wte.weight the model has [Vocab=5, Hidden=8], the file [5, 4]: `Hidden` is 8, not 4"), "{e}");
-    let e = load(Sizes::new().with::<Ffn>(18)).err().unwrap();
+    let e = load(Sizes::new().with::<Ffn>(18)).unwrap_err();
     assert!(e.contains("4 * Hidden has no whole solution"), "{e}");
 }
 
@@ -233,7 +233,7 @@ fn an_axis_that_no_tensor_tells_must_be_given() {
     let scratch = Scratch::new();
     let path = scratch.path("m.safetensors");
     Draft(vec![("half".into(), vec![3], zeros(3))]).save(&path);
-    let e = Model::load(Lone::default(), &path).err().unwrap().to_string();
+    let e = Model::load(Lone::default(), &path).unwrap_err().to_string();
     assert!(e.contains("`Hidden` (of `half`)"), "{e}");
     for (hidden, good) in [(6, true), (7, true), (8, false)] {
         let loaded = Model::load_with(Lone::default(), &path, Sizes::new().with::<Hidden>(hidden));
