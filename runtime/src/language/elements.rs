@@ -2,7 +2,7 @@
 //!
 //! NeMo attaches these to tensors while a program runs and loses them at the first addition; here
 //! they are part of the type. Names follow Rust: `MelSpectrogramType` is [`MelSpectrogram`]. Of
-//! NeMo's 42 types, `Index` is the base class [`Index`](super::element::Index) itself, and
+//! NeMo's 42 types, `Index` is the base class [`Index`] itself, and
 //! `VoidType` (anything goes) is a type parameter `E: Element`; strings are tensors of UTF-8
 //! bytes. [`AudioSignal`] carries its sampling rate and [`Lengths`] the axis that it counts, so
 //! that 8 kHz does not enter a 16 kHz model, and samples do not pass for frames.
