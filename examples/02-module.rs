@@ -2,7 +2,6 @@
 //!
 //! `cargo run --example 02-module`
 
-use mobilis::module::{self, Item};
 use mobilis::prelude::*;
 
 axes! {
@@ -43,19 +42,24 @@ impl Net {
         self.last.forward(self.first.forward(image))
     }
 
-    /// A module may have any number of entry points: here the squared distance to a target.
-    pub fn loss(&self, image: Tensor![Batch, Pixels], target: Tensor![Batch, Digits]) -> Tensor![] {
-        let error = self.forward(image) - target;
-        (error * error).mean_all()
+    /// A module may have any number of entry points: here the loss that training makes small.
+    pub fn loss(&self, image: Tensor![Batch, Pixels], digit: Tensor![Batch; Labels]) -> Tensor![] {
+        self.forward(image).cross_entropy(digit)
     }
 }
 
-fn main() {
-    let net = Net::default();
-    // Names follow the fields; shapes are in axis names.
-    module::walk(&net, &mut |path, item| {
-        if let Item::Var(parameter) = item {
-            println!("{path} : {}", parameter.ty());
-        }
-    });
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // A model is a module with values: new ones from a seed here, or a checkpoint's.
+    let model = Model::init(Net::default(), 0)?;
+    println!("{}", model.summary());
+
+    // Functions of a model are compiled, then run on arrays. Wrong axes do not compile, wrong
+    // sizes are refused when the program is run.
+    let classify = model.compile(|net, image| net.forward(image).softmax(Digits))?;
+    let image = <Array![Batch, Pixels]>::from_fn([2, 784], |[b, p]| ((b * 31 + p) as f32).sin())?;
+    let probabilities = classify.run(&image)?;
+    for row in probabilities.data().chunks(10) {
+        println!("an untrained opinion: {row:.2?}, which sums to {:.3}", row.iter().sum::<f32>());
+    }
+    Ok(())
 }

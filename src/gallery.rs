@@ -6,7 +6,7 @@
 use mobilis_runtime::graph::trace::{self, Handle, Mode};
 use mobilis_runtime::graph::{Graph, Value};
 use mobilis_runtime::language::element::Element;
-use mobilis_runtime::{Module, Shape, Tensor, transforms};
+use mobilis_runtime::{Labels, Module, Shape, Tensor, transforms};
 use std::error::Error;
 
 /// A model that can be drawn.
@@ -32,7 +32,7 @@ pub const ALL: &[Drawable] = &[Drawable {
     },
     training: Some(|| {
         let net = module::Net::default();
-        training(&net, || net.loss(input("image"), input("target")).raw())
+        training(&net, || net.loss(input("image"), input::<_, Labels>("digit")).raw())
     }),
 }];
 
