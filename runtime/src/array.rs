@@ -1,6 +1,6 @@
 //! Host values typed by axes: what goes into programs and comes out.
 //!
-//! An [`Array`] is row-major memory with the same type arguments as a [`Tensor`](crate::Tensor).
+//! An [`Array`] is row-major memory with the same type arguments as a [`Tensor`](struct@crate::Tensor).
 //! Static axes and axes that are derived from one another are checked when an array is made, so
 //! a wrong size is reported where it arises and not when a program is bound. Reals are `f32`,
 //! indices `i32`, masks `bool`; wider integers are taken where every value fits.
@@ -21,7 +21,7 @@ use crate::language::shape::{Has, Shape};
 pub type HostOf<E> = <<E as Element>::Base as Base>::Host;
 
 /// Values on the host of shape `S` whose numbers mean `E`. Write its type with
-/// [`Array!`](crate::Array).
+/// [`Array!`](macro@crate::Array).
 pub struct Array<S: Shape, E: Element = Real> {
     sizes: S::Sizes,
     data: Vec<HostOf<E>>,

@@ -4,6 +4,25 @@
 //! program is built. Vectors and slices become arrays by [`TryFrom`], which infers at most one
 //! size as [`Array::from_vec`] does, and takes any number type whose values fit: tokenizers give
 //! `u32`, PyTorch `i64`, indices are held as `i32`.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { pub Batch; pub Width = 3; }
+//! let x: Array![Batch, Width] = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]].into();
+//! let ids: Array![Batch; TokenId] = vec![7i64, 2, 9].try_into()?;
+//! assert_eq!((x.sizes(), ids.sizes()), (&[2, 3][..], &[3][..]));
+//! # Ok::<(), ArrayError>(())
+//! ```
+//!
+//! A literal of another width does not build:
+//!
+//! ```compile_fail,E0080
+//! # extern crate mobilis_runtime as mobilis;
+//! # use mobilis::prelude::*;
+//! # axes! { pub Batch; pub Width = 3; }
+//! let x: Array![Batch, Width] = [[1.0, 2.0], [3.0, 4.0]].into();
+//! ```
 
 use super::{Array, ArrayError, HostOf};
 use crate::language::axis::Axis;
