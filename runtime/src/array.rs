@@ -9,7 +9,7 @@
 //! types, and `ndarray`'s under the feature of that name.
 
 pub mod convert;
-mod show;
+pub(crate) mod show;
 
 use crate::graph::{Dim, ExtentError, Sizes};
 use crate::language::axis::Axis;

@@ -84,6 +84,14 @@ impl<S: Shape, E: Element> Tensor<S, E> {
         self
     }
 
+    /// Prints the value, with its axes and sizes, to standard error in every run; a
+    /// [`tap`](Self::tap) besides. For debugging: `let x = x.print("scores");`.
+    #[inline]
+    pub fn print(self, name: &str) -> Self {
+        trace::print(name, self.raw);
+        self
+    }
+
     /// The same value under other axis names, proved to be of the same sizes at build time.
     #[inline]
     pub fn relabel<T: Shape>(self) -> Tensor<T, E> {

@@ -189,3 +189,32 @@ fn a_buffer_is_updated_by_each_run() -> Result<(), Box<dyn std::error::Error>> {
     }
     Ok(())
 }
+
+#[test]
+fn a_cache_is_written_in_place() -> Result<(), Box<dyn std::error::Error>> {
+    use mobilis::graph::trace;
+    use mobilis::module::AnyVar;
+    use mobilis::ops::slice::update_slice;
+    axes! { Context = 5; New; }
+    #[neural_module]
+    struct Cache {
+        keys: Buffer![Context, Hidden],
+    }
+    for device in [Device::Cpu, Device::Reference] {
+        let model = Model::init(Cache::default(), 0)?.on(device);
+        type In = (Tensor![New, Hidden], Tensor![; Index]);
+        let program = model.compile(|m: &Cache, (block, at): In| {
+            let keys = update_slice(m.keys.get().raw(), block.raw(), at.raw(), 0);
+            trace::update(m.keys.id(), keys);
+            Tensor::<(Context, Hidden)>::from_raw(keys).sum(Hidden)
+        })?;
+        let block = <Array![New, Hidden]>::full([2, 4], 1.0)?;
+        let at = |i: i32| <Array![; Index]>::from_vec(vec![i]);
+        assert_eq!(program.run((&block, at(1)?))?.data(), [0., 4., 4., 0., 0.]);
+        assert_eq!(program.run((&block, at(3)?))?.data(), [0., 4., 4., 4., 4.]);
+        let error = program.run((&block, at(4)?)).expect_err("beyond the end").to_string();
+        assert!(error.contains("4"), "{error}");
+        assert_eq!(program.run((&block, at(0)?))?.data(), [4., 4., 4., 4., 4.]);
+    }
+    Ok(())
+}

@@ -1,8 +1,9 @@
 //! How arrays print: shape in axis names, then the values in nested brackets, long axes cut.
 
-use super::{Array, HostOf};
+use super::Array;
 use crate::language::element::Element;
 use crate::language::shape::Shape;
+use crate::module::store::Data;
 use std::fmt;
 
 /// Axes longer than this show their first and last [`EDGE`] entries only.
@@ -12,24 +13,55 @@ const EDGE: usize = 3;
 /// `Array[Batch=2, 3; Real]` and the values; `{:.2?}` rounds them.
 impl<S: Shape, E: Element> fmt::Debug for Array<S, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Array[")?;
-        for (i, (name, n)) in S::NAMES.iter().zip(self.sizes()).enumerate() {
-            let comma = if i > 0 { ", " } else { "" };
-            // An anonymous static axis is called by its size.
-            if *name == n.to_string() {
-                write!(f, "{comma}{n}")?;
-            } else {
-                write!(f, "{comma}{name}={n}")?;
-            }
-        }
-        write!(f, "; {}]", E::NAME)?;
-        f.write_str(if S::RANK > 1 { "\n" } else { " " })?;
-        block::<E>(f, self.sizes(), self.data(), 1)
+        f.write_str("Array")?;
+        heading(f, S::NAMES, self.sizes(), E::NAME)?;
+        block(f, self.sizes(), self.data(), 1)
     }
 }
 
+/// A value that a program shows while it runs, as arrays print.
+pub(crate) struct Picture<'a> {
+    /// What it is called.
+    pub label: &'a str,
+    /// The names of its axes.
+    pub names: &'a [&'static str],
+    /// Their sizes.
+    pub sizes: &'a [usize],
+    /// The values.
+    pub data: &'a Data,
+}
+
+impl fmt::Debug for Picture<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label)?;
+        heading(f, self.names, self.sizes, &self.data.dtype().to_string())?;
+        match self.data {
+            Data::F32(v) => block(f, self.sizes, v, 1),
+            Data::F64(v) => block(f, self.sizes, v, 1),
+            Data::I32(v) => block(f, self.sizes, v, 1),
+            Data::Bool(v) => block(f, self.sizes, v, 1),
+        }
+    }
+}
+
+/// `[Batch=2, 3; Real]` and what stands between it and the values.
+fn heading(f: &mut fmt::Formatter<'_>, names: &[&str], sizes: &[usize], kind: &str) -> fmt::Result {
+    f.write_str("[")?;
+    for (i, (name, n)) in names.iter().zip(sizes).enumerate() {
+        let comma = if i > 0 { ", " } else { "" };
+        // An anonymous static axis is called by its size.
+        if *name == n.to_string() {
+            write!(f, "{comma}{n}")?;
+        } else {
+            write!(f, "{comma}{name}={n}")?;
+        }
+    }
+    write!(f, "; {kind}]")?;
+    f.write_str(if sizes.len() > 1 { "\n" } else { " " })
+}
+
 /// One bracket of a picture whose entries are `depth` brackets deep.
-fn block<E: Element>(f: &mut fmt::Formatter<'_>, sizes: &[usize], data: &[HostOf<E>], depth: usize) -> fmt::Result {
+fn block<T: fmt::Debug>(f: &mut fmt::Formatter<'_>, sizes: &[usize], data: &[T], depth: usize) -> fmt::Result {
     let Some((&n, inner)) = sizes.split_first() else {
         return fmt::Debug::fmt(&data[0], f);
     };
@@ -46,7 +78,7 @@ fn block<E: Element>(f: &mut fmt::Formatter<'_>, sizes: &[usize], data: &[HostOf
         if i > 0 {
             separate(f, inner.len(), depth)?;
         }
-        block::<E>(f, inner, &data[i * step..(i + 1) * step], depth + 1)?;
+        block(f, inner, &data[i * step..(i + 1) * step], depth + 1)?;
     }
     f.write_str("]")
 }

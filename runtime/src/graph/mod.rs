@@ -207,6 +207,8 @@ pub struct Graph {
     pub updates: Vec<(u32, Value)>,
     /// Values made readable by name.
     pub taps: Vec<(String, Value)>,
+    /// Names of taps that every run prints.
+    pub printed: Vec<String>,
     /// The module tree; entry 0 is the root.
     pub scopes: Vec<Scope>,
     /// How many random operations there are: each draws from a stream of its own.

@@ -302,6 +302,12 @@ pub fn tap(name: &str, h: Handle) {
     });
 }
 
+/// Makes a value readable by name after a run, and prints it to standard error in every run.
+pub fn print(name: &str, h: Handle) {
+    tap(name, h);
+    with(|b| b.graph.printed.push(name.to_string()));
+}
+
 /// Marks results.
 pub fn output(h: Handle) {
     with(|b| {

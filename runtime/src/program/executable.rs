@@ -4,6 +4,7 @@
 use super::ProgramError;
 use super::bind::{BindError, bind};
 use super::host::{self, HostRef, HostSlice};
+use crate::array::show::Picture;
 use crate::devices::Device;
 use crate::devices::cpu::{self, Bound, Out};
 use crate::devices::reference::{self, RefArray};
@@ -229,8 +230,7 @@ impl Executable {
                 let sizes = &result_sizes[&v];
                 match (position.checked_sub(graph.outputs.len()), &mut taps) {
                     (Some(tap), Some(taps)) => {
-                        let tapped = Tapped { sizes: sizes.clone(), data: host::data(out) };
-                        taps.insert(graph.taps[tap].0.clone(), tapped);
+                        keep(graph, tap, Tapped { sizes: sizes.clone(), data: host::data(out) }, taps);
                     }
                     _ => each(position, sizes, out),
                 }
@@ -276,9 +276,9 @@ impl Executable {
             let (sizes, data) = convert(*v);
             each(i, &sizes, out_of(&data));
         }
-        for (name, v) in &graph.taps {
+        for (i, (_, v)) in graph.taps.iter().enumerate() {
             let (sizes, data) = convert(*v);
-            lock(&self.taps).insert(name.clone(), Tapped { sizes, data });
+            keep(graph, i, Tapped { sizes, data }, &mut lock(&self.taps));
         }
         for (var, v) in &graph.updates {
             let decl = &graph.vars[*var as usize];
@@ -307,6 +307,7 @@ impl Executable {
         let mut all = graph.clone();
         all.updates.clear();
         all.taps.clear();
+        all.printed.clear();
         all.outputs = (0..graph.nodes.len())
             .flat_map(|id| (0..graph.nodes[id].types.len()).map(move |p| Value { node: id as u32, port: p as u16 }))
             .filter(|v| graph.ty(*v).dtype == DType::F32)
@@ -379,6 +380,17 @@ fn reference_values(
         graph.vars.iter().map(|d| values.get(d.id).map(|e| RefArray::new(&e.sizes, e.data.to_f64()))).collect();
     let vars = vars.unwrap_or_default();
     reference::run(graph, sizes, &inputs, &vars).map_err(ProgramError::Lower)
+}
+
+/// Keeps what a tap saw, and prints it if that was asked for.
+fn keep(graph: &Graph, tap: usize, tapped: Tapped, taps: &mut HashMap<String, Tapped>) {
+    let (name, value) = &graph.taps[tap];
+    if graph.printed.contains(name) {
+        let names: Vec<&'static str> = graph.ty(*value).dims.iter().map(|d| d.axis.name).collect();
+        let picture = Picture { label: name, names: &names, sizes: &tapped.sizes, data: &tapped.data };
+        eprintln!("{picture:?}");
+    }
+    taps.insert(name.clone(), tapped);
 }
 
 fn out_of(data: &Data) -> Out<'_> {
