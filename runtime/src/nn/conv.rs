@@ -87,10 +87,7 @@ layer!(Conv1d [C: Axis, O: Axis, const K: u64, const S: u64, const P: u64, const
 #[neural_module]
 impl<C: Axis, O: Axis, const K: u64, const S: u64, const P: u64, const D: u64> Conv1d<C, O, K, S, P, D> {
     /// `[Batch, C, L]` to `[Batch, O, Conv<L, K, S, P, D>]`.
-    pub fn forward<B: Axis, L: Axis, E: Float>(
-        &self,
-        x: Tensor<(B, C, L), E>,
-    ) -> Tensor<(B, O, Conv<L, K, S, P, D>)> {
+    pub fn forward<B: Axis, L: Axis, E: Float>(&self, x: Tensor<(B, C, L), E>) -> Tensor<(B, O, Conv<L, K, S, P, D>)> {
         x.conv1d(self.weight.get(), self.bias.as_ref().map(Param::get), Sliding)
     }
 }
@@ -124,10 +121,7 @@ impl<C: Axis, O: Axis, const G: u64, const K: u64, const S: u64, const P: u64, c
     GroupedConv1d<C, O, G, K, S, P, D>
 {
     /// `[Batch, C, L]` to `[Batch, O, Conv<L, K, S, P, D>]`.
-    pub fn forward<B: Axis, L: Axis, E: Float>(
-        &self,
-        x: Tensor<(B, C, L), E>,
-    ) -> Tensor<(B, O, Conv<L, K, S, P, D>)> {
+    pub fn forward<B: Axis, L: Axis, E: Float>(&self, x: Tensor<(B, C, L), E>) -> Tensor<(B, O, Conv<L, K, S, P, D>)> {
         x.conv1d_grouped(self.weight.get(), self.bias.as_ref().map(Param::get), Sliding)
     }
 }
@@ -147,10 +141,7 @@ layer!(DepthwiseConv1d [C: Axis, const K: u64, const S: u64, const P: u64, const
 #[neural_module]
 impl<C: Axis, const K: u64, const S: u64, const P: u64, const D: u64> DepthwiseConv1d<C, K, S, P, D> {
     /// `[Batch, C, L]` to `[Batch, C, Conv<L, K, S, P, D>]`.
-    pub fn forward<B: Axis, L: Axis, E: Float>(
-        &self,
-        x: Tensor<(B, C, L), E>,
-    ) -> Tensor<(B, C, Conv<L, K, S, P, D>)> {
+    pub fn forward<B: Axis, L: Axis, E: Float>(&self, x: Tensor<(B, C, L), E>) -> Tensor<(B, C, Conv<L, K, S, P, D>)> {
         x.conv1d_depthwise(self.weight.get(), self.bias.as_ref().map(Param::get), Sliding)
     }
 }

@@ -12,11 +12,15 @@ pub mod attention;
 pub mod batch_norm;
 pub mod block;
 pub mod cache;
+pub mod conv;
+pub mod conv_transpose;
 pub mod embedding;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
+pub mod pool;
 pub mod position;
+pub mod recurrent;
 
 pub use crate::ops::rope::{Pairing, Rotary, Scaling, Yarn};
 pub use activation::{Activation, Dropout, Gelu, GeluTanh, LeakyRelu, Mish, Relu, Sigmoid, Silu, Softplus, Tanh};
@@ -24,8 +28,17 @@ pub use attention::{AttentionOptions, CrossAttention, GroupedSelfAttention, Self
 pub use batch_norm::BatchNorm;
 pub use block::{PostNormBlock, PreNormBlock};
 pub use cache::{BoundedKvCache, KvCache};
+pub use conv::{
+    CausalConv1d, Conv1d, Conv2d, DepthwiseConv1d, DepthwiseConv2d, GroupedConv1d, GroupedConv2d, PointwiseConv1d,
+    PointwiseConv2d, SameConv1d, SameConv2d,
+};
+pub use conv_transpose::{ConvTranspose1d, ConvTranspose2d};
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use mlp::{Mlp, SwiGlu};
 pub use norm::{GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
+pub use pool::{
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, Flatten, GlobalAvgPool, MaxPool1d, MaxPool2d,
+};
 pub use position::{AlibiBias, LearnedPositions, RelativeBias, RotaryEmbedding, SinusoidalPositions};
+pub use recurrent::{BiGru, BiLstm, Gru, GruState, Lstm, LstmState};

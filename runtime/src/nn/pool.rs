@@ -10,6 +10,7 @@ use crate::neural_module;
 use crate::ops::conv::Sliding;
 use crate::ops::movement;
 use crate::tensor::Tensor;
+use std::marker::PhantomData;
 
 /// The largest value of each window. PyTorch: `nn.MaxPool1d(K, S, P, D)`; the stride is the
 /// kernel unless it is given.
@@ -86,7 +87,7 @@ impl<const K: u64, const S: u64, const P: u64> AvgPool2d<K, S, P> {
 
 /// Means of `O` near equal parts of the last axis. PyTorch: `nn.AdaptiveAvgPool1d(O)`.
 #[neural_module]
-pub struct AdaptiveAvgPool1d<O: Axis>;
+pub struct AdaptiveAvgPool1d<O: Axis>(PhantomData<fn() -> O>);
 
 #[neural_module]
 impl<O: Axis> AdaptiveAvgPool1d<O> {
@@ -99,7 +100,7 @@ impl<O: Axis> AdaptiveAvgPool1d<O> {
 /// Means of `OH * OW` near equal parts of the last two axes. PyTorch: `nn.AdaptiveAvgPool2d((OH,
 /// OW))`.
 #[neural_module]
-pub struct AdaptiveAvgPool2d<OH: Axis, OW: Axis>;
+pub struct AdaptiveAvgPool2d<OH: Axis, OW: Axis>(PhantomData<fn() -> (OH, OW)>);
 
 #[neural_module]
 impl<OH: Axis, OW: Axis> AdaptiveAvgPool2d<OH, OW> {
@@ -195,11 +196,11 @@ impl<X: Planes> NeuralModule<X> for GlobalAvgPool {
 ///     head.call(x)
 /// }
 /// ```
-pub struct Flatten<F: Axis>(std::marker::PhantomData<fn() -> F>);
+pub struct Flatten<F: Axis>(PhantomData<fn() -> F>);
 
 impl<F: Axis> Default for Flatten<F> {
     fn default() -> Self {
-        Flatten(std::marker::PhantomData)
+        Flatten(PhantomData)
     }
 }
 

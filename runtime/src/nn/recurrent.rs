@@ -97,7 +97,14 @@ enum Cell {
 impl Cell {
     /// All steps of one layer in one direction: `y` and the final states (one, or two with the
     /// LSTM's cell).
-    fn run(self, w: &Untyped, x: Handle, states: &[Handle], lengths: Option<Handle>, d: Direction) -> (Handle, Vec<Handle>) {
+    fn run(
+        self,
+        w: &Untyped,
+        x: Handle,
+        states: &[Handle],
+        lengths: Option<Handle>,
+        d: Direction,
+    ) -> (Handle, Vec<Handle>) {
         match self {
             Cell::Lstm => {
                 // Both biases are added to the same sum.

@@ -4,9 +4,11 @@
 extern crate mobilis_runtime as mobilis;
 
 mod attention;
+mod convolution;
 mod norm;
 mod parameters;
 mod position;
+mod recurrent;
 
 use mobilis::devices::reference::{self, RefArray};
 use mobilis::graph::trace::{self, Handle, Mode};
