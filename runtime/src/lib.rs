@@ -36,7 +36,7 @@ pub use graph::{Dim, Extent, Sizes};
 pub use language::axis::{Axis, Ceil, Const, Conv, Diff, Floor, Prod, Quot, Sum};
 pub use language::element::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
 pub use language::elements::{self, *};
-pub use language::shape::{BroadcastTo, EndsWith, Has, Push, Shape};
+pub use language::shape::{BroadcastTo, EndsWith, Has, Neighbours, Push, Shape};
 pub use language::window::{Bins, Centred, ConvTranspose};
 pub use mobilis_macros::*;
 pub use module::error::ModelError;
@@ -46,6 +46,9 @@ pub use module::param::{Buffer, Param, State};
 pub use module::sequential::Sequential;
 pub use module::{Member, Module, NeuralModule};
 pub use ops::conv::Sliding;
+pub use ops::elementwise::Operand;
+pub use ops::pad::Padding;
+pub use ops::window::Windows;
 pub use program::{Program, ProgramError};
 pub use tensor::Tensor;
 
@@ -58,7 +61,7 @@ pub mod prelude {
     pub use crate::{
         Axis, Bins, Ceil, Centred, Const, Conv, ConvTranspose, Diff, Floor, Prod, Quot, Sizes, Sliding, Sum,
     };
-    pub use crate::{BroadcastTo, EndsWith, Has, Push, Shape};
+    pub use crate::{BroadcastTo, EndsWith, Has, Neighbours, Operand, Padding, Push, Shape, Windows};
     // Elements.
     pub use crate::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
     // Values.

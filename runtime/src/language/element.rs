@@ -147,14 +147,19 @@ impl<E: Element<Base = Real>> Float for E {}
 /// An element whose base is [`Index`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not hold indices",
-    label = "this operation takes whole numbers"
+    label = "this operation takes whole numbers",
+    note = "numbers for real tensors are written with a point: `1.0`; `.to_index()` rounds towards zero"
 )]
 pub trait Indices: Element<Base = Index> {}
 #[diagnostic::do_not_recommend]
 impl<E: Element<Base = Index>> Indices for E {}
 
 /// An element whose base is [`Mask`].
-#[diagnostic::on_unimplemented(message = "`{Self}` does not hold truth values", label = "this operation takes a mask")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not hold truth values",
+    label = "this operation takes a mask",
+    note = "compare first: `x.gt(0.0)` is a mask, and so is `x.to_mask()`, true where `x` is not 0"
+)]
 pub trait Truth: Element<Base = Mask> {}
 #[diagnostic::do_not_recommend]
 impl<E: Element<Base = Mask>> Truth for E {}

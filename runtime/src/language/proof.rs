@@ -181,7 +181,7 @@ pub const fn holds_one<A: Axis>(name: &'static str) {
 }
 
 /// Proves that `N` values of `A` from `start` on lie within it, where all three are static.
-pub const fn slice<A: Axis, N: Axis>(start: Option<u64>) {
+pub const fn slice<A: Axis, N: Axis>(what: &'static str, start: Option<u64>) {
     if let (Some(a), Some(n)) = (A::SIZE, N::SIZE) {
         let start = match start {
             Some(start) => start,
@@ -189,9 +189,10 @@ pub const fn slice<A: Axis, N: Axis>(start: Option<u64>) {
         };
         if n > a || start > a - n {
             let m = Message::new()
-                .text("slice: ")
+                .text(what)
+                .text(": `")
                 .text(N::NAME)
-                .text(" (")
+                .text("` (")
                 .number(n)
                 .text(") values from position ")
                 .number(start)

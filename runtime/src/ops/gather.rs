@@ -4,6 +4,20 @@
 //! result (PyTorch: `gather`), [`Take`] picks whole slices with one list of indices (PyTorch:
 //! `index_select`). An index out of range is an error when the program runs; sums of values that
 //! meet in one place are added in order, so results do not depend on the number of threads.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Vocab = 256; Best = 4; }
+//!
+//! fn pick(scores: Tensor![Batch, Vocab], at: Tensor![Batch, Best; Index]) -> Tensor![Batch, Best] {
+//!     scores.gather(Vocab, at, Best)
+//! }
+//!
+//! fn seen(tokens: Tensor![Batch, Time; TokenId]) -> Tensor![Batch, Vocab] {
+//!     tokens.one_hot::<Vocab>().sum(Time)
+//! }
+//! ```
 
 use super::slice::{dimension, with_dim};
 use super::{Cost, GradContext, NoGradient, Rule, arity, elementwise as ew, leaf, movement, reduce};
@@ -255,7 +269,7 @@ impl<S: Shape, E: Element> Tensor<S, E> {
     }
 }
 
-impl<S: Shape, E: Float> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// `x` with `source[.., i, ..]` added at `index[.., i, ..]` along `axis`; several values that
     /// meet in one place are all added. PyTorch: `x.scatter_add(dim, index, source)`.
     #[inline]
@@ -267,6 +281,7 @@ impl<S: Shape, E: Float> Tensor<S, E> {
         _new: J,
     ) -> Tensor<S>
     where
+        E: Float,
         S: Has<A, P>,
     {
         Tensor::from_raw(scatter_add(self.raw(), index.raw(), source.raw(), S::POSITION))
@@ -282,18 +297,20 @@ impl<S: Shape, E: Float> Tensor<S, E> {
         source: Tensor<S::With<J>, F>,
     ) -> Tensor<S>
     where
+        E: Float,
         S: Has<A, P>,
     {
         Tensor::from_raw(take_add(self.raw(), index.raw(), source.raw(), S::POSITION))
     }
 }
 
-impl<S: Shape, I: Indices> Tensor<S, I> {
+impl<S: Shape, I: Element> Tensor<S, I> {
     /// 1 at each index along a new last axis `N`, 0 elsewhere: `tokens.one_hot::<Vocab>()`. An
     /// index out of range gives zeros. PyTorch: `one_hot`.
     #[inline]
     pub fn one_hot<N: Axis>(self) -> Tensor<S::Out>
     where
+        I: Indices,
         S: Push<N>,
     {
         Tensor::from_raw(one_hot(self.raw(), N::dim()))

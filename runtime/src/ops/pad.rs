@@ -1,4 +1,14 @@
 //! Padding: more values before and after along an axis.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Padded = Time + 2; }
+//!
+//! fn causal(x: Tensor![Batch, Time]) -> Tensor![Batch, Padded] {
+//!     x.pad(Time, Const::<2>, Const::<0>, Padding::Constant(0.0)).relabel()
+//! }
+//! ```
 
 use super::slice::{dimension, flip, slice, with_dim};
 use super::{GradContext, NoGradient, Rule, arity, elementwise as ew, movement, reduce};

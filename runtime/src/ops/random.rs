@@ -5,11 +5,26 @@
 //! 2, 3"). The seed and the step are the program's state `rng` (see
 //! [`trace::rng`](crate::graph::trace::rng)); operation number `stream` of a trace draws its
 //! values in row-major order, so a value does not depend on the sizes of other operations.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Hidden = 64; Vocab = 256; }
+//!
+//! fn reparametrize(mean: Tensor![Batch, Hidden], log_var: Tensor![Batch, Hidden]) -> Tensor![Batch, Hidden] {
+//!     let noise: Tensor![Batch, Hidden] = Tensor::normal();
+//!     mean + (log_var * 0.5).exp() * noise
+//! }
+//!
+//! fn sample(logits: Tensor![Batch, Vocab], temperature: f64) -> Tensor![Batch; Index] {
+//!     (logits / temperature).categorical(Vocab)
+//! }
+//! ```
 
 use super::{Cost, GradContext, NoGradient, Rule, arity, elementwise as ew, leaf, scan};
 use crate::graph::trace::{self, Handle, Mode, op1, type_of};
 use crate::graph::{DType, Extent, TensorType};
-use crate::language::element::{Float, Index, Mask, Real};
+use crate::language::element::{Element, Float, Index, Mask, Real};
 use crate::language::shape::{Has, Shape};
 use crate::tensor::Tensor;
 
@@ -126,12 +141,15 @@ impl<S: Shape> Tensor<S, Mask> {
     }
 }
 
-impl<S: Shape, E: Float> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// In training each value becomes 0 with probability `rate` and is divided by `1 - rate`
     /// otherwise, so that the mean stays (Srivastava et al. 2014); in inference values pass.
     /// PyTorch: `dropout(x, p)`.
     #[inline]
-    pub fn dropout(self, rate: f64) -> Tensor<S, Real> {
+    pub fn dropout(self, rate: f64) -> Tensor<S, Real>
+    where
+        E: Float,
+    {
         Tensor::from_raw(dropout(self.raw(), rate))
     }
 
@@ -141,6 +159,7 @@ impl<S: Shape, E: Float> Tensor<S, E> {
     #[inline]
     pub fn categorical<A, P>(self, _axis: A) -> Tensor<S::Without, Index>
     where
+        E: Float,
         S: Has<A, P>,
     {
         Tensor::from_raw(categorical(self.raw(), S::POSITION))

@@ -1,9 +1,23 @@
 //! Reductions over dimensions.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Hidden = 64; }
+//!
+//! fn standardize(x: Tensor![Batch, Time, Hidden]) -> Tensor![Batch, Hidden] {
+//!     x.mean(Time) / (x.var(Time) + 1e-5).sqrt()
+//! }
+//!
+//! fn mean_of(x: Tensor![Batch, Time, Hidden]) -> Tensor![Batch, Hidden] {
+//!     reduce!(mean: x[b t h] => [b h])
+//! }
+//! ```
 
 use super::{Cost, GradContext, NoGradient, Rule, arity, elementwise as ew, leaf, movement};
 use crate::graph::trace::{Handle, op1, type_of};
 use crate::graph::{DType, Dim, Extent, TensorType};
-use crate::language::element::{Float, Number, Truth};
+use crate::language::element::{Element, Float, Number, Truth};
 use crate::language::shape::{Has, Shape};
 use crate::tensor::Tensor;
 
@@ -178,11 +192,12 @@ pub fn var(x: Handle, positions: &[usize], correction: u64) -> Handle {
 
 macro_rules! reductions {
     ($class:ident -> $out:ty; $($(#[$doc:meta])* $name:ident $all:ident = $kind:ident;)*) => {
-        impl<S: Shape, E: $class> Tensor<S, E> {$(
+        impl<S: Shape, E: Element> Tensor<S, E> {$(
             $(#[$doc])*
             #[inline]
             pub fn $name<A, P>(self, _axis: A) -> Tensor<S::Without, $out>
             where
+                E: $class,
                 S: Has<A, P>,
             {
                 Tensor::from_raw(reduce(self.raw(), Kind::$kind, &[S::POSITION]))
@@ -190,7 +205,10 @@ macro_rules! reductions {
 
             #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), ") over all values.")]
             #[inline]
-            pub fn $all(self) -> Tensor<(), $out> {
+            pub fn $all(self) -> Tensor<(), $out>
+            where
+                E: $class,
+            {
                 Tensor::from_raw(reduce(self.raw(), Kind::$kind, &every::<S>()))
             }
         )*}
@@ -231,13 +249,14 @@ reductions! { Truth -> crate::language::element::Mask;
     all all_all = All;
 }
 
-impl<S: Shape, E: Float> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// The sum of squared distances from the mean along one axis, divided by the number of values
     /// less `correction`: 0 for the variance of the values themselves, 1 for the estimate from a
     /// sample. PyTorch: `x.var(dim, correction=..)`.
     #[inline]
     pub fn var_with<A, P>(self, _axis: A, correction: u64) -> Tensor<S::Without>
     where
+        E: Float,
         S: Has<A, P>,
     {
         Tensor::from_raw(var(self.raw(), &[S::POSITION], correction))
@@ -249,6 +268,7 @@ impl<S: Shape, E: Float> Tensor<S, E> {
     #[inline]
     pub fn std<A, P>(self, axis: A) -> Tensor<S::Without>
     where
+        E: Float,
         S: Has<A, P>,
     {
         self.std_with(axis, 1)
@@ -258,6 +278,7 @@ impl<S: Shape, E: Float> Tensor<S, E> {
     #[inline]
     pub fn std_with<A, P>(self, _axis: A, correction: u64) -> Tensor<S::Without>
     where
+        E: Float,
         S: Has<A, P>,
     {
         Tensor::from_raw(ew::powf(var(self.raw(), &[S::POSITION], correction), 0.5))

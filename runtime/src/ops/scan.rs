@@ -4,7 +4,7 @@ use super::slice::dimension;
 use super::{GradContext, NoGradient, Rule, arity};
 use crate::graph::trace::{Handle, op1};
 use crate::graph::{DType, TensorType};
-use crate::language::element::{Index, Number};
+use crate::language::element::{Element, Index, Number};
 use crate::language::shape::{Has, Shape};
 use crate::tensor::Tensor;
 
@@ -90,11 +90,12 @@ pub fn argmin(x: Handle, axis: usize) -> Handle {
     op1(ArgExtreme { axis, largest: false }, &[x])
 }
 
-impl<S: Shape, E: Number> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// Running sums along an axis, each including its own value. PyTorch: `x.cumsum(dim)`.
     #[inline]
     pub fn cumsum<A, P>(self, _axis: A) -> Tensor<S, E::Base>
     where
+        E: Number,
         S: Has<A, P>,
     {
         Tensor::from_raw(cumsum(self.raw(), S::POSITION, false))
@@ -105,6 +106,7 @@ impl<S: Shape, E: Number> Tensor<S, E> {
     #[inline]
     pub fn cumsum_reverse<A, P>(self, _axis: A) -> Tensor<S, E::Base>
     where
+        E: Number,
         S: Has<A, P>,
     {
         Tensor::from_raw(cumsum(self.raw(), S::POSITION, true))
@@ -115,6 +117,7 @@ impl<S: Shape, E: Number> Tensor<S, E> {
     #[inline]
     pub fn argmax<A, P>(self, _axis: A) -> Tensor<S::Without, Index>
     where
+        E: Number,
         S: Has<A, P>,
     {
         Tensor::from_raw(argmax(self.raw(), S::POSITION))
@@ -125,6 +128,7 @@ impl<S: Shape, E: Number> Tensor<S, E> {
     #[inline]
     pub fn argmin<A, P>(self, _axis: A) -> Tensor<S::Without, Index>
     where
+        E: Number,
         S: Has<A, P>,
     {
         Tensor::from_raw(argmin(self.raw(), S::POSITION))

@@ -1,6 +1,25 @@
 //! Parts of an axis: slices at fixed and at run-time places, concatenation, reversal.
 //!
 //! The gradient of a slice is padding, of a concatenation slices, of an update a slice and an update.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Past; Time; Hidden = 64; Half = 32; Limit = 1024; }
+//!
+//! fn first_half(x: Tensor![Batch, Hidden]) -> Tensor![Batch, Half] {
+//!     x.slice(Hidden, Half, 0)
+//! }
+//!
+//! // A cache that grows, and one that is written in place.
+//! fn append(cache: Tensor![Batch, Past, Hidden], new: Tensor![Batch, Time, Hidden]) -> Tensor![Batch, Past + Time, Hidden] {
+//!     cache.concat(Past, new, Time)
+//! }
+//!
+//! fn write(cache: Tensor![Batch, Limit, Hidden], new: Tensor![Batch, Time, Hidden], at: Tensor![; Index]) -> Tensor![Batch, Limit, Hidden] {
+//!     cache.update_slice(Limit, new, Time, at)
+//! }
+//! ```
 
 use super::{Cost, GradContext, NoGradient, Rule, arity, leaf, movement, pad::pad_zeros};
 use crate::graph::trace::{Handle, op1, type_of};

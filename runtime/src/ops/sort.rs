@@ -2,13 +2,23 @@
 //!
 //! Equal values keep their order, and NaN comes last in both directions. Gradients pass through
 //! the values to the places that they came from.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Tokens; Experts = 8; Chosen = 2; }
+//!
+//! fn route(logits: Tensor![Tokens, Experts]) -> (Tensor![Tokens, Chosen], Tensor![Tokens, Chosen; Index]) {
+//!     logits.top_k(Experts, Chosen)
+//! }
+//! ```
 
 use super::slice::{dimension, with_dim};
 use super::{Cost, GradContext, NoGradient, Rule, arity, gather, leaf};
 use crate::graph::trace::{Handle, opn, type_of};
 use crate::graph::{DType, Dim, Extent, TensorType};
 use crate::language::axis::Axis;
-use crate::language::element::{Index, Number};
+use crate::language::element::{Element, Index, Number};
 use crate::language::proof;
 use crate::language::shape::{Has, Shape};
 use crate::tensor::Tensor;
@@ -82,12 +92,13 @@ pub fn sort(x: Handle, axis: usize, descending: bool, dim: Dim) -> (Handle, Hand
     (out[0], out[1])
 }
 
-impl<S: Shape, E: Number> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// The values along an axis in order, and the positions they came from. Equal values keep
     /// their order; NaN comes last. PyTorch: `x.sort(dim, descending, stable=True)`.
     #[inline]
     pub fn sort<A: Axis, P>(self, _axis: A, descending: bool) -> (Tensor<S, E::Base>, Tensor<S, Index>)
     where
+        E: Number,
         S: Has<A, P>,
     {
         let (values, positions) = sort(self.raw(), S::POSITION, descending, A::dim());
@@ -98,6 +109,7 @@ impl<S: Shape, E: Number> Tensor<S, E> {
     #[inline]
     pub fn argsort<A: Axis, P>(self, axis: A, descending: bool) -> Tensor<S, Index>
     where
+        E: Number,
         S: Has<A, P>,
     {
         self.sort(axis, descending).1
@@ -114,9 +126,10 @@ impl<S: Shape, E: Number> Tensor<S, E> {
         _count: K,
     ) -> (Tensor<S::With<K>, E::Base>, Tensor<S::With<K>, Index>)
     where
+        E: Number,
         S: Has<A, P>,
     {
-        const { proof::slice::<A, K>(None) }
+        const { proof::slice::<A, K>("top_k", None) }
         let (values, positions) = sort(self.raw(), S::POSITION, true, K::dim());
         (Tensor::from_raw(values), Tensor::from_raw(positions))
     }

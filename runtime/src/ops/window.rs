@@ -1,4 +1,18 @@
 //! Sliding windows over an axis, and their adjoint.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Samples; Frames = floor((Samples - 400) / 160) + 1; }
+//!
+//! fn frames(x: Tensor![Batch, Samples]) -> Tensor![Batch, Frames, 400] {
+//!     x.unfold(Samples, Windows::<400, 160>).relabel()
+//! }
+//!
+//! fn overlap_add(x: Tensor![Batch, Frames, 400]) -> Tensor![Batch, Samples] {
+//!     x.fold(Frames, Windows::<400, 160>, Samples)
+//! }
+//! ```
 
 use super::slice::dimension;
 use super::{GradContext, NoGradient, Rule, arity};
@@ -144,7 +158,7 @@ impl<S: Shape, E: Element> Tensor<S, E> {
     }
 }
 
-impl<S: Shape, E: Float> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// The adjoint of [`unfold`](Self::unfold): joins two neighbouring axes, windows and the
     /// places in each, into the axis `out` by adding every place's value where it came from
     /// (overlap-add). That `out` has exactly these windows is proved at build time. PyTorch:
@@ -157,6 +171,7 @@ impl<S: Shape, E: Float> Tensor<S, E> {
         _out: N,
     ) -> Tensor<S::Merged<N>>
     where
+        E: Float,
         S: Neighbours<W, Const<K>, P>,
     {
         const { proof::equal::<W, Conv<N, K, STRIDE, 0, DILATION>>("fold joins the windows of an axis") }

@@ -6,7 +6,7 @@ use super::{BinaryKind, CompareKind, UnaryKind, binary, compare, mul, neg, scale
 use crate::graph::trace::Handle;
 use crate::graph::{Dim, Extent};
 use crate::language::axis::{Axis, Const, Prod};
-use crate::language::element::Float;
+use crate::language::element::{Element, Float};
 use crate::language::proof;
 use crate::language::shape::{Has, Shape};
 use crate::ops::{leaf, slice};
@@ -75,60 +75,87 @@ pub fn glu(x: Handle, axis: usize, half: Dim) -> Handle {
     mul(first, unary(UnaryKind::Sigmoid, second))
 }
 
-impl<S: Shape, E: Float> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// `max(x, 0)`; the gradient at 0 is 0. PyTorch: `relu`.
     #[inline]
-    pub fn relu(self) -> Tensor<S> {
+    pub fn relu(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(relu(self.raw()))
     }
 
     /// `x` above 0, `slope * x` below. PyTorch: `leaky_relu(x, slope)`.
     #[inline]
-    pub fn leaky_relu(self, slope: f64) -> Tensor<S> {
+    pub fn leaky_relu(self, slope: f64) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(leaky_relu(self.raw(), slope))
     }
 
     /// `x` above 0, `alpha * (exp(x) - 1)` below (Clevert et al. 2016). PyTorch: `elu(x, alpha)`.
     #[inline]
-    pub fn elu(self, alpha: f64) -> Tensor<S> {
+    pub fn elu(self, alpha: f64) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(elu(self.raw(), alpha))
     }
 
     /// The Gaussian error linear unit, exact: `x * (1 + erf(x / sqrt(2))) / 2` (Hendrycks and
     /// Gimpel 2016). PyTorch: `gelu(x)`.
     #[inline]
-    pub fn gelu(self) -> Tensor<S> {
+    pub fn gelu(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(gelu(self.raw()))
     }
 
     /// The approximation of [`gelu`](Self::gelu) that GPT-2 uses:
     /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`. PyTorch: `gelu(x, approximate="tanh")`.
     #[inline]
-    pub fn gelu_tanh(self) -> Tensor<S> {
+    pub fn gelu_tanh(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(gelu_tanh(self.raw()))
     }
 
     /// `x * sigmoid(x)`, also called swish. PyTorch: `silu`.
     #[inline]
-    pub fn silu(self) -> Tensor<S> {
+    pub fn silu(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(silu(self.raw()))
     }
 
     /// `log(1 + exp(x))`, finite for all finite `x`. PyTorch: `softplus`.
     #[inline]
-    pub fn softplus(self) -> Tensor<S> {
+    pub fn softplus(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(softplus(self.raw()))
     }
 
     /// `log(sigmoid(x))`, finite for all finite `x`. PyTorch: `logsigmoid`.
     #[inline]
-    pub fn log_sigmoid(self) -> Tensor<S> {
+    pub fn log_sigmoid(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(log_sigmoid(self.raw()))
     }
 
     /// `x * tanh(softplus(x))` (Misra 2019). PyTorch: `mish`.
     #[inline]
-    pub fn mish(self) -> Tensor<S> {
+    pub fn mish(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(mish(self.raw()))
     }
 
@@ -138,6 +165,7 @@ impl<S: Shape, E: Float> Tensor<S, E> {
     #[inline]
     pub fn glu<A: Axis, H: Axis, P>(self, _axis: A, _half: H) -> Tensor<S::With<H>>
     where
+        E: Float,
         S: Has<A, P>,
     {
         const { proof::equal::<A, Prod<Const<2>, H>>("glu splits an axis into two halves") }

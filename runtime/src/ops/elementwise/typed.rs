@@ -1,4 +1,22 @@
 //! Typed elementwise operations: operators, functions, comparisons, choices.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Hidden = 64; }
+//!
+//! fn soft_threshold(x: Tensor![Batch, Time, Hidden], bound: Tensor![Hidden]) -> Tensor![Batch, Time, Hidden] {
+//!     x.sign() * (x.abs() - bound).maximum(0.0)
+//! }
+//!
+//! fn within(position: Tensor![Time; Index], length: Tensor![Time; Index]) -> Tensor![Time; Mask] {
+//!     position.lt(length) & position.ge(0)
+//! }
+//!
+//! fn hide(scores: Tensor![Batch, Time], seen: Tensor![Time; Mask]) -> Tensor![Batch, Time] {
+//!     scores.masked_fill(!seen, f64::NEG_INFINITY)
+//! }
+//! ```
 
 use super::{
     BinaryKind, CompareKind, UnaryKind, add, binary, cast, clamp, compare, div, is_finite, maximum, minimum, mul, neg,
@@ -138,10 +156,13 @@ impl<S: Shape, E: Truth> std::ops::Not for Tensor<S, E> {
 
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident = $kind:ident;)*) => {
-        impl<S: Shape, E: Float> Tensor<S, E> {$(
+        impl<S: Shape, E: Element> Tensor<S, E> {$(
             $(#[$doc])*
             #[inline]
-            pub fn $name(self) -> Tensor<S> {
+            pub fn $name(self) -> Tensor<S>
+            where
+                E: Float,
+            {
                 Tensor::from_raw(unary(UnaryKind::$kind, self.raw()))
             }
         )*}
@@ -182,10 +203,13 @@ functions! {
 
 macro_rules! comparisons {
     ($($(#[$doc:meta])* $name:ident = $kind:ident;)*) => {
-        impl<S: Shape, E: Number> Tensor<S, E> {$(
+        impl<S: Shape, E: Element> Tensor<S, E> {$(
             $(#[$doc])*
             #[inline]
-            pub fn $name(self, other: impl Operand<S, E::Base>) -> Tensor<S, Mask> {
+            pub fn $name(self, other: impl Operand<S, E::Base>) -> Tensor<S, Mask>
+            where
+                E: Number,
+            {
                 Tensor::from_raw(compare(CompareKind::$kind, self.raw(), other.operand()))
             }
         )*}
@@ -206,37 +230,52 @@ comparisons! {
     ge = Ge;
 }
 
-impl<S: Shape, E: Number> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// `|x|`. PyTorch: `abs`.
     #[inline]
-    pub fn abs(self) -> Tensor<S, E::Base> {
+    pub fn abs(self) -> Tensor<S, E::Base>
+    where
+        E: Number,
+    {
         Tensor::from_raw(unary(UnaryKind::Abs, self.raw()))
     }
 
     /// -1, 0 or 1; no gradient. PyTorch: `sign`.
     #[inline]
-    pub fn sign(self) -> Tensor<S, E::Base> {
+    pub fn sign(self) -> Tensor<S, E::Base>
+    where
+        E: Number,
+    {
         Tensor::from_raw(unary(UnaryKind::Sign, self.raw()))
     }
 
     /// The smaller of `x` and `other` (a tensor or a number); NaN where either is. Where both are
     /// equal each gets half of the gradient. PyTorch: `minimum`.
     #[inline]
-    pub fn minimum(self, other: impl Operand<S, E::Base>) -> Tensor<S, E::Base> {
+    pub fn minimum(self, other: impl Operand<S, E::Base>) -> Tensor<S, E::Base>
+    where
+        E: Number,
+    {
         Tensor::from_raw(minimum(self.raw(), other.operand()))
     }
 
     /// The larger of `x` and `other` (a tensor or a number); NaN where either is. Where both are
     /// equal each gets half of the gradient. PyTorch: `maximum`.
     #[inline]
-    pub fn maximum(self, other: impl Operand<S, E::Base>) -> Tensor<S, E::Base> {
+    pub fn maximum(self, other: impl Operand<S, E::Base>) -> Tensor<S, E::Base>
+    where
+        E: Number,
+    {
         Tensor::from_raw(maximum(self.raw(), other.operand()))
     }
 
     /// Values below `low` become `low`, values above `high` become `high`; NaN stays. The
     /// gradient passes where nothing is cut off, the bounds included. PyTorch: `clamp`.
     #[inline]
-    pub fn clamp(self, low: impl Operand<S, E::Base>, high: impl Operand<S, E::Base>) -> Tensor<S, E::Base> {
+    pub fn clamp(self, low: impl Operand<S, E::Base>, high: impl Operand<S, E::Base>) -> Tensor<S, E::Base>
+    where
+        E: Number,
+    {
         Tensor::from_raw(clamp(self.raw(), low.operand(), high.operand()))
     }
 
@@ -246,34 +285,49 @@ impl<S: Shape, E: Number> Tensor<S, E> {
         self,
         mask: Tensor<R, M>,
         value: impl Operand<S, E::Base>,
-    ) -> Tensor<S, E::Base> {
+    ) -> Tensor<S, E::Base>
+    where
+        E: Number,
+    {
         Tensor::from_raw(select(mask.raw(), value.operand(), self.raw()))
     }
 }
 
-impl<S: Shape, E: Float> Tensor<S, E> {
+impl<S: Shape, E: Element> Tensor<S, E> {
     /// `x^exponent` for a number or a tensor; NaN for a negative `x` and a fractional exponent.
     /// PyTorch: `pow`.
     #[inline]
-    pub fn pow(self, exponent: impl Exponent<S>) -> Tensor<S> {
+    pub fn pow(self, exponent: impl Exponent<S>) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(exponent.raise(self.raw()))
     }
 
     /// `x * x`. PyTorch: `square`.
     #[inline]
-    pub fn square(self) -> Tensor<S> {
+    pub fn square(self) -> Tensor<S>
+    where
+        E: Float,
+    {
         Tensor::from_raw(mul(self.raw(), self.raw()))
     }
 
     /// Where `x` is neither infinite nor NaN. PyTorch: `isfinite`.
     #[inline]
-    pub fn is_finite(self) -> Tensor<S, Mask> {
+    pub fn is_finite(self) -> Tensor<S, Mask>
+    where
+        E: Float,
+    {
         Tensor::from_raw(is_finite(self.raw()))
     }
 
     /// Where `x` is NaN. PyTorch: `isnan`.
     #[inline]
-    pub fn is_nan(self) -> Tensor<S, Mask> {
+    pub fn is_nan(self) -> Tensor<S, Mask>
+    where
+        E: Float,
+    {
         Tensor::from_raw(compare(CompareKind::Ne, self.raw(), self.raw()))
     }
 }
@@ -298,12 +352,13 @@ impl<S: Shape, R: BroadcastTo<S>, F: Float> Exponent<S> for Tensor<R, F> {
     }
 }
 
-impl<R: Shape, M: Truth> Tensor<R, M> {
+impl<R: Shape, M: Element> Tensor<R, M> {
     /// `a` where the mask is true, `b` (a tensor or a number) elsewhere. PyTorch:
     /// `torch.where(mask, a, b)`.
     #[inline]
     pub fn select<S: Shape, E: Element>(self, a: Tensor<S, E>, b: impl Operand<S, E::Base>) -> Tensor<S, E::Base>
     where
+        M: Truth,
         R: BroadcastTo<S>,
     {
         Tensor::from_raw(select(self.raw(), a.raw(), b.operand()))

@@ -46,7 +46,7 @@ impl<S: Shape, E: Element> Tensor<S, E> {
     {
         // Proved here, not in `slice_step`: a failed proof shows the place that called the method
         // that holds it.
-        const { proof::slice::<A, N>(O::SIZE) }
+        const { proof::slice::<A, N>("slice", O::SIZE) }
         Tensor::from_raw(slice(self.raw(), S::POSITION, start.extent(), 1, N::dim()))
     }
 
@@ -63,7 +63,7 @@ impl<S: Shape, E: Element> Tensor<S, E> {
     where
         S: Has<A, P>,
     {
-        const { proof::slice::<A, N>(O::SIZE) }
+        const { proof::slice::<A, N>("slice", O::SIZE) }
         Tensor::from_raw(slice(self.raw(), S::POSITION, start.extent(), step as u64, N::dim()))
     }
 
