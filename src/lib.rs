@@ -1,4 +1,6 @@
-//! Mobilis.
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
 
 // The examples that `gallery` draws, and code that the macros write, say `mobilis::..`.
 extern crate self as mobilis;
