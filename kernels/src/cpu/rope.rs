@@ -41,8 +41,14 @@ fn row_body(op: Rope, x: &[f32], cos: &[f32], sin: &[f32], y: &mut [f32]) {
         q[i] = b[i] * c + a[i] * s;
     }
 }
+#[inline(always)]
+fn rows_body(op: Rope, x: &[f32], cos: &[f32], sin: &[f32], y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(op.features).zip(y.chunks_exact_mut(op.features)) {
+        row_body(op, x, cos, sin, y);
+    }
+}
 crate::dispatch! {
-    fn one_row(op: Rope, x: &[f32], cos: &[f32], sin: &[f32], y: &mut [f32]) = row_body;
+    fn rows(op: Rope, x: &[f32], cos: &[f32], sin: &[f32], y: &mut [f32]) = rows_body;
 }
 
 /// Rotates every row of `x`; rows of the tables are `op.half` long.
@@ -50,12 +56,18 @@ pub fn rope(pool: &Pool, op: Rope, follow: &Follow, x: &[f32], cos: &[f32], sin:
     if op.features == 0 {
         return;
     }
+    // Neighbouring rows (the heads of a position) share a row of the table.
+    let together = follow.iter().map(|f| f.0).min().unwrap_or(usize::MAX).max(1);
     pool.rows(y, op.features, (4096 / op.features).max(1), |first, block| {
-        for (r, y) in block.chunks_exact_mut(op.features).enumerate() {
-            let row = first + r;
+        let last = first + block.len() / op.features;
+        let (mut row, mut rest) = (first, block);
+        while row < last {
+            let count = (together - row % together).min(last - row);
             let at = follow.iter().map(|(d, n, s)| row / d % n * s).sum::<usize>() * op.half;
-            let x = &x[row * op.features..(row + 1) * op.features];
-            one_row(op, x, &cos[at..at + op.half], &sin[at..at + op.half], y);
+            let (y, behind) = rest.split_at_mut(count * op.features);
+            let x = &x[row * op.features..(row + count) * op.features];
+            rows(op, x, &cos[at..at + op.half], &sin[at..at + op.half], y);
+            (row, rest) = (row + count, behind);
         }
     });
 }

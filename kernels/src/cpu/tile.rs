@@ -19,99 +19,132 @@ fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `M` rows and `N` columns of C in registers.
-#[inline(always)]
-fn tile<const FUSED: bool, const M: usize, const N: usize>(
-    k: usize,
-    a: Block,
-    i: usize,
-    b: &[f32],
+/// The operands of a product, whose sizes were compared with `(m, n, k)`.
+#[derive(Clone, Copy)]
+struct Product {
+    size: (usize, usize, usize),
+    a: *const f32,
+    a_row: usize,
+    a_col: usize,
+    b: *const f32,
     b_row: usize,
-    c: &mut [f32],
+    c: *mut f32,
     c_row: usize,
-) {
+}
+
+/// `M` rows from `i` and `N` columns from `j` of C, in registers.
+///
+/// # Safety
+/// The tile lies within the product.
+#[inline(always)]
+unsafe fn tile<const FUSED: bool, const M: usize, const N: usize>(x: &Product, i: usize, j: usize) {
     let mut acc = [[0f32; N]; M];
-    for (m, acc) in acc.iter_mut().enumerate() {
-        acc.copy_from_slice(&c[m * c_row..m * c_row + N]);
-    }
-    for p in 0..k {
-        let b: &[f32; N] = b[p * b_row..p * b_row + N].try_into().expect("N values");
+    // SAFETY: the tile lies within C, A's rows and B's columns; loads and stores are unaligned.
+    unsafe {
         for m in 0..M {
-            let x = a.data[(i + m) * a.row + p * a.col];
-            for n in 0..N {
-                acc[m][n] = fma::<FUSED>(x, b[n], acc[m][n]);
+            acc[m] = x.c.add((i + m) * x.c_row + j).cast::<[f32; N]>().read_unaligned();
+        }
+        for p in 0..x.size.2 {
+            let b = x.b.add(p * x.b_row + j).cast::<[f32; N]>().read_unaligned();
+            for m in 0..M {
+                let a = *x.a.add((i + m) * x.a_row + p * x.a_col);
+                for n in 0..N {
+                    acc[m][n] = fma::<FUSED>(a, b[n], acc[m][n]);
+                }
             }
         }
-    }
-    for (m, acc) in acc.iter().enumerate() {
-        c[m * c_row..m * c_row + N].copy_from_slice(acc);
+        for m in 0..M {
+            x.c.add((i + m) * x.c_row + j).cast::<[f32; N]>().write_unaligned(acc[m]);
+        }
     }
 }
 
-/// All rows of `N` columns.
+/// All rows of `N` columns from `j`.
+///
+/// # Safety
+/// The columns lie within the product.
 #[inline(always)]
-fn strip<const FUSED: bool, const N: usize>(
-    (m, k): (usize, usize),
-    a: Block,
-    b: &[f32],
-    b_row: usize,
-    c: &mut [f32],
-    c_row: usize,
-) {
+unsafe fn strip<const FUSED: bool, const M: usize, const N: usize>(x: &Product, j: usize) {
+    let m = x.size.0;
     let mut i = 0;
-    while i + 4 <= m {
-        tile::<FUSED, 4, N>(k, a, i, b, b_row, &mut c[i * c_row..], c_row);
-        i += 4;
-    }
-    while i < m {
-        tile::<FUSED, 1, N>(k, a, i, b, b_row, &mut c[i * c_row..], c_row);
-        i += 1;
+    // SAFETY: rows lie below `m`.
+    unsafe {
+        while i + M <= m {
+            tile::<FUSED, M, N>(x, i, j);
+            i += M;
+        }
+        while i + 4 <= m {
+            tile::<FUSED, 4, N>(x, i, j);
+            i += 4;
+        }
+        while i < m {
+            tile::<FUSED, 1, N>(x, i, j);
+            i += 1;
+        }
     }
 }
 
 #[inline(always)]
-fn body<const FUSED: bool>(
-    size: (usize, usize, usize),
-    a: Block,
-    b: &[f32],
-    b_row: usize,
-    c: &mut [f32],
-    c_row: usize,
-) {
-    let (m, n, k) = size;
+fn body<const FUSED: bool, const M: usize, const N: usize>(x: Product) {
+    let n = x.size.1;
     let mut j = 0;
-    while j + 32 <= n {
-        strip::<FUSED, 32>((m, k), a, &b[j..], b_row, &mut c[j..], c_row);
-        j += 32;
-    }
-    if j + 16 <= n {
-        strip::<FUSED, 16>((m, k), a, &b[j..], b_row, &mut c[j..], c_row);
-        j += 16;
-    }
-    if j + 8 <= n {
-        strip::<FUSED, 8>((m, k), a, &b[j..], b_row, &mut c[j..], c_row);
-        j += 8;
-    }
-    while j < n {
-        strip::<FUSED, 1>((m, k), a, &b[j..], b_row, &mut c[j..], c_row);
-        j += 1;
+    // SAFETY: `add_product` has compared the slices with the sizes; columns lie below `n`.
+    unsafe {
+        while j + N <= n {
+            strip::<FUSED, M, N>(&x, j);
+            j += N;
+        }
+        while j + 16 <= n {
+            strip::<FUSED, M, 16>(&x, j);
+            j += 16;
+        }
+        if j + 8 <= n {
+            strip::<FUSED, M, 8>(&x, j);
+            j += 8;
+        }
+        while j < n {
+            strip::<FUSED, M, 1>(&x, j);
+            j += 1;
+        }
     }
 }
 
+// The accumulators fill half of the registers that each level has.
 crate::dispatch! {
-    fn fused(size: (usize, usize, usize), a: Block<'_>, b: &[f32], b_row: usize, c: &mut [f32], c_row: usize) = body::<true>;
+    fn with_32_registers(x: Product) = body::<true, 8, 32>;
+}
+crate::dispatch! {
+    fn with_16_registers(x: Product) = body::<true, 4, 16>;
 }
 
 /// `C[m n] += A[m k] B[k n]` for `size = (m, n, k)`.
+///
+/// # Panics
+/// When a matrix reaches beyond its slice.
 pub(super) fn add_product(size: (usize, usize, usize), a: Block, b: &[f32], b_row: usize, c: &mut [f32], c_row: usize) {
-    if size.0 == 0 || size.1 == 0 || size.2 == 0 {
+    let (m, n, k) = size;
+    if m == 0 || n == 0 || k == 0 {
         return;
     }
-    // Without the instruction a fused multiply-add is a call of the library.
-    if level() == Level::Base {
-        body::<false>(size, a, b, b_row, c, c_row);
-    } else {
-        fused(size, a, b, b_row, c, c_row);
+    let fits = (m - 1) * a.row + (k - 1) * a.col < a.data.len()
+        && (k - 1) * b_row + n <= b.len()
+        && (m - 1) * c_row + n <= c.len();
+    assert!(fits, "a matrix is cut off");
+    let x = Product {
+        size,
+        a: a.data.as_ptr(),
+        a_row: a.row,
+        a_col: a.col,
+        b: b.as_ptr(),
+        b_row,
+        c: c.as_mut_ptr(),
+        c_row,
+    };
+    match level() {
+        Level::Avx512 => with_32_registers(x),
+        Level::Avx2 => with_16_registers(x),
+        // Without the instruction a fused multiply-add is a call of the library.
+        Level::Base => body::<false, 4, 8>(x),
     }
 }
 

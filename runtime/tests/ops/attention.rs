@@ -1,8 +1,10 @@
 use mobilis_runtime::devices::reference::RefArray;
 use mobilis_runtime::graph::trace::Handle;
-use mobilis_runtime::ops::attention::{Extras, Settings, attend};
+use mobilis_runtime::ops::attention::{Dropout, Extras, Settings, attend};
 use mobilis_runtime::ops::{contraction::einsum, elementwise as ew, movement, softmax::softmax};
-use mobilis_runtime::testing::{Given, check, close, evaluate, index_values, mask, noise, real, values};
+use mobilis_runtime::testing::{
+    CPU, Given, check, check_cpu, close, evaluate, index_values, mask, noise, real, values,
+};
 
 fn qkv(b: usize, t: usize, s: usize, h: usize, d: usize, e: usize) -> Vec<Given> {
     vec![real(&[b, t, h, d], 1), real(&[b, s, h, d], 2), real(&[b, s, h, e], 3)]
@@ -67,8 +69,8 @@ fn long_enough_for_several_blocks() {
     // Devices work in blocks of queries and keys; here only devices against the reference.
     let given = qkv(1, 70, 133, 2, 5, 3);
     let settings = Settings { window: Some(40), ..causal() };
-    mobilis_runtime::testing::check_cpu(&given, &|h| run(h, &settings, Extras::default()), 1e-5);
-    mobilis_runtime::testing::check_cpu(&given, &|h| run(h, &Settings::default(), Extras::default()), 1e-5);
+    check_cpu(&given, &|h| run(h, &settings, Extras::default()), 1e-5);
+    check_cpu(&given, &|h| run(h, &Settings::default(), Extras::default()), 1e-5);
 }
 
 #[test]
@@ -188,4 +190,23 @@ fn random_shapes_agree_with_the_composed_form() {
         let out = evaluate(&given, |h| vec![run(h, &Settings::default(), Extras::default())[0], composed(h)]);
         close(&out[0], &out[1], 1e-12);
     }
+}
+
+#[test]
+fn dropout_draws_the_same_weights_forward_and_backward_on_every_device() {
+    let mut given = qkv(2, 5, 70, 2, 3, 3);
+    given.push(index_values(&[2], &[3, 1]));
+    let dropped = |probability| Settings { dropout: Some(Dropout { probability, stream: 5 }), ..causal() };
+    let extras = |h: &[Handle]| Extras { key: Some(h[3]), ..Extras::default() };
+    // Finite differences of few values; devices on all.
+    let small = [real(&[1, 3, 1, 2], 1), real(&[1, 6, 1, 2], 2), real(&[1, 6, 1, 2], 3), given[3].clone()];
+    check(&small, |h| run(h, &dropped(0.4), extras(h)));
+    check_cpu(&given, &|h| run(h, &dropped(0.4), extras(h)), CPU);
+    // One key: its weight is 0 or 1 / (1 - 0.25), each about as often as asked for.
+    let given = [real(&[1, 1000, 1, 1], 1), real(&[1, 1, 1, 1], 2), values(&[1, 1, 1, 1], &[1.0]), given[3].clone()];
+    let settings = Settings { causal: false, ..dropped(0.25) };
+    let out = evaluate(&given, |h| run(h, &settings, extras(h)));
+    let kept = out[0].data.iter().filter(|v| **v != 0.0).count();
+    assert!((700..800).contains(&kept), "{kept} of 1000 are kept");
+    assert!(out[0].data.iter().all(|v| *v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-12));
 }

@@ -1,6 +1,6 @@
 //! Attention backward: weights are computed again from `lse`, block by block.
 
-use super::{COLS, Mask, Operand, ROWS, Settings, Sizes, Strides, padded, products, transpose};
+use super::{COLS, Mask, Operand, ROWS, Settings, Sizes, Strides, pack, padded, products, transpose};
 use crate::cpu::math::exp;
 use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::tile::{Block, add_product};
@@ -8,9 +8,9 @@ use crate::pool::Pool;
 
 /// Scratch values for each thread.
 pub fn backward_scratch(n: &Sizes) -> usize {
-    // Transposed keys and values and their gradients; scores, slopes and gradients of weights; a
-    // block of gradients by queries, and one number per query.
-    (n.d + n.e) * (padded(n.s) + n.s) + 3 * ROWS * COLS + ROWS * n.d + ROWS
+    // Transposed keys and values, their gradients, and keys; blocks of scores, slopes and gradients
+    // of weights; of queries, their gradients and those of the result; one number per query.
+    (n.d + n.e) * (padded(n.s) + n.s) + n.d * n.s + 3 * ROWS * COLS + ROWS * (2 * n.d + n.e) + ROWS
 }
 
 /// What is known of the forward pass, and where gradients go.
@@ -107,9 +107,12 @@ impl Head<'_> {
         scratch: &mut [f32],
     ) {
         let n = &self.settings.sizes;
-        let ((b, group), heads, wide) = (self.at, n.g * n.r, padded(n.s));
-        let (kt, rest) = scratch.split_at_mut(n.d * wide);
-        let (vt, rest) = rest.split_at_mut(n.e * wide);
+        let ((b, group), heads) = (self.at, n.g * n.r);
+        let (kt, rest) = scratch.split_at_mut(n.d * padded(n.s));
+        let (vt, rest) = rest.split_at_mut(n.e * padded(n.s));
+        let (keys, rest) = rest.split_at_mut(n.d * n.s);
+        let (queries, rest) = rest.split_at_mut(ROWS * n.d);
+        let (given, rest) = rest.split_at_mut(ROWS * n.e);
         let (p, rest) = rest.split_at_mut(ROWS * COLS);
         let (slopes, rest) = rest.split_at_mut(ROWS * COLS);
         let (dp, rest) = rest.split_at_mut(ROWS * COLS);
@@ -117,8 +120,9 @@ impl Head<'_> {
         let (dk_head, rest) = rest.split_at_mut(n.s * n.d);
         let (dv_head, delta) = rest.split_at_mut(n.s * n.e);
         let (k_head, v_head) = (self.k.head(b, group), self.v.head(b, group));
-        transpose(k_head, self.k.strides.t, n.s, n.d, kt, wide);
-        transpose(v_head, self.v.strides.t, n.s, n.e, vt, wide);
+        transpose(k_head, self.k.strides.t, n.s, n.d, kt);
+        transpose(v_head, self.v.strides.t, n.s, n.e, vt);
+        pack(k_head, self.k.strides.t, n.s, n.d, keys);
         dk_head.fill(0.0);
         dv_head.fill(0.0);
         for r in 0..n.r {
@@ -127,10 +131,13 @@ impl Head<'_> {
             let out_at = Strides::packed(n.t, heads, n.e);
             for i0 in (0..n.t).step_by(ROWS) {
                 let rows = ROWS.min(n.t - i0);
+                let from = |x: &Operand| i0 * x.strides.t..;
+                pack(q_head.get(from(&self.q)).unwrap_or(&[]), self.q.strides.t, rows, n.d, queries);
+                pack(g_head.get(from(&self.g)).unwrap_or(&[]), self.g.strides.t, rows, n.e, given);
                 let lse = &self.lse[(b * heads + h) * n.t + i0..][..rows];
                 for (i, delta) in delta[..rows].iter_mut().enumerate() {
                     let out = &self.out[b * out_at.b + (i0 + i) * out_at.t + h * out_at.h..][..n.e];
-                    let g = &g_head[(i0 + i) * self.g.strides.t..][..n.e];
+                    let g = &given[i * n.e..(i + 1) * n.e];
                     *delta = dot(g, out) - self.g_lse.map_or(0.0, |g| g[(b * heads + h) * n.t + i0 + i]);
                 }
                 dq_block.fill(0.0);
@@ -138,9 +145,9 @@ impl Head<'_> {
                 let mut j0 = span.start / COLS * COLS;
                 while j0 < span.end {
                     let cols = COLS.min(span.end - j0);
-                    products(q_head, self.q.strides.t, (i0, rows), kt, wide, (j0, cols), n.d, p);
+                    products(queries, rows, &kt[j0 * n.d..], cols, n.d, p);
                     self.settings.finish((b, h), (i0, rows), (j0, cols), p, slopes);
-                    products(g_head, self.g.strides.t, (i0, rows), vt, wide, (j0, cols), n.e, dp);
+                    products(given, rows, &vt[j0 * n.e..], cols, n.e, dp);
                     for i in 0..rows {
                         let (p, dp) = (&mut p[i * COLS..][..cols], &mut dp[i * COLS..][..cols]);
                         self.settings.drop(b * heads + h, i0 + i, j0, dp);
@@ -159,19 +166,11 @@ impl Head<'_> {
                         super::scale(dp, self.settings.scale);
                     }
                     // By the transposed weights, then by the gradients of scores, both ways.
-                    if n.e > 0 {
-                        let weights = Block { data: p, row: 1, col: COLS };
-                        let g = &g_head[i0 * self.g.strides.t..];
-                        add_product((cols, n.e, rows), weights, g, self.g.strides.t, &mut dv_head[j0 * n.e..], n.e);
-                    }
-                    if n.d > 0 {
-                        let ds = Block { data: dp, row: 1, col: COLS };
-                        let q = &q_head[i0 * self.q.strides.t..];
-                        add_product((cols, n.d, rows), ds, q, self.q.strides.t, &mut dk_head[j0 * n.d..], n.d);
-                        let ds = Block { data: dp, row: COLS, col: 1 };
-                        let k = &k_head[j0 * self.k.strides.t..];
-                        add_product((rows, n.d, cols), ds, k, self.k.strides.t, dq_block, n.d);
-                    }
+                    let (weights, ds) = (Block { data: p, row: 1, col: COLS }, Block { data: dp, row: 1, col: COLS });
+                    add_product((cols, n.e, rows), weights, given, n.e, &mut dv_head[j0 * n.e..], n.e);
+                    add_product((cols, n.d, rows), ds, queries, n.d, &mut dk_head[j0 * n.d..], n.d);
+                    let ds = Block { data: dp, row: COLS, col: 1 };
+                    add_product((rows, n.d, cols), ds, &keys[j0 * n.d..], n.d, dq_block, n.d);
                     j0 += COLS;
                 }
                 for i in 0..rows {

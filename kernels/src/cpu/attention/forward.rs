@@ -1,6 +1,6 @@
 //! Attention forward with a running maximum (Milakov and Gimelshein 2018).
 
-use super::{COLS, Operand, ROWS, Settings, Sizes, padded, products, transpose};
+use super::{COLS, Operand, ROWS, Settings, Sizes, pack, padded, products, transpose};
 use crate::cpu::math::exp;
 use crate::cpu::reduce::{largest, sum};
 use crate::cpu::share::{Shared, with_scratch};
@@ -9,8 +9,8 @@ use crate::pool::Pool;
 
 /// Scratch values for each thread.
 pub fn forward_scratch(n: &Sizes) -> usize {
-    // Transposed keys, scores, slopes, results, and two numbers per query.
-    n.d * padded(n.s) + 2 * ROWS * COLS + ROWS * n.e + 2 * ROWS
+    // Transposed keys, values, a block of queries; scores, slopes, results, two numbers per query.
+    n.d * padded(n.s) + n.e * n.s + ROWS * n.d + 2 * ROWS * COLS + ROWS * n.e + 2 * ROWS
 }
 
 /// `out [b t g r e]` and `lse [b g r t]` of attention. `scratch` holds [`forward_scratch`] values for
@@ -51,16 +51,19 @@ fn head<'o>(
     scratch: &mut [f32],
 ) {
     let n = &settings.sizes;
-    let wide = padded(n.s);
-    let (kt, rest) = scratch.split_at_mut(n.d * wide);
+    let (kt, rest) = scratch.split_at_mut(n.d * padded(n.s));
+    let (values, rest) = rest.split_at_mut(n.e * n.s);
+    let (queries, rest) = rest.split_at_mut(ROWS * n.d);
     let (scores, rest) = rest.split_at_mut(ROWS * COLS);
     let (slopes, rest) = rest.split_at_mut(ROWS * COLS);
     let (acc, rest) = rest.split_at_mut(ROWS * n.e);
     let (max, total) = rest.split_at_mut(ROWS);
     let (q_head, k_head, v_head) = (q.head(b, h), k.head(b, h / n.r), v.head(b, h / n.r));
-    transpose(k_head, k.strides.t, n.s, n.d, kt, wide);
+    transpose(k_head, k.strides.t, n.s, n.d, kt);
+    pack(v_head, v.strides.t, n.s, n.e, values);
     for i0 in (0..n.t).step_by(ROWS) {
         let rows = ROWS.min(n.t - i0);
+        pack(q_head.get(i0 * q.strides.t..).unwrap_or(&[]), q.strides.t, rows, n.d, queries);
         acc.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         total.fill(0.0);
@@ -69,7 +72,7 @@ fn head<'o>(
         let mut j0 = span.start / COLS * COLS;
         while j0 < span.end {
             let cols = COLS.min(span.end - j0);
-            products(q_head, q.strides.t, (i0, rows), kt, wide, (j0, cols), n.d, scores);
+            products(queries, rows, &kt[j0 * n.d..], cols, n.d, scores);
             settings.finish((b, h), (i0, rows), (j0, cols), scores, slopes);
             for r in 0..rows {
                 let weights = &mut scores[r * COLS..r * COLS + cols];
@@ -78,9 +81,7 @@ fn head<'o>(
                 settings.drop(b * n.g * n.r + h, i0 + r, j0, weights);
             }
             let weights = Block { data: scores, row: COLS, col: 1 };
-            if n.e > 0 {
-                add_product((rows, n.e, cols), weights, &v_head[j0 * v.strides.t..], v.strides.t, acc, n.e);
-            }
+            add_product((rows, n.e, cols), weights, &values[j0 * n.e..], n.e, acc, n.e);
             j0 += COLS;
         }
         for r in 0..rows {

@@ -2,7 +2,7 @@
 //! al. 2022; backward as in FlashAttention-2, Dao 2023).
 //!
 //! A task is one head of one example. It transposes the head's keys once into scratch memory, so
-//! that scores of neighbouring keys are neighbours; then every product is of the form "broadcast
+//! that scores of neighbouring keys are neighbours, and copies what else it reads often; then every product is of the form "broadcast
 //! an element, multiply a row" (`tile`), whichever operand is transposed.
 
 mod backward;
@@ -154,14 +154,8 @@ impl Settings<'_> {
 
     /// The keys that any of the queries `rows` may see.
     fn span(&self, b: usize, rows: std::ops::Range<usize>) -> std::ops::Range<usize> {
-        let mut span = usize::MAX..0;
-        for i in rows {
-            let v = self.visible(b, i);
-            if !v.is_empty() {
-                span = span.start.min(v.start)..span.end.max(v.end);
-            }
-        }
-        if span.start >= span.end { 0..0 } else { span }
+        let seen = rows.map(|i| self.visible(b, i)).filter(|v| !v.is_empty());
+        seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 
     /// Turns products into scores in place; `slopes` gets the derivative of the soft cap where
@@ -233,40 +227,35 @@ crate::dispatch! {
     fn soft_cap(z: &mut [f32], slope: &mut [f32], factor: f32, cap: f32) = soft_cap_body;
 }
 
-/// `out[f][j] = x[j * stride + f]` for `count` rows of `width` features, rows of `out` being
-/// `padded` apart.
-fn transpose(x: &[f32], stride: usize, count: usize, width: usize, out: &mut [f32], padded: usize) {
-    // Blocks of rows, so that the lines that are written stay in cache.
-    for j0 in (0..count).step_by(16) {
-        let n = 16.min(count - j0);
-        for f in 0..width {
-            let line = &mut out[f * padded + j0..f * padded + j0 + n];
-            line.iter_mut().enumerate().for_each(|(j, o)| *o = x[(j0 + j) * stride + f]);
+/// Transposes `count` rows of `width` features in blocks of `COLS` rows: feature `f` of row `j` of a
+/// block is at `f * COLS + j` of the block. A block is small enough to stay in cache, where rows
+/// of the operand, a power of two apart, would push each other out.
+fn transpose(x: &[f32], stride: usize, count: usize, width: usize, out: &mut [f32]) {
+    for j0 in (0..count).step_by(COLS) {
+        let out = &mut out[j0 * width..(j0 + COLS) * width];
+        for j in 0..COLS.min(count - j0) {
+            let row = &x[(j0 + j) * stride..][..width];
+            row.iter().enumerate().for_each(|(f, v)| out[f * COLS + j] = *v);
         }
     }
 }
 
-/// Scores of `rows` queries from `i0` and `cols` keys from `j0`: `q k^T` without scale.
-fn products(
-    q: &[f32],
-    stride: usize,
-    (i0, rows): (usize, usize),
-    kt: &[f32],
-    padded: usize,
-    (j0, cols): (usize, usize),
-    d: usize,
-    out: &mut [f32],
-) {
-    for r in 0..rows {
-        out[r * COLS..r * COLS + cols].fill(0.0);
-    }
-    if d > 0 {
-        let a = Block { data: &q[i0 * stride..], row: stride, col: 1 };
-        add_product((rows, cols, d), a, &kt[j0..], padded, out, COLS);
+/// Copies `count` rows of `width` features next to each other.
+fn pack(x: &[f32], stride: usize, count: usize, width: usize, out: &mut [f32]) {
+    if width > 0 {
+        let rows = out.chunks_exact_mut(width).take(count).enumerate();
+        rows.for_each(|(j, o)| o.copy_from_slice(&x[j * stride..][..width]));
     }
 }
 
-/// The distance between rows of transposed keys: whole blocks of 16, so that tiles need no tail.
+/// Products of `rows` queries `[rows][d]` and a transposed block of keys, `COLS` apart.
+fn products(q: &[f32], rows: usize, kt: &[f32], cols: usize, d: usize, out: &mut [f32]) {
+    out[..rows * COLS].fill(0.0);
+    // Whole tiles: what lies behind the keys is not read.
+    add_product((rows, cols.next_multiple_of(16), d), Block { data: q, row: d, col: 1 }, kt, COLS, out, COLS);
+}
+
+/// Keys in whole blocks.
 fn padded(s: usize) -> usize {
-    s.next_multiple_of(16)
+    s.next_multiple_of(COLS)
 }
