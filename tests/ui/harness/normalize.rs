@@ -6,7 +6,7 @@ use std::path::Path;
 /// The words as they are pinned.
 pub fn normalize(stderr: &str, root: &Path) -> String {
     let root = format!("{}/", root.display());
-    let text = stderr.replace(&root, "");
+    let text = without_modules_of_impls(&stderr.replace(&root, ""));
     let mut out: Vec<String> = Vec::new();
     // Whether the snippet being shown is of a file that the user did not write.
     let mut foreign = false;
@@ -83,6 +83,21 @@ pub fn normalize(stderr: &str, root: &Path) -> String {
     format!("{}\n", out.join("\n").trim_end())
 }
 
+/// `ops::slice::<impl Tensor<S, E>>::concat` as `<impl Tensor<S, E>>::concat`: how much of the
+/// path the compiler shows depends on what else bears the name.
+fn without_modules_of_impls(text: &str) -> String {
+    let mut parts = text.split("<impl ");
+    let mut out = parts.next().unwrap_or("").to_string();
+    for part in parts {
+        let path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':';
+        let kept = out.trim_end_matches(path).len();
+        out.truncate(kept);
+        out.push_str("<impl ");
+        out.push_str(part);
+    }
+    out
+}
+
 /// A line number, or the space that stands for it, and what follows it.
 fn split_gutter(line: &str) -> (&str, &str) {
     let end = line.find(|c: char| !c.is_ascii_digit() && c != ' ').unwrap_or(line.len());
@@ -130,7 +145,7 @@ help: the trait `T` is implemented for `C`
      |
    3 | impl T for C {}
      | ^^^^^^^^^^^^
-note: required by a bound in `f`
+note: required by a bound in `ops::f::<impl T<S>>::f`
     --> /home/me/mobilis/runtime/src/x.rs:1234:5
      |
 1234 | fn f() {}
@@ -149,7 +164,7 @@ error[E0277]: words
    |     ^ label
    |
    = help: the following other types implement trait `T`: ..
-note: required by a bound in `f`
+note: required by a bound in `<impl T<S>>::f`
   --> runtime/src/x.rs
 ";
         assert_eq!(normalize(text, Path::new("/home/me/mobilis")), expected);

@@ -1,0 +1,21 @@
+//! The embedding's width is another than declared.
+
+use mobilis::nn::*;
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Past;
+    Time;
+    Vocab = 256;
+    Hidden = 64;
+    Ffn = 256;
+    Heads = 4;
+    KvHeads = 2;
+    Groups = 2;
+    HeadDim = 16;
+}
+
+pub fn f(embed: &Embedding<Vocab, Hidden>, ids: Tensor![Batch, Time; TokenId]) -> Tensor![Batch, Time, Vocab] {
+    embed.forward(ids)
+}
