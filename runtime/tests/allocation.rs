@@ -46,7 +46,11 @@ fn a_run_allocates_nothing() -> Result<(), Box<dyn std::error::Error>> {
         let y = (x * m.scale.get() + 1.0).tanh();
         m.total.set(m.total.get() * 0.9 + y.mean(Batch));
         let centred = y - rearrange!(y[b h] => [h b]).sum(Hidden).mean_all();
-        (centred, y.softmax(Hidden))
+        let (best, places) = y.dropout(0.1).top_k(Hidden, Const::<5>);
+        let moved = y.gather(Hidden, places, Const::<5>).concat(Const::<5>, best.cumsum(Const::<5>), Const::<5>);
+        let framed =
+            moved.flip(<Sum<Const<5>, Const<5>>>::AXIS).unfold(<Sum<Const<5>, Const<5>>>::AXIS, Windows::<4, 2>);
+        (centred, y.softmax(Hidden), framed, y.logsumexp(Hidden))
     })?;
     let program = model.executable(graph);
     let values = vec![0.5f32; 33 * 96];

@@ -182,3 +182,80 @@ fn random_slices_and_pads_against_lists() {
         assert_eq!(out[4].data, around(&|i| x[((i + 2 * n as i64) % n as i64) as usize]));
     }
 }
+
+mod caches {
+    use mobilis::module::AnyVar;
+    use mobilis::module::store::{Data, Entry, Store};
+    use mobilis::prelude::*;
+    use mobilis::program::{Executable, trace_function};
+    use mobilis_runtime::graph::trace::Mode;
+
+    axes! { Batch; Time; Limit = 5; Hidden = 2; }
+
+    #[neural_module]
+    struct Cache {
+        keys: Buffer![Batch, Limit, Hidden],
+    }
+
+    type In = (Tensor<(Batch, Time, Hidden)>, Tensor<(), Index>);
+
+    fn program(device: Device, shift: bool) -> (Program<In, (Tensor<(Batch, Hidden)>,)>, Cache, Store) {
+        let cache = Cache::default();
+        let store = Store::new();
+        store.lock().insert(cache.keys.id(), Entry::new("keys", &[1, 5, 2], Data::F32(vec![0.0; 10])));
+        if device == Device::Reference {
+            store.to_reference();
+        }
+        let graph = trace_function(&cache, Mode::Eval, &|_| false, |m, (x, at): In| {
+            let old = m.keys.get();
+            let kept =
+                if shift { old.update_slice(Limit, old.slice(Limit, Const::<4>, 1), Const::<4>, at * 0) } else { old };
+            let new = kept.update_slice(Limit, x, Time, at);
+            m.keys.set(new);
+            (new.sum(Limit),)
+        })
+        .expect("traces");
+        (Program::new(Executable::new(graph, device, store.clone(), Sizes::new())), cache, store)
+    }
+
+    /// The buffer after each of three runs, and the sums.
+    fn runs(device: Device, shift: bool) -> Vec<Vec<f64>> {
+        let (program, cache, store) = program(device, shift);
+        let mut seen = vec![];
+        for (at, values) in [(0, vec![1., 2.]), (1, vec![3., 4., 5., 6.]), (4, vec![7., 8.])] {
+            let x = <Array![Batch, Time, Hidden]>::new([1, values.len() / 2, 2], values).expect("fits");
+            let at = <Array![; Index]>::new([], vec![at]).expect("fits");
+            let (sum,) = program.run((&x, &at)).expect("runs");
+            seen.push(sum.data().iter().map(|v| f64::from(*v)).collect());
+            seen.push(store.lock().get(cache.keys.id()).expect("is there").data.to_f64());
+        }
+        let at = <Array![; Index]>::new([], vec![5]).expect("fits");
+        let x = <Array![Batch, Time, Hidden]>::zeros([1, 1, 2]).expect("fits");
+        let error = program.run((&x, &at)).err().expect("is refused").to_string();
+        assert!(error.contains("1 values from position 5 on do not lie within 5"), "{error}");
+        seen
+    }
+
+    #[test]
+    fn a_cache_is_written_where_it_lies() {
+        let found = runs(Device::Cpu, false);
+        assert_eq!(found[5], [1., 2., 3., 4., 5., 6., 0., 0., 7., 8.]);
+        assert_eq!(found[4], [16., 20.]);
+        assert_eq!(found, runs(Device::Reference, false));
+        // Nothing but the block and the sums is ever stored.
+        let (program, ..) = program(Device::Cpu, false);
+        let x = <Array![Batch, Time, Hidden]>::zeros([1, 1, 2]).expect("fits");
+        program.run((&x, &<Array![; Index]>::new([], vec![0]).expect("fits"))).expect("runs");
+        let (arena, _) = program.executable().memory().expect("was bound");
+        assert!(arena <= 64, "{arena} bytes beside a cache of 40");
+    }
+
+    #[test]
+    fn a_block_may_come_from_the_value_that_is_written() {
+        let found = runs(Device::Cpu, true);
+        // Each run moves everything up by one place before it writes:
+        // 12 .. .. .. ..; .. 34 56 .. ..; 34 56 .. .. 78.
+        assert_eq!(found[5], [3., 4., 5., 6., 0., 0., 0., 0., 7., 8.]);
+        assert_eq!(found, runs(Device::Reference, true));
+    }
+}

@@ -184,3 +184,24 @@ fn sizes_that_disagree_are_named() -> Outcome {
     assert!(error.contains("axis `Batch` is 3 in `x` and 4 in `argument 2`"), "{error}");
     Ok(())
 }
+
+/// Random operations inside a step: new numbers at every step, the same on both devices, and the
+/// same again under the same seed.
+#[test]
+fn dropout_draws_anew_at_each_step() -> Outcome {
+    let losses = |device: Device, seed: u32| -> Result<Vec<f64>, Box<dyn std::error::Error>> {
+        let model = Model::init(Net::default(), 3)?.on(device);
+        model.store().seed(seed);
+        let loss = |net: &Net, (x, y): Pairs| net.forward(x.dropout(0.4)).mse_loss(y);
+        let mut step = model.train_step(Sgd::new(0.0), TrainOptions::default(), loss)?;
+        (0..4).map(|_| Ok(step.run(examples(4, 1))?.loss)).collect()
+    };
+    let first = losses(Device::Cpu, 5)?;
+    assert!(first.windows(2).all(|w| w[0] != w[1]), "{first:?}");
+    for (a, b) in first.iter().zip(losses(Device::Reference, 5)?) {
+        assert!((a - b).abs() < 1e-5 * b.abs(), "{a} and {b}");
+    }
+    assert_eq!(first, losses(Device::Cpu, 5)?);
+    assert_ne!(first, losses(Device::Cpu, 6)?);
+    Ok(())
+}
