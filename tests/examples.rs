@@ -59,3 +59,17 @@ fn runtime_axes_from_a_file() {
     assert_eq!(values("known to the compiler:").expect("a line"), values("read from the file:").expect("a line"));
     assert!(text.contains("`Hidden` is 9, not 8"), "{text}");
 }
+
+#[test]
+fn lstm() {
+    let text = run("06-lstm");
+    assert!(number(&text, "of up to 12 symbols, the first is remembered in") > 95.0, "{text}");
+}
+
+#[test]
+fn convolutional_classifier() {
+    let text = run("07-convolutional-classifier");
+    let line = text.lines().last().expect("a last line");
+    let share: f64 = line.split(' ').next().expect("a word").parse().expect("a number");
+    assert!(share > 93.0, "{text}");
+}

@@ -14,7 +14,7 @@ use crate::{Param, neural_module};
 /// (PyTorch draws it like the weight). PyTorch: `nn.Linear(I, O)`.
 ///
 /// ```
-/// # use mobilis_runtime as mobilis;
+/// # extern crate mobilis_runtime as mobilis;
 /// use mobilis::nn::Linear;
 /// use mobilis::prelude::*;
 ///
