@@ -223,10 +223,16 @@ pub fn op1(op: impl Into<Op>, inputs: &[Handle]) -> Handle {
 }
 
 /// Appends an operation with `n` outputs.
+#[inline]
 pub fn opn(op: impl Into<Op>, inputs: &[Handle], n: usize) -> Vec<Handle> {
+    push_op(op.into(), inputs, n)
+}
+
+/// Not generic, so that it is compiled once and not once per operation.
+fn push_op(op: Op, inputs: &[Handle], n: usize) -> Vec<Handle> {
     with(|b| {
         let values: Vec<Value> = inputs.iter().map(|h| b.value(*h)).collect();
-        let node = if b.error.is_some() { None } else { b.push(op.into(), &values) };
+        let node = if b.error.is_some() { None } else { b.push(op, &values) };
         // After a mistake every handle stands for node 0; nothing more is built.
         let node = node.unwrap_or(0);
         (0..n).map(|p| b.handle(Value { node, port: p as u16 })).collect()
