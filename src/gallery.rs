@@ -1,13 +1,53 @@
-//! Models that `mobilis graph` draws: those of the examples and of the zoo.
+//! Models that `mobilis graph` draws: those of the examples and of the zoo, and the larger layers.
 //!
 //! The examples' sources are compiled into this module, so what is drawn is what the tutorial
 //! shows. To add a model see `CONTRIBUTING.md`.
 
-use mobilis_runtime::graph::trace::{self, Handle, Mode};
-use mobilis_runtime::graph::{Graph, Value};
-use mobilis_runtime::language::element::Element;
-use mobilis_runtime::{Labels, Module, Shape, Tensor, transforms};
+use mobilis_runtime::graph::trace::Mode;
+use mobilis_runtime::graph::{Graph, Value, VarKind};
+use mobilis_runtime::nn;
+use mobilis_runtime::ops::Op;
+use mobilis_runtime::prelude::*;
+use mobilis_runtime::program::{Arguments, Results, trace_function};
+use mobilis_runtime::transforms::{grad::grad, prune::prune};
 use std::error::Error;
+
+#[path = "../examples/02-module.rs"]
+#[allow(dead_code, missing_docs)]
+mod module;
+
+mod layers {
+    //! The axes of the layers, of about the sizes of a small transformer.
+
+    use mobilis_runtime::prelude::*;
+
+    axes! {
+        /// Sequences.
+        pub Batch;
+        /// Positions.
+        pub Time;
+        /// Positions of what is attended to.
+        pub Source;
+        /// Features.
+        pub Hidden = 512;
+        /// Attention heads.
+        pub Heads = 8;
+        /// Key-value heads that several query heads share.
+        pub KvHeads = 2;
+        /// Query heads for each of them.
+        pub Groups = Heads / KvHeads;
+        /// Features of a head.
+        pub HeadDim = Hidden / Heads;
+        /// Features inside the feed-forward layer.
+        pub Ffn = 4 * Hidden;
+    }
+
+    /// What goes through the layers.
+    pub type Sequence = Tensor![Batch, Time, Hidden];
+}
+use layers::*;
+
+type Traced = Result<Graph, Box<dyn Error>>;
 
 /// A model that can be drawn.
 #[derive(Clone, Copy, Debug)]
@@ -17,63 +57,104 @@ pub struct Drawable {
     /// What it is, in one line.
     pub about: &'static str,
     /// Traces inference.
-    pub forward: fn() -> Result<Graph, Box<dyn Error>>,
+    pub forward: fn() -> Traced,
     /// Traces the loss in training mode, with its gradients by every trained parameter.
-    pub training: Option<fn() -> Result<Graph, Box<dyn Error>>>,
+    pub training: Option<fn() -> Traced>,
+}
+
+/// A layer, and for training the mean square of its output.
+macro_rules! layer {
+    ($name:literal, $about:literal, $module:expr, |$m:ident, $x:ident: $input:ty| $forward:expr) => {
+        Drawable {
+            name: $name,
+            about: $about,
+            forward: || forward(&$module, |$m, $x: $input| $forward),
+            training: Some(|| training(&$module, |$m, $x: $input| $forward.square().mean_all())),
+        }
+    };
 }
 
 /// Every model, sorted by name.
-pub const ALL: &[Drawable] = &[Drawable {
-    name: "dense",
-    about: "two dense layers that classify images (examples/02-module.rs)",
-    forward: || {
-        let net = module::Net::default();
-        forward(&net, || net.forward(input("image")).raw())
+pub const ALL: &[Drawable] = &[
+    layer!(
+        "cross-attention",
+        "attention to a memory, 8 heads (nn::CrossAttention)",
+        nn::CrossAttention::<Hidden, Hidden, Heads, HeadDim>::default(),
+        |m, x: (Sequence, Tensor![Batch, Source, Hidden])| m.forward(x.0, x.1)
+    ),
+    Drawable {
+        name: "dense",
+        about: "two dense layers that classify images (examples/02-module.rs)",
+        forward: || forward(&module::Net::default(), |m, x| m.forward(x)),
+        training: Some(|| {
+            training(&module::Net::default(), |m, (x, y): (_, Tensor![module::Batch; Labels])| m.loss(x, y))
+        }),
     },
-    training: Some(|| {
-        let net = module::Net::default();
-        training(&net, || net.loss(input("image"), input::<_, Labels>("digit")).raw())
-    }),
-}];
-
-#[path = "../examples/02-module.rs"]
-#[allow(dead_code, missing_docs)]
-mod module;
+    layer!(
+        "grouped-attention",
+        "causal self-attention, 8 query heads on 2 key-value heads (nn::GroupedSelfAttention)",
+        nn::GroupedSelfAttention::<Hidden, KvHeads, Groups, HeadDim>::default().causal(),
+        |m, x: Sequence| m.forward(x)
+    ),
+    layer!(
+        "mlp",
+        "two linear layers with gelu between (nn::Mlp)",
+        nn::Mlp::<Hidden, Ffn>::default(),
+        |m, x: Sequence| { m.forward(x) }
+    ),
+    layer!(
+        "post-norm-block",
+        "a transformer block as in BERT (nn::PostNormBlock)",
+        nn::PostNormBlock::<Hidden, Heads, HeadDim, Ffn>::default(),
+        |m, x: Sequence| m.forward(x)
+    ),
+    layer!(
+        "pre-norm-block",
+        "a causal transformer block as in GPT-2 (nn::PreNormBlock)",
+        nn::PreNormBlock::<Hidden, Heads, HeadDim, Ffn>::default().causal(),
+        |m, x: Sequence| m.forward(x)
+    ),
+    layer!(
+        "self-attention",
+        "attention of a sequence to itself, 8 heads (nn::SelfAttention)",
+        nn::SelfAttention::<Hidden, Heads, HeadDim>::default(),
+        |m, x: Sequence| m.forward(x)
+    ),
+    layer!(
+        "swiglu",
+        "a gated feed-forward layer as in Llama (nn::SwiGlu)",
+        nn::SwiGlu::<Hidden, Ffn>::default(),
+        |m, x: Sequence| m.forward(x)
+    ),
+];
 
 /// The model of that name.
 pub fn find(name: &str) -> Option<&'static Drawable> {
     ALL.iter().find(|d| d.name == name)
 }
 
-/// An argument of the function being traced.
-fn input<S: Shape, E: Element>(name: &str) -> Tensor<S, E> {
-    Tensor::from_raw(trace::input(name.into(), Tensor::<S, E>::type_of(), E::NAME))
-}
-
 /// Traces inference.
-fn forward(root: &dyn Module, f: impl FnOnce() -> Handle) -> Result<Graph, Box<dyn Error>> {
-    let (graph, ()) = trace::trace(Some(root), Mode::Eval, &|_| false, || trace::output(f()))?;
-    Ok(graph)
+fn forward<M: Module, I: Arguments, O: Results>(module: &M, f: impl FnOnce(&M, I) -> O) -> Traced {
+    Ok(trace_function(module, Mode::Eval, &|_| false, f)?)
 }
 
 /// Traces a loss and its gradients by every trained parameter.
-fn training(root: &dyn Module, loss: impl FnOnce() -> Handle) -> Result<Graph, Box<dyn Error>> {
-    let (mut graph, ()) = trace::trace(Some(root), Mode::Train, &|_| false, || trace::output(loss()))?;
-    let trained = |v: u32| {
-        let var = &graph.vars[v as usize];
-        var.kind == mobilis_runtime::graph::VarKind::Param && !var.frozen
-    };
-    let wrt: Vec<Value> = (0u32..)
+fn training<M: Module, I: Arguments>(module: &M, loss: impl FnOnce(&M, I) -> Tensor![]) -> Traced {
+    let mut graph = trace_function(module, Mode::Train, &|_| false, loss)?;
+    let (names, wrt): (Vec<String>, Vec<Value>) = (0u32..)
         .zip(&graph.nodes)
         .filter_map(|(node, n)| match &n.op {
-            mobilis_runtime::ops::Op::Var(v) if trained(v.index) => Some(Value { node, port: 0 }),
+            Op::Var(v) => Some((&graph.vars[v.index as usize], Value { node, port: 0 })),
             _ => None,
         })
-        .collect();
+        .filter(|(var, _)| var.kind == VarKind::Param)
+        .map(|(var, value)| (format!("gradient of {}", var.name), value))
+        .unzip();
     let loss = graph.outputs[0];
-    let gradients = transforms::grad::grad(&mut graph, loss, &wrt)?;
-    graph.outputs.extend(gradients);
-    Ok(transforms::prune::prune(graph))
+    let gradients = grad(&mut graph, loss, &wrt)?;
+    // Readable by name, as a trainer would see them; the loss stays the only result.
+    graph.taps.extend(names.into_iter().zip(gradients));
+    Ok(prune(graph))
 }
 
 #[cfg(test)]

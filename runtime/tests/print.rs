@@ -207,7 +207,7 @@ fn html_is_whole_and_self_contained() {
     let operations = graph.nodes.iter().filter(|n| !n.inputs.is_empty()).count();
     assert_eq!(page.matches("<div class=\"op ").count(), operations + 2, "operations, one argument, one result");
     assert!(page.contains("at Time=100"));
-    assert!(page.contains("tap &quot;hidden&quot;"));
+    assert!(page.contains("<em>hidden</em>"));
     let start = page.find("id=\"data\">").expect("the data") + 10;
     let json = &page[start..start + page[start..].find("</script>").expect("its end")];
     let data: serde_json::Value = serde_json::from_str(json).expect("the data is JSON");

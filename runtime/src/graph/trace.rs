@@ -430,6 +430,11 @@ pub fn scope(module: &dyn Module) -> ScopeGuard {
             }
         };
         let index = *b.scope_of.entry((parent, path.clone())).or_insert_with(|| {
+            // A module that calls another of its own methods is entered once.
+            let around = &b.graph.scopes[parent as usize];
+            if around.path == path && around.kind == kind {
+                return parent;
+            }
             if path.is_empty() {
                 return 0;
             }

@@ -30,7 +30,7 @@ struct Page<'a> {
 pub fn html(graph: &Graph, options: &Options) -> String {
     let mut notes: HashMap<NodeId, Vec<String>> = HashMap::new();
     for (name, v) in &graph.taps {
-        notes.entry(v.node).or_default().push(format!("tap \"{name}\""));
+        notes.entry(v.node).or_default().push(name.clone());
     }
     for (var, v) in &graph.updates {
         notes.entry(v.node).or_default().push(format!("updates {}", graph.vars[*var as usize].name));
