@@ -63,7 +63,6 @@ pub fn normalize(stderr: &str, root: &Path) -> String {
                 || rest.contains("the following types implement trait")
             {
                 list = true;
-                out.push(format!("   {} ..", rest.trim_end()));
                 continue;
             }
             out.push(format!("   {}", rest.trim_end()));
@@ -163,7 +162,6 @@ error[E0277]: words
  7 |     f(x);
    |     ^ label
    |
-   = help: the following other types implement trait `T`: ..
 note: required by a bound in `<impl T<S>>::f`
   --> runtime/src/x.rs
 ";
