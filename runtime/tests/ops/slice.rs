@@ -259,3 +259,73 @@ mod caches {
         assert_eq!(found, runs(Device::Reference, true));
     }
 }
+
+/// Everything whose sizes depend on an axis, and its gradients, give the same for an axis bound
+/// at run time as for one whose size is known.
+#[test]
+fn sizes_known_at_run_time_are_like_others() {
+    use mobilis_runtime::graph::{DType, Sizes, TensorType};
+    use mobilis_runtime::ops::{elementwise as ew, reduce, window};
+    use mobilis_runtime::prelude::Axis;
+    use mobilis_runtime::transforms::grad::grad;
+    mobilis_runtime::axes! { Time; }
+
+    let c = Extent::constant;
+    let build = |t: Extent| {
+        let traced = mobilis_runtime::graph::trace::trace(None, Default::default(), &|_| false, || {
+            use mobilis_runtime::graph::trace;
+            let dim = |e: Extent| Dim::anonymous(e);
+            let plus = |e: &Extent, n: u64| Extent::add(e.clone(), c(n));
+            let minus = |e: &Extent, n: u64| Extent::sub(e.clone(), c(n));
+            let x = trace::input("x".into(), TensorType::new(vec![dim(t.clone()), Dim::fixed(2)], DType::F32), "");
+            let wide = |h, mode| pad(h, 0, c(2), c(1), mode, dim(plus(&t, 3)));
+            let modes = MODES.map(|m| wide(ew::mul(x, x), m));
+            let joined = concat(&[modes[0], modes[1], modes[2], modes[3]], 0, dim(Extent::mul(plus(&t, 3), c(4))));
+            let every = slice(joined, 0, c(3), 3, dim(t.clone()));
+            let rest = slice(every, 0, c(1), 1, dim(minus(&t, 1)));
+            let count = Extent::add(Extent::floor_div(Extent::sub(minus(&t, 1), c(3)), c(2)), c(1));
+            let frames = window::unfold(rest, 0, 2, 1, dim(count), Dim::fixed(3));
+            let back = window::fold(ew::mul(frames, frames), 0, 2, 1, dim(minus(&t, 1)));
+            let mean = reduce::reduce(flip(back, 0), reduce::Kind::Var, &[0]);
+            let loss = ew::add(
+                reduce::reduce(mean, reduce::Kind::Mean, &[0]),
+                reduce::reduce(back, reduce::Kind::LogSumExp, &[0, 1]),
+            );
+            trace::output(loss);
+            trace::value(x)
+        });
+        let (mut graph, x) = traced.expect("traces");
+        let loss = graph.outputs[0];
+        let gradient = grad(&mut graph, loss, &[x]).expect("has a gradient");
+        graph.outputs.extend(gradient);
+        graph
+    };
+    for n in [5, 6, 9, 14] {
+        let x = real(&[n, 2], n as u64).array;
+        let run = |t: Extent| {
+            let graph = build(t);
+            let sizes = Sizes::new().with::<Time>(n);
+            let values = reference::run(&graph, &sizes, std::slice::from_ref(&x), &[]).expect("runs");
+            let mut bound = mobilis_runtime::devices::cpu::bind(&graph, &sizes).expect("binds");
+            let single: Vec<f32> = x.data.iter().map(|v| *v as f32).collect();
+            let mut found = vec![];
+            bound
+                .run(
+                    [mobilis_kernels::memory::External::ReadF32(&single)].into_iter(),
+                    |v| graph.ty(v).dtype,
+                    |v, out| match out {
+                        mobilis_runtime::devices::cpu::Out::F32(s) => {
+                            let expected = values.get(v);
+                            let data = s.iter().map(|v| f64::from(*v)).collect();
+                            mobilis_runtime::testing::close(&RefArray::new(&expected.sizes, data), expected, 1e-4);
+                            found.push(expected.clone());
+                        }
+                        _ => panic!("all results are real"),
+                    },
+                )
+                .expect("runs");
+            found
+        };
+        assert_eq!(run(Time::extent()), run(c(n as u64)));
+    }
+}
