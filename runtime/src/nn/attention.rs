@@ -8,7 +8,7 @@ use super::cache::{BoundedKvCache, KvCache};
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::position::positions;
-use crate::graph::trace::Handle;
+use crate::graph::trace::{Handle, type_of};
 use crate::language::axis::{Axis, Prod, Sum};
 use crate::language::element::{Float, Indices};
 use crate::language::shape::Shape;
@@ -46,15 +46,13 @@ impl AttentionOptions {
         if self.causal { a.causal() } else { a }
     }
 
-    /// Rotates `[b, t, heads.., d]` by positions `[t]`.
-    fn rotate<S: Shape>(&self, x: Tensor<S>, at: Handle) -> Tensor<S> {
-        match &self.rope {
-            None => x,
-            Some(rotary) => {
-                let features = crate::graph::trace::type_of(x.raw()).dims[S::RANK - 1].extent.clone();
-                Tensor::from_raw(rope(x.raw(), tables(rotary, at, &features), self.pairing, &[1]))
-            }
-        }
+    /// Rotates queries `[b, t, heads.., d]` and keys `[b, t, heads, d]` by positions `[t]`.
+    fn rotate<S: Shape, R: Shape>(&self, q: Tensor<S>, k: Tensor<R>, at: Handle) -> (Tensor<S>, Tensor<R>) {
+        let Some(rotary) = &self.rope else { return (q, k) };
+        let features = type_of(q.raw()).dims[S::RANK - 1].extent.clone();
+        let tables = tables(rotary, at, &features);
+        let turn = |x| rope(x, tables, self.pairing, &[1]);
+        (Tensor::from_raw(turn(q.raw())), Tensor::from_raw(turn(k.raw())))
     }
 }
 
@@ -208,7 +206,8 @@ impl<H: Axis, N: Axis, D: Axis> SelfAttention<H, N, D> {
         let v: Tensor<(B, T, N, D)> = self.v_proj.forward(x).reshape();
         let q = self.q_norm.as_ref().map_or(q, |norm| norm.forward(q));
         let k = self.k_norm.as_ref().map_or(k, |norm| norm.forward(k));
-        (self.options.rotate(q, at), self.options.rotate(k, at), v)
+        let (q, k) = self.options.rotate(q, k, at);
+        (q, k, v)
     }
 
     fn join<B: Axis, T: Axis>(&self, y: Tensor<(B, T, N, D)>) -> Tensor<(B, T, H)> {
@@ -301,7 +300,8 @@ impl<H: Axis, K: Axis, G: Axis, D: Axis> GroupedSelfAttention<H, K, G, D> {
         let v: Tensor<(B, T, K, D)> = self.v_proj.forward(x).reshape();
         let q = self.q_norm.as_ref().map_or(q, |norm| norm.forward(q));
         let k = self.k_norm.as_ref().map_or(k, |norm| norm.forward(k));
-        (self.options.rotate(q, at), self.options.rotate(k, at), v)
+        let (q, k) = self.options.rotate(q, k, at);
+        (q, k, v)
     }
 
     fn join<B: Axis, T: Axis>(&self, y: Tensor<(B, T, K, G, D)>) -> Tensor<(B, T, H)> {

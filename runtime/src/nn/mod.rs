@@ -6,6 +6,31 @@
 //! `Linear::default().no_bias()`, `SelfAttention::default().causal()`. Layers that work on the last
 //! axis take any shape that ends with it. Layers that behave differently in training (dropout,
 //! batch norm) ask the trace for its [`Mode`](crate::graph::trace::Mode).
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::nn::{RmsNorm, Rotary, SelfAttention, SwiGlu};
+//! use mobilis::prelude::*;
+//!
+//! axes! { Batch; Time; Hidden = 64; Heads = 4; HeadDim = Hidden / Heads; Ffn = 3 * Hidden; }
+//!
+//! #[neural_module]
+//! struct Block {
+//!     norm1: RmsNorm<Hidden>,
+//!     #[default(SelfAttention::default().causal().rope(Rotary::default()))]
+//!     attn: SelfAttention<Hidden, Heads, HeadDim>,
+//!     norm2: RmsNorm<Hidden>,
+//!     mlp: SwiGlu<Hidden, Ffn>,
+//! }
+//!
+//! #[neural_module]
+//! impl Block {
+//!     pub fn forward(&self, x: Tensor![Batch, Time, Hidden]) -> Tensor![Batch, Time, Hidden] {
+//!         let x = x + self.attn.forward(self.norm1.forward(x));
+//!         x + self.mlp.forward(self.norm2.forward(x))
+//!     }
+//! }
+//! ```
 
 pub mod activation;
 pub mod attention;

@@ -3,6 +3,16 @@
 //! `y[..] = table[ids[..]]`. The gradient by the table adds up the gradients of all places that
 //! picked a row; it is summed in the order of the places, so it is the same in every run. An
 //! index outside the table is an error when the program runs, naming the index and the size.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Vocab = 256; Hidden = 64; }
+//!
+//! fn look_up(ids: Tensor![Batch, Time; TokenId], table: Tensor![Vocab, Hidden]) -> Tensor![Batch, Time, Hidden] {
+//!     ids.embedding(table)
+//! }
+//! ```
 
 use super::{Cost, GradContext, NoGradient, Rule, arity};
 use crate::graph::trace::{Handle, op1, type_of};

@@ -11,6 +11,22 @@
 //!
 //! A row whose target is the ignored index has loss and gradient 0 and does not count in a mean.
 //! A target that is neither a class nor the ignored index is an error when the program runs.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::ops::loss::CrossEntropyOptions;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Vocab = 256; }
+//!
+//! fn loss(logits: Tensor![Batch, Time, Vocab], next: Tensor![Batch, Time; TokenId]) -> Tensor![] {
+//!     logits.cross_entropy(next)
+//! }
+//!
+//! fn smoothed(logits: Tensor![Batch, Time, Vocab], next: Tensor![Batch, Time; TokenId]) -> Tensor![Batch, Time] {
+//!     let options = CrossEntropyOptions { label_smoothing: 0.1, ..Default::default() };
+//!     logits.cross_entropy_with(next, options).each()
+//! }
+//! ```
 
 use super::{Cost, GradContext, NoGradient, Rule, arity, elementwise as ew, leaf, reduce};
 use crate::graph::trace::{Handle, op1, opn, type_of};

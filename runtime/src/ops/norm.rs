@@ -10,6 +10,20 @@
 //! `gx = r * (d - mean(d) - xhat * mean(d * xhat))` (RMS norm without `mean(d)`),
 //! `gweight = sum over rows of g * xhat`, `gbias = sum over rows of g`. The statistics are computed
 //! again rather than kept: the row is read anyway.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Hidden = 64; Channels8 = 8; }
+//!
+//! fn scaled(x: Tensor![Batch, Time, Hidden], weight: Tensor![Hidden]) -> Tensor![Batch, Time, Hidden] {
+//!     x.rms_norm(Some(weight), 1e-6)
+//! }
+//!
+//! fn in_groups(x: Tensor![Batch, Channels8, Time]) -> Tensor![Batch, Channels8, Time] {
+//!     x.group_norm::<4, _>(None, None, 1e-5)
+//! }
+//! ```
 
 use super::{Cost, GradContext, NoGradient, Rule, elementwise as ew, leaf, reduce};
 use crate::graph::trace::{Handle, op1, opn, type_of};

@@ -7,6 +7,16 @@
 //!
 //! Both are coarse, so that each row is read once; the backward pass needs only the result `y`:
 //! softmax: `gx = y * (g - sum(g * y))`, log-softmax: `gx = g - exp(y) * sum(g)`.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Vocab = 256; }
+//!
+//! fn confidence(logits: Tensor![Batch, Vocab]) -> Tensor![Batch] {
+//!     logits.softmax(Vocab).max(Vocab)
+//! }
+//! ```
 
 use super::{Cost, GradContext, NoGradient, Rule, arity, elementwise as ew, reduce};
 use crate::graph::trace::{Handle, op1, type_of};

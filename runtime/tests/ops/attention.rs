@@ -3,7 +3,7 @@ use mobilis_runtime::graph::trace::Handle;
 use mobilis_runtime::ops::attention::{Dropout, Extras, Settings, attend};
 use mobilis_runtime::ops::{contraction::einsum, elementwise as ew, movement, softmax::softmax};
 use mobilis_runtime::testing::{
-    CPU, Given, check, check_cpu, close, evaluate, index_values, mask, noise, real, values,
+    CPU, Given, check, check_cpu, close, evaluate, index_values, indices, mask, noise, real, values,
 };
 
 fn qkv(b: usize, t: usize, s: usize, h: usize, d: usize, e: usize) -> Vec<Given> {
@@ -209,4 +209,40 @@ fn dropout_draws_the_same_weights_forward_and_backward_on_every_device() {
     let kept = out[0].data.iter().filter(|v| **v != 0.0).count();
     assert!((700..800).contains(&kept), "{kept} of 1000 are kept");
     assert!(out[0].data.iter().all(|v| *v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-12));
+}
+
+#[test]
+fn random_shapes_and_settings_on_the_cpu() {
+    for seed in 0..24u64 {
+        let pick = |i: u64, n: f64| 1 + ((noise(seed, i) * 0.5 + 0.5) * n) as usize;
+        let flag = |i: u64| noise(seed, i) > 0.0;
+        let (b, t, s, g, r, d, e) =
+            (pick(0, 2.), pick(1, 80.), pick(2, 150.), pick(3, 2.), pick(4, 2.), pick(5, 20.), pick(6, 40.));
+        let given = [
+            real(&[b, t, g, r, d], 1),
+            real(&[b, s, g, d], 2),
+            real(&[b, s, g, e], 3),
+            indices(&[b], s, 4),
+            real(&[g * r, t, s], 5),
+        ];
+        let settings = Settings {
+            causal: flag(7),
+            window: flag(8).then_some(pick(9, 50.) as u64),
+            soft_cap: flag(10).then_some(2.0),
+            ..Settings::default()
+        };
+        check_cpu(
+            &given,
+            &|h| {
+                let extras = Extras {
+                    lengths: flag(11).then_some(h[3]),
+                    mask: flag(12).then(|| (h[4], vec![1, 2, 3])),
+                    ..Extras::default()
+                };
+                run(h, &settings, extras)[..1].to_vec()
+            },
+            // Where a query sees one key its gradient is 0 but for rounding.
+            1e-3,
+        );
+    }
 }

@@ -94,3 +94,15 @@ fn batch_statistics() {
         check(&given, |h| vec![normalize_channels(h[0], channel_statistics(h[0]), Some(h[1]), Some(h[2]), 1e-2)]);
     }
 }
+
+#[test]
+fn random_shapes_on_the_cpu() {
+    for seed in 0..12u64 {
+        let pick = |i: u64, n: f64| 1 + ((mobilis_runtime::testing::noise(seed, i) * 0.5 + 0.5) * n) as usize;
+        let (rows, n) = (pick(0, 40.), pick(1, 90.) + 1);
+        let given = [real(&[rows, n], seed), positive(&[n], 2), real(&[n], 3)];
+        for kind in [Kind::Layer, Kind::Rms] {
+            check_cpu(&given, &|h| vec![norm(kind, h[0], Some(h[1]), Some(h[2]), 1e-3)], 1e-4);
+        }
+    }
+}

@@ -23,6 +23,24 @@
 //!
 //! Backward, with `D_i = g_i . out_i - glse_i`:
 //! `dz_ij = p_ij (drop_ij g_i . v_j - D_i)`, times the derivative of the soft cap.
+//!
+//! ```
+//! # extern crate mobilis_runtime as mobilis;
+//! use mobilis::ops::attention::attention;
+//! use mobilis::prelude::*;
+//! axes! { Batch; Time; Source; Heads = 4; HeadDim = 16; }
+//!
+//! type Queries = Tensor![Batch, Time, Heads, HeadDim];
+//! type Memory = Tensor![Batch, Source, Heads, HeadDim];
+//!
+//! fn decode(q: Queries, k: Queries, v: Queries) -> Queries {
+//!     attention(q, k, v).causal().window(128).output()
+//! }
+//!
+//! fn cross(q: Queries, k: Memory, v: Memory, lengths: Tensor![Batch; Lengths<Source>]) -> Queries {
+//!     attention(q, k, v).lengths(lengths).output()
+//! }
+//! ```
 
 mod backward;
 mod typed;

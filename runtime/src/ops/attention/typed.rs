@@ -50,9 +50,7 @@ impl<B: Axis, H: Axis, T: Axis, S: Axis> MaskOver<B, H, T, S, At<5>> for (B, H, 
 /// Attention of queries `q [B, T, H, D]` over keys `k [B, S, H, D]` and values `v [B, S, H, V]`:
 /// `softmax(q k^T / sqrt(D)) v`, `[B, T, H, V]`.
 ///
-/// ```ignore
-/// let y = attention(q, k, v).causal().output();
-/// ```
+/// `attention(q, k, v).causal().output()`; the module has [an example](super).
 ///
 /// PyTorch: `F.scaled_dot_product_attention(q, k, v)` with heads in front of time.
 #[allow(clippy::type_complexity)]
