@@ -11,4 +11,6 @@ pub use mobilis_runtime::*;
 #[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "cli")]
+pub mod demo;
+#[cfg(feature = "cli")]
 pub mod gallery;

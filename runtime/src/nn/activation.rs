@@ -4,7 +4,7 @@ use crate::graph::trace::Handle;
 use crate::language::element::Float;
 use crate::language::shape::Shape;
 use crate::neural_module;
-use crate::ops::elementwise::{UnaryKind, activation as f, unary};
+use crate::ops::elementwise::{UnaryKind, activation as f, mul, unary};
 use crate::tensor::Tensor;
 
 /// An activation by name, for layers whose configuration chooses it.
@@ -17,6 +17,8 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)` (`relu`).
     Relu,
+    /// `max(x, 0)^2` (So et al. 2021, "Primer"; `relu2`).
+    ReluSquared,
     /// `x sigmoid(x)` (`silu`, `swish`).
     Silu,
 }
@@ -28,6 +30,10 @@ impl Activation {
             Activation::Gelu => f::gelu(x),
             Activation::GeluTanh => f::gelu_tanh(x),
             Activation::Relu => f::relu(x),
+            Activation::ReluSquared => {
+                let positive = f::relu(x);
+                mul(positive, positive)
+            }
             Activation::Silu => f::silu(x),
         }
     }
