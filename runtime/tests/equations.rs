@@ -66,11 +66,22 @@ fn diagonals_sums_and_outer_products() {
         vec![einsum!(x[b i i] => [b]).raw()]
     };
     is(&evaluate(std::slice::from_ref(&x), trace), &[2], |i| sum(3, |d| at(&x, &[i[0], d, d])));
+    check(std::slice::from_ref(&x), trace);
     let diagonal = |h: &[_]| {
         let x: Tensor![Two, Three, Three] = Tensor::from_raw(h[0]);
         vec![einsum!(x[b i i] => [i b]).raw()]
     };
     is(&evaluate(std::slice::from_ref(&x), diagonal), &[3, 2], |i| at(&x, &[i[1], i[0], i[0]]));
+    check(std::slice::from_ref(&x), diagonal);
+    let y = real(&[3], 4);
+    let weighted = |h: &[_]| {
+        let x: Tensor![Two, Three, Three] = Tensor::from_raw(h[0]);
+        let y: Tensor![Three] = Tensor::from_raw(h[1]);
+        vec![einsum!(x[_ i i] * y[i] => []).raw()]
+    };
+    let given = [x.clone(), y.clone()];
+    is(&evaluate(&given, weighted), &[], |_| sum(2, |b| sum(3, |i| at(&x, &[b, i, i]) * at(&y, &[i]))));
+    check(&given, weighted);
     let rows = |h: &[_]| {
         let x: Tensor![Two, Three, Three] = Tensor::from_raw(h[0]);
         vec![einsum!(x[_ i _] => [i]).raw()]

@@ -4,7 +4,8 @@
 //! batched or not, transposed or not, are contractions of two operands; devices find the
 //! matrix product inside.
 
-use super::{Cost, GradContext, NoGradient, Rule, reduce};
+use super::elementwise::{self, CompareKind};
+use super::{Cost, GradContext, NoGradient, Rule, leaf, reduce};
 use crate::graph::trace::{Handle, op1, type_of};
 use crate::graph::{DType, Dim, Extent, TensorType};
 
@@ -66,9 +67,11 @@ impl Rule for Einsum {
                 grads.push(None);
                 continue;
             }
-            if (1..labels.len()).any(|p| labels[..p].contains(&labels[p])) {
-                return Err(NoGradient("a diagonal (one axis twice in one operand) has no gradient rule".into()));
-            }
+            // A label that stands twice reads a diagonal: its gradient is taken at its first place
+            // and put back onto the diagonal at last.
+            let dims = type_of(cx.inputs[i]).dims;
+            let (once, again): (Vec<usize>, Vec<usize>) =
+                (0..labels.len()).partition(|p| !labels[..*p].contains(&labels[*p]));
             // The gradient by an operand is the contraction of the result's gradient with the
             // other operand; labels that only this operand has are summed, so their gradient
             // is repeated.
@@ -79,10 +82,11 @@ impl Rule for Einsum {
                 terms.push(&self.operands[k]);
             }
             let known = |l: &u8| terms.iter().any(|t| t.contains(l));
-            let inner: Vec<u8> = labels.iter().copied().filter(known).collect();
-            let alone: Vec<usize> = (0..labels.len()).filter(|p| !known(&labels[*p])).collect();
-            let grad = einsum(&handles, &terms, &inner);
-            grads.push(Some(reduce::restore(grad, &type_of(cx.inputs[i]).dims, &alone)));
+            let inner: Vec<u8> = once.iter().map(|p| labels[*p]).filter(known).collect();
+            let alone: Vec<usize> = (0..once.len()).filter(|k| !known(&labels[once[*k]])).collect();
+            let once_dims: Vec<Dim> = once.iter().map(|p| dims[*p].clone()).collect();
+            let grad = reduce::restore(einsum(&handles, &terms, &inner), &once_dims, &alone);
+            grads.push(Some(onto_diagonals(grad, labels, &dims, &again)));
         }
         Ok(grads)
     }
@@ -99,6 +103,22 @@ impl Rule for Einsum {
         let word = |labels: &Vec<u8>| labels.iter().map(|l| (b'a' + l % 26) as char).collect::<String>();
         format!("{}->{}", self.operands.iter().map(word).collect::<Vec<_>>().join(","), word(&self.output))
     }
+}
+
+/// The value repeated along the dimensions `again`, which bear labels of earlier ones, and zero
+/// away from the diagonals.
+fn onto_diagonals(h: Handle, labels: &[u8], dims: &[Dim], again: &[usize]) -> Handle {
+    if again.is_empty() {
+        return h;
+    }
+    let mut h = reduce::restore(h, dims, again);
+    let ty = type_of(h);
+    for p in again {
+        let first = labels.iter().position(|l| *l == labels[*p]).expect("a label that stands again stands before");
+        let on = elementwise::compare(CompareKind::Eq, leaf::iota(first, &ty), leaf::iota(*p, &ty));
+        h = elementwise::select(on, h, leaf::fill(0.0, ty.clone()));
+    }
+    h
 }
 
 /// A contraction of any number of operands, two at a time from the left. Labels that appear in
