@@ -8,6 +8,7 @@ mod convolution;
 mod norm;
 mod parameters;
 mod position;
+mod programs;
 mod recurrent;
 
 use mobilis::devices::reference::{self, RefArray};
