@@ -1,7 +1,7 @@
 //! Dispatch by what the processor offers.
 //!
 //! A kernel's body is written once as plain Rust that vectorises, marked `#[inline(always)]`,
-//! and compiled once per level with the instructions enabled. `MOBILIS_SIMD` (`base`, `avx2`,
+//! and compiled once per level with the instructions enabled (in builds without debug assertions). `MOBILIS_SIMD` (`base`, `avx2`,
 //! `avx512`) forces a level that the processor has.
 
 use std::sync::OnceLock;
@@ -70,7 +70,8 @@ macro_rules! dispatch {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name $(<$life>)? ($($arg: $ty),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
+            // Without optimisation the copies are no faster, and cost compile time.
+            #[cfg(all(target_arch = "x86_64", not(debug_assertions)))]
             {
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
