@@ -17,6 +17,7 @@ pub mod array;
 pub mod checkpoint;
 pub mod devices;
 pub mod graph;
+pub mod json;
 pub mod language;
 pub mod module;
 pub mod nn;

@@ -89,7 +89,8 @@ fn totals_agree_with_the_model() {
 
 #[test]
 fn json_has_every_module_and_parameter() {
-    let json = model().summary().to_json();
+    let text = model().summary().to_json().to_string();
+    let json: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
     assert_eq!(json["parameters"], 2848);
     assert_eq!(json["axes"]["Hidden"], 8);
     let children = json["module"]["children"].as_array().unwrap();

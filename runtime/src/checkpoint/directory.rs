@@ -2,8 +2,8 @@
 
 use super::error::{CheckpointError, HeaderError};
 use super::header::{self, Fault, Header};
-use super::json::Json;
 use super::{Checkpoint, Part, Stored};
+use crate::json::Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -98,7 +98,8 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> 
         return Err(fault(format!("it has {length} bytes, but at most {} are allowed", header::LONGEST)));
     }
     let bytes = fs::read(path).map_err(failed(path))?;
-    let json: Json = serde_json::from_slice(&bytes).map_err(|e| fault(format!("it is no JSON: {e}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| fault(format!("it is no UTF-8 text: {e}")))?;
+    let json = Json::parse(text).map_err(|e| fault(format!("it is no JSON: {e}")))?;
     let Json::Map(fields) = json else {
         return Err(fault(format!("it is {}, not an object", json.kind())));
     };

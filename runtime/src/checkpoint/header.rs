@@ -2,7 +2,7 @@
 
 use super::encoding::Encoding;
 use super::error::HeaderError;
-use super::json::Json;
+use crate::json::Json;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
@@ -84,7 +84,7 @@ pub fn parse(text: &[u8], values: u64) -> Result<Header, HeaderError> {
         let message = "it does not start with `{`".to_string();
         return Err(HeaderError::Json { message });
     }
-    let json: Json = serde_json::from_str(text).map_err(|e| HeaderError::Json { message: e.to_string() })?;
+    let json = Json::parse(text).map_err(|e| HeaderError::Json { message: e.to_string() })?;
     let Json::Map(entries) = json else {
         return Err(HeaderError::Json { message: format!("it is {}", json.kind()) });
     };

@@ -21,7 +21,6 @@ mod directory;
 pub mod encoding;
 pub mod error;
 pub mod header;
-mod json;
 pub mod values;
 pub mod write;
 

@@ -8,6 +8,7 @@ use super::directory::{INDEX, SINGLE, stale};
 use super::encoding::Encoding;
 use super::error::CheckpointError;
 use super::values;
+use crate::json::Json;
 use crate::module::store::Data;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -204,7 +205,7 @@ impl<'a> Writer<'a> {
 
     /// The header's text, padded with spaces so that values start at a multiple of eight.
     fn header(&self, items: &[(&str, &Item)]) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let quoted = |text: &str| Json::from(text).to_string();
         let mut fields = Vec::with_capacity(items.len() + 1);
         if !self.metadata.is_empty() {
             let pairs: Vec<String> =
@@ -227,9 +228,8 @@ impl<'a> Writer<'a> {
 }
 
 fn index_text(index: &BTreeMap<String, String>, total: u64) -> String {
-    let map: serde_json::Map<String, serde_json::Value> =
-        index.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect();
-    let value = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
+    let map = Json::map(index.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let value = Json::map([("metadata", Json::map([("total_size", total)])), ("weight_map", map)]);
     format!("{value:#}\n")
 }
 

@@ -8,7 +8,7 @@ mod table;
 use super::model::Model;
 use super::{AnyVar, Module, Visitor};
 use crate::graph::{DType, Sizes, TensorType, VarId, VarKind};
-use serde_json::{Value as Json, json};
+use crate::json::Json;
 use std::collections::HashMap;
 
 /// A model's modules, parameters and totals.
@@ -206,21 +206,19 @@ impl Summary {
 
     /// The same as JSON: `{"module", "axes", "parameters", "trainable", "frozen", "buffers"}`.
     pub fn to_json(&self) -> Json {
-        let axes: serde_json::Map<String, Json> = self.axes.iter().map(|(k, n)| (k.clone(), json!(n))).collect();
-        json!({
-            "module": self.root.to_json(),
-            "axes": axes,
-            "parameters": self.parameters(),
-            "trainable": self.trainable,
-            "frozen": self.frozen,
-            "buffers": self.buffers,
-        })
+        Json::map([
+            ("module", self.root.to_json()),
+            ("axes", Json::map(self.axes.iter().map(|(k, n)| (k.as_str(), *n)))),
+            ("parameters", self.parameters().into()),
+            ("trainable", self.trainable.into()),
+            ("frozen", self.frozen.into()),
+            ("buffers", self.buffers.into()),
+        ])
     }
 }
 
 impl Node {
     fn to_json(&self) -> Json {
-        let hyper: serde_json::Map<String, Json> = self.hyper.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         let children: Vec<Json> = self
             .children
             .iter()
@@ -229,10 +227,14 @@ impl Node {
                 Child::Var(leaf) => leaf.to_json(),
             })
             .collect();
-        json!({
-            "name": self.name, "path": self.path, "type": self.kind, "hyper": hyper,
-            "count": self.count, "children": children,
-        })
+        Json::map([
+            ("name", Json::from(&self.name)),
+            ("path", (&self.path).into()),
+            ("type", (&self.kind).into()),
+            ("hyper", Json::map(self.hyper.iter().map(|(k, v)| (k.as_str(), v)))),
+            ("count", self.count.into()),
+            ("children", Json::List(children)),
+        ])
     }
 }
 
@@ -242,11 +244,17 @@ impl Leaf {
             State::Trained => ("trained", Json::Null),
             State::Frozen => ("frozen", Json::Null),
             State::Buffer => ("buffer", Json::Null),
-            State::Tied(first) => ("tied", json!(first)),
+            State::Tied(first) => ("tied", first.into()),
         };
-        json!({
-            "name": self.name, "path": self.path, "shape": self.shape, "sizes": self.sizes,
-            "dtype": self.dtype.to_string(), "count": self.count, "state": state, "tied_to": tied,
-        })
+        Json::map([
+            ("name", Json::from(&self.name)),
+            ("path", (&self.path).into()),
+            ("shape", (&self.shape).into()),
+            ("sizes", Json::list(self.sizes.iter().copied())),
+            ("dtype", self.dtype.to_string().into()),
+            ("count", self.count.into()),
+            ("state", state.into()),
+            ("tied_to", tied),
+        ])
     }
 }

@@ -10,6 +10,7 @@ use super::outline::{Item, Outline, short_name};
 use super::{Graph, Options, heading, is_operand, operand};
 use crate::graph::polynomial::Polynomial;
 use crate::graph::{DType, Dim, NodeId, TensorType, VarKind};
+use crate::json::Json;
 use crate::ops::{Op, Rule};
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -246,9 +247,9 @@ impl Page<'_> {
                 labels.push(text);
                 labels.len() - 1
             });
-            edges.push(serde_json::json!([format!("n{}", value.node), to, label]));
+            edges.push(Json::List(vec![format!("n{}", value.node).into(), to.into(), label.into()]));
         }
-        let data = serde_json::json!({ "labels": labels, "edges": edges });
+        let data = Json::map([("labels", Json::list(labels)), ("edges", Json::List(edges))]);
         // Inside a script element only `<` could end it.
         let data = data.to_string().replace('<', "\\u003c");
         writeln!(self.out, "<script type=\"application/json\" id=\"data\">{data}</script>")
