@@ -3,7 +3,7 @@
 //!
 //! The generator is Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1,
 //! 2, 3"). The seed and the step are the program's state `rng` (see
-//! [`trace::rng`](crate::graph::trace::rng)); operation number `stream` of a trace draws its
+//! [`trace::rng`]); operation number `stream` of a trace draws its
 //! values in row-major order, so a value does not depend on the sizes of other operations.
 //!
 //! ```

@@ -106,7 +106,7 @@ fn random_shapes_against_sums_by_hand() {
         let sizes: Vec<usize> = (0..rank).map(|d| pick(1 + d as u64, 5.0)).collect();
         let positions: Vec<usize> = (0..rank).filter(|d| pick(10 + *d as u64, 2.0) == 1).collect();
         let given = real(&sizes, seed);
-        let out = evaluate(&[given.clone()], |h| {
+        let out = evaluate(std::slice::from_ref(&given), |h| {
             vec![reduce(h[0], Kind::Sum, &positions), reduce(h[0], Kind::Max, &positions)]
         });
         // Put the kept dimensions first and join the rest.
