@@ -16,6 +16,14 @@ use std::error::Error;
 #[allow(dead_code, missing_docs)]
 mod module;
 
+#[path = "../examples/06-lstm.rs"]
+#[allow(dead_code, missing_docs)]
+mod lstm;
+
+#[path = "../examples/07-convolutional-classifier.rs"]
+#[allow(dead_code, missing_docs)]
+mod convolutional;
+
 mod layers {
     //! The axes of the layers, of about the sizes of a small transformer.
 
@@ -47,6 +55,9 @@ mod layers {
 }
 use layers::*;
 
+type Picture = Tensor![convolutional::Batch, convolutional::Grey, convolutional::Height, convolutional::Width];
+type Symbols = Tensor![lstm::Batch, lstm::Time; TokenId];
+type Counts = Tensor![lstm::Batch; Lengths<lstm::Time>];
 type Traced = Result<Graph, Box<dyn Error>>;
 
 /// A model that can be drawn.
@@ -76,6 +87,15 @@ macro_rules! layer {
 
 /// Every model, sorted by name.
 pub const ALL: &[Drawable] = &[
+    Drawable {
+        name: "classifier",
+        about: "a convolutional classifier of drawn shapes (examples/07-convolutional-classifier.rs)",
+        forward: || forward(&convolutional::Classifier::default(), |m, x: Picture| m.call(x)),
+        training: Some(|| {
+            type Example = (Picture, Tensor![convolutional::Batch; Labels]);
+            training(&convolutional::Classifier::default(), |m, (x, y): Example| m.call(x).cross_entropy(y))
+        }),
+    },
     layer!(
         "cross-attention",
         "attention to a memory, 8 heads (nn::CrossAttention)",

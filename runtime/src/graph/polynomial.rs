@@ -178,7 +178,14 @@ impl From<&Extent> for Polynomial {
                 sum
             }
             Expr::Mul(a, b) => Polynomial::from(a).product(&Polynomial::from(b)),
-            Expr::Axis(_) | Expr::Floor(..) | Expr::Ceil(..) => Polynomial::symbol(extent),
+            Expr::Floor(a, b) | Expr::Ceil(a, b) => match (Polynomial::from(a), b.as_constant()) {
+                // Nothing is rounded where the divisor divides every term.
+                (Polynomial(terms), Some(n)) if n > 0 && terms.values().all(|c| c % n as i128 == 0) => {
+                    Polynomial(terms.into_iter().map(|(m, c)| (m, c / n as i128)).collect())
+                }
+                _ => Polynomial::symbol(extent),
+            },
+            Expr::Axis(_) => Polynomial::symbol(extent),
         }
     }
 }
@@ -273,6 +280,8 @@ mod tests {
         assert_eq!(frames.bind(&sizes), frames);
         sizes.set(tag, 16_000);
         assert_eq!(frames.bind(&sizes).as_constant(), Some(8080));
+        let half = Extent::floor_div(Extent::mul(axis("Time"), Extent::constant(6)), Extent::constant(2));
+        assert_eq!(Polynomial::from(&half).to_string(), "3*Time");
     }
 
     #[test]
