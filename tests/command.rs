@@ -148,3 +148,27 @@ fn inspect_refuses_what_is_no_checkpoint() {
     let message = bad(&["inspect", path.to_str().expect("a plain path"), "--json"], 1);
     assert!(message.contains("damaged.safetensors"), "{message}");
 }
+
+/// A few seconds of the demonstration: one object with its figures, a file that can be inspected,
+/// nothing else on standard output.
+#[test]
+fn demo_trains_writes_and_saves() {
+    let file = scratch("demo.safetensors");
+    let path = file.to_str().expect("text");
+    let report = json(&["demo", "--seconds", "8", "--length", "40", "--prompt", "The whale", "--output", path]);
+    for key in ["train_loss", "val_loss", "tokens_per_second"] {
+        assert!(report[key].as_f64().is_some_and(|v| v.is_finite() && v > 0.0), "{key} in {report}");
+    }
+    assert!(report["val_loss"].as_f64() < Some(3.5), "{report}");
+    assert!(report["params"].as_u64() > Some(1_000_000));
+    assert!(report["text"].as_str().expect("a text").starts_with("The whale"));
+    let tensors = json(&["inspect", path]);
+    assert!(tensors.to_string().contains("embed_grams.0.weight"));
+}
+
+#[test]
+fn demo_refuses_what_it_cannot_do() {
+    assert!(bad(&["demo", "--seconds", "0"], 2).contains("a number of seconds above 0 is needed"));
+    let error = bad(&["demo", "--prompt", &"x".repeat(200)], 1);
+    assert!(error.contains("the prompt has 200 bytes, the model sees 127 at once"), "{error}");
+}

@@ -5,6 +5,7 @@
 //! A failure is one message on standard error and exit code 1; a misused option exits with 2.
 
 mod completions;
+mod demo;
 mod graph;
 mod inspect;
 
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Train a language model on Moby-Dick for a minute, and let it write.
+    Demo(demo::Arguments),
     /// Draw a model of the examples or the zoo; without a name, list them.
     Graph(graph::Arguments),
     /// List the tensors in a safetensors file or a checkpoint folder.
@@ -67,6 +70,9 @@ pub(crate) enum CliError {
         /// Why.
         source: std::io::Error,
     },
+    /// A demonstration that failed.
+    #[error("{0}")]
+    Demo(Box<dyn std::error::Error>),
     /// A checkpoint that cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] mobilis_runtime::checkpoint::CheckpointError),
@@ -110,6 +116,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output { json: cli.json, quiet: cli.quiet };
     let result = match &cli.command {
+        Command::Demo(arguments) => demo::run(arguments, &output),
         Command::Graph(arguments) => graph::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
