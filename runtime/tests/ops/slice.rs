@@ -208,8 +208,11 @@ mod caches {
         }
         let graph = trace_function(&cache, Mode::Eval, &|_| false, |m, (x, at): In| {
             let old = m.keys.get();
-            let kept =
-                if shift { old.update_slice(Limit, old.slice(Limit, Const::<4>, 1), Const::<4>, at - at) } else { old };
+            let kept = if shift {
+                old.update_slice(Limit, old.slice(Limit, Const::<4>, 1), Const::<4>, at.minimum(0))
+            } else {
+                old
+            };
             let new = kept.update_slice(Limit, x, Time, at);
             m.keys.set(new);
             (new.sum(Limit),)
