@@ -1,6 +1,6 @@
 //! Typed tensors, graphs, transforms, programs and devices.
 //!
-//! The way of the data: typed [`Tensor`]s are traced into a [`graph::Graph`]; [`transforms`]
+//! The way of the data: typed [`Tensor`](struct@Tensor)s are traced into a [`graph::Graph`]; [`transforms`]
 //! rewrite it; [`program`] compiles it for one of the [`devices`]. [`module`] holds models and
 //! their parameters, [`nn`] the layers, [`ops`] the operations.
 

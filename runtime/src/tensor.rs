@@ -13,7 +13,7 @@ use crate::language::shape::{BroadcastTo, Shape};
 use std::marker::PhantomData;
 
 /// A symbolic value of shape `S` whose numbers mean `E`. Write its type with
-/// [`Tensor!`](crate::Tensor).
+/// [`Tensor!`](macro@crate::Tensor).
 pub struct Tensor<S, E = Real> {
     raw: Handle,
     // Not `Send`: a handle belongs to the trace of its thread.

@@ -1,6 +1,6 @@
 //! Devices: how operations are computed.
 //!
-//! [`reference`] evaluates a graph in `f64` with plain loops: the oracle of every test.
+//! [`reference`](mod@reference) evaluates a graph in `f64` with plain loops: the oracle of every test.
 //! [`cpu`] prepares kernels for concrete sizes and runs them on threads. Both take the same
 //! operations; neither knows of tensors' types or modules.
 

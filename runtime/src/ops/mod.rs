@@ -1,7 +1,7 @@
 //! Operations: one file a family, holding its typed methods, shape rule, gradient rule, cost and
 //! documentation.
 //!
-//! A family has three layers, from the top: typed methods on [`Tensor`](crate::Tensor) (one-line
+//! A family has three layers, from the top: typed methods on [`Tensor`](struct@crate::Tensor) (one-line
 //! wrappers that the compiler checks), untyped functions over [`Handle`]s (used by typed methods,
 //! gradient rules and optimizers alike), and an operation struct that implements [`Rule`].
 //! How an operation is computed is the devices' business (`crate::devices`).

@@ -1,9 +1,9 @@
 //! Programs: graphs made ready to run.
 //!
-//! [`Executable`](executable::Executable) is the untyped half: it binds a graph to the sizes of
+//! [`Executable`] is the untyped half: it binds a graph to the sizes of
 //! the arrays at hand ([`bind`]), keeps what was prepared for them, and runs it on a device.
-//! [`Program`](typed::Program) is the typed shell that takes and gives
-//! [`Array`](crate::Array)s; `Model::compile` makes one from a function.
+//! [`Program`] is the typed shell that takes and gives
+//! [`Array`](struct@crate::Array)s; `Model::compile` makes one from a function.
 
 pub mod bind;
 pub mod executable;

@@ -1,7 +1,7 @@
 //! Drawing graphs: as text, as a Mermaid flowchart and as a self-contained HTML page.
 //!
 //! All three speak in module paths and axis names and fold by module. What they share is here:
-//! [`Options`], the cost of each module ([`costs`]) and its nesting ([`outline`]). None of them
+//! [`Options`], the cost of each module ([`costs`]) and its nesting (`outline`). None of them
 //! changes or runs the graph.
 //!
 //! ```
