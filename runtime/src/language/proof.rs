@@ -42,20 +42,79 @@ const fn assignment(mut m: Message, names: &[&str], prints: &[Print], slot: usiz
     m
 }
 
+const fn same(a: &Print, b: &Print) -> bool {
+    let mut slot = 0;
+    while slot < 8 {
+        if a[slot] != b[slot] {
+            return false;
+        }
+        slot += 1;
+    }
+    true
+}
+
+/// The axes of `a` that have no equal among those of `b`, each equal counted once: what is left
+/// of a product when both sides are divided by their common factors.
+const fn remaining(a: &[Print], b: &[Print]) -> [bool; 8] {
+    let mut left = [true; 8];
+    let mut used = [false; 8];
+    let mut i = 0;
+    while i < a.len() {
+        let mut j = 0;
+        while j < b.len() && left[i] {
+            if !used[j] && same(&a[i], &b[j]) {
+                used[j] = true;
+                left[i] = false;
+            }
+            j += 1;
+        }
+        i += 1;
+    }
+    left
+}
+
+/// "`Heads * HeadDim` = 64", of the axes that `left` names.
+const fn side(mut m: Message, names: &[&str], prints: &[Print], left: [bool; 8], slot: usize) -> Message {
+    m = m.text("`");
+    let mut value = 1u64;
+    let mut any = false;
+    let mut i = 0;
+    while i < names.len() {
+        if left[i] {
+            m = m.text(if any { " * " } else { "" }).text(names[i]);
+            value = value.wrapping_mul(prints[i][slot]);
+            any = true;
+        }
+        i += 1;
+    }
+    m.text(if any { "` = " } else { "1` = " }).number(value)
+}
+
+/// Whether the compiler knows the size of each axis that `left` names.
+const fn all_static<S: Shape>(left: [bool; 8]) -> bool {
+    let mut i = 0;
+    while i < S::RANK {
+        if left[i] && S::SIZES[i].is_none() {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
 /// Proves that `S` and `T` hold equally many values, for all sizes of their axes.
 pub const fn reshape<S: Shape, T: Shape>() {
     if let Some(slot) = first_difference(S::PRINTS, T::PRINTS) {
+        let (left, right) = (remaining(S::PRINTS, T::PRINTS), remaining(T::PRINTS, S::PRINTS));
         let m = Message::new()
             .text("reshape: ")
             .shape(S::NAMES)
             .text(" and ")
             .shape(T::NAMES)
-            .text(" do not hold equally many values: for ");
-        let m = assignment(m, S::NAMES, S::PRINTS, slot)
-            .text(" the first holds ")
-            .number(product(S::PRINTS, slot))
-            .text("; for ");
-        let m = assignment(m, T::NAMES, T::PRINTS, slot).text(" the second holds ").number(product(T::PRINTS, slot));
+            .text(" do not hold equally many values: ")
+            .text(if all_static::<S>(left) && all_static::<T>(right) { "" } else { "for example " });
+        let m = side(m, S::NAMES, S::PRINTS, left, slot).text(", but ");
+        let m = side(m, T::NAMES, T::PRINTS, right, slot);
         panic!("{}", m.as_str());
     }
 }
