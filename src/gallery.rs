@@ -116,6 +116,15 @@ pub const ALL: &[Drawable] = &[
         nn::GroupedSelfAttention::<Hidden, KvHeads, Groups, HeadDim>::default().causal(),
         |m, x: Sequence| m.forward(x)
     ),
+    Drawable {
+        name: "lstm",
+        about: "an LSTM that reads padded sequences (examples/06-lstm.rs)",
+        forward: || forward(&lstm::Reader::default(), |m, (x, n): (Symbols, Counts)| m.forward(x, n)),
+        training: Some(|| {
+            type Example = (Symbols, Counts, Tensor![lstm::Batch; Labels]);
+            training(&lstm::Reader::default(), |m, (x, n, y): Example| m.forward(x, n).cross_entropy(y))
+        }),
+    },
     layer!(
         "mlp",
         "two linear layers with gelu between (nn::Mlp)",
