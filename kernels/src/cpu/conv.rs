@@ -327,9 +327,13 @@ fn direct_forward_body(conv: &Conv, x: &[f32], w: &[f32], y: &mut [f32]) {
     conv.stretches(0, conv.plane_out(), |row, at, first, last| {
         let (w, y) = (w[row], &mut y[first..last]);
         if s == 1 {
-            y.iter_mut().zip(&x[at..]).for_each(|(y, x)| *y += w * x);
+            for (y, x) in y.iter_mut().zip(&x[at..]) {
+                *y += w * x;
+            }
         } else {
-            y.iter_mut().zip(x[at..].iter().step_by(s)).for_each(|(y, x)| *y += w * x);
+            for (y, x) in y.iter_mut().zip(x[at..].iter().step_by(s)) {
+                *y += w * x;
+            }
         }
     });
 }
@@ -340,9 +344,13 @@ fn direct_input_grad_body(conv: &Conv, y: &[f32], w: &[f32], x: &mut [f32]) {
     conv.stretches(0, conv.plane_out(), |row, at, first, last| {
         let (w, y) = (w[row], &y[first..last]);
         if s == 1 {
-            x[at..].iter_mut().zip(y).for_each(|(x, y)| *x += w * y);
+            for (x, y) in x[at..].iter_mut().zip(y) {
+                *x += w * y;
+            }
         } else {
-            x[at..].iter_mut().step_by(s).zip(y).for_each(|(x, y)| *x += w * y);
+            for (x, y) in x[at..].iter_mut().step_by(s).zip(y) {
+                *x += w * y;
+            }
         }
     });
 }
@@ -365,8 +373,16 @@ fn direct_weight_grad_body(conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]) {
                 sums[i] += y[i] * x[i];
             }
         }
-        let rest: f32 = y_rest.iter().zip(x_rest).map(|(y, x)| y * x).sum();
-        w[row] += sums.iter().sum::<f32>() + rest;
+        for (y, x) in y_rest.iter().zip(x_rest) {
+            sums[0] += y * x;
+        }
+        // Halves onto each other, so that the additions do not wait for one another.
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                sums[i] += sums[i + half];
+            }
+        }
+        w[row] += sums[0];
     });
 }
 

@@ -1,8 +1,11 @@
 //! LSTM and GRU over all steps. Sequences are independent, so threads share the batch and walk
 //! the steps without waiting for each other; the gradient of the recurrent weight, which joins
 //! all sequences and steps, is one matrix product at the end.
+//!
+//! Inner loops are `for` loops: the closures of `for_each` and `sum` may stay functions of their
+//! own, compiled without the instructions that `dispatch!` enables.
 
-use super::gemm::{Matrix, gemm, gemm_raw, reach};
+use super::gemm::{Matrix, gemm, reach};
 use super::math::{sigmoid, tanh};
 use super::parts::Parts;
 use crate::pool::Pool;
@@ -20,8 +23,7 @@ pub struct Steps {
     pub backward: bool,
 }
 
-/// Below so many sequences per thread their products are dot products rather than a matrix
-/// product, which would first copy the weight.
+/// Fewer sequences per thread do not pay for a matrix product, which first copies the weight.
 const FEW: usize = 4;
 
 impl Steps {
@@ -61,35 +63,34 @@ impl Steps {
     }
 }
 
-/// `out[i, ..rows] += w h[i]` for `count` states; row `i` of the result is `stride` further on.
+/// `out[i, ..rows] += w h[i]` for all states; row `i` of the result is `stride` further on.
+///
+/// Dot products rather than a matrix product, which would first copy the weight at every step; a
+/// block of the weight stays in the first cache for all states.
 ///
 /// # Safety
-/// `out` must point to `count` rows of `rows` values, `stride` apart, that nobody else touches.
-#[allow(clippy::too_many_arguments)]
-unsafe fn add_product(
-    pool: &Pool,
-    w: &[f32],
-    rows: usize,
-    n: usize,
-    h: &[f32],
-    count: usize,
-    out: *mut f32,
-    stride: usize,
-) {
+/// `out` must point to rows of `rows` values, `stride` apart, that nobody else touches.
+unsafe fn add_product(w: &[f32], rows: usize, h: &[f32], n: usize, out: *mut f32, stride: usize) {
     if n == 0 {
         return;
     }
-    if count >= FEW {
-        let (sa, sb) = (Matrix { row: n, col: 1 }, Matrix { row: 1, col: n });
-        // SAFETY: `w` and `h` hold whole matrices, `out` by the caller's promise.
-        unsafe { gemm_raw(pool, (count, rows, n), h, sa, w, sb, out, Matrix { row: stride, col: 1 }, true) };
-        return;
+    let block = (4096 / n).max(1);
+    for (k, w) in w[..rows * n].chunks(block * n).enumerate() {
+        for (i, h) in h.chunks_exact(n).enumerate() {
+            let (from, len) = (i * stride + k * block, w.len() / n);
+            // SAFETY: by the caller's promise; `k * block + len` is at most `rows`.
+            dots(w, h, unsafe { std::slice::from_raw_parts_mut(out.add(from), len) });
+        }
     }
-    for (i, h) in h.chunks_exact(n).enumerate() {
-        // SAFETY: by the caller's promise.
-        let out = unsafe { std::slice::from_raw_parts_mut(out.add(i * stride), rows) };
-        dots(w, h, out);
-    }
+}
+
+/// The sum of sixteen lanes: halves onto each other, for sixteen additions in a row would take
+/// longer than all the products.
+#[inline(always)]
+fn total(x: [f32; 16]) -> f32 {
+    let a: [f32; 8] =
+        [x[0] + x[8], x[1] + x[9], x[2] + x[10], x[3] + x[11], x[4] + x[12], x[5] + x[13], x[6] + x[14], x[7] + x[15]];
+    ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
 }
 
 #[inline(always)]
@@ -97,13 +98,16 @@ fn dots_body(w: &[f32], h: &[f32], out: &mut [f32]) {
     let (h16, h_rest) = h.as_chunks::<16>();
     for (out, w) in out.iter_mut().zip(w.chunks_exact(h.len())) {
         let (w16, w_rest) = w.as_chunks::<16>();
-        let mut sums = [0f32; 16];
+        let mut sum = [0f32; 16];
         for (w, h) in w16.iter().zip(h16) {
             for i in 0..16 {
-                sums[i] += w[i] * h[i];
+                sum[i] += w[i] * h[i];
             }
         }
-        *out += sums.iter().sum::<f32>() + w_rest.iter().zip(h_rest).map(|(w, h)| w * h).sum::<f32>();
+        for (w, h) in w_rest.iter().zip(h_rest) {
+            *out += w * h;
+        }
+        *out += total(sum);
     }
 }
 crate::dispatch! { fn dots(w: &[f32], h: &[f32], out: &mut [f32]) = dots_body; }
@@ -133,7 +137,9 @@ fn add_transposed(
 #[inline(always)]
 fn add_rows_body(w: &[f32], e: &[f32], out: &mut [f32]) {
     for (w, e) in w.chunks_exact(out.len()).zip(e) {
-        out.iter_mut().zip(w).for_each(|(out, w)| *out += e * w);
+        for (out, w) in out.iter_mut().zip(w) {
+            *out += e * w;
+        }
     }
 }
 crate::dispatch! { fn add_rows(w: &[f32], e: &[f32], out: &mut [f32]) = add_rows_body; }
@@ -189,7 +195,7 @@ pub fn lstm(pool: &Pool, s: &Steps, x: &LstmInput, out: LstmOutput) {
             let stride = s.time * wide;
             let place = gates.at((first * s.time + t) * wide, reach(count, wide, Matrix { row: stride, col: 1 }));
             // SAFETY: the place was checked to hold the rows.
-            unsafe { add_product(pool, x.weight, wide, n, h, count, place, stride) };
+            unsafe { add_product(x.weight, wide, h, n, place, stride) };
             for (b, (h, c)) in h.chunks_exact_mut(n.max(1)).zip(c.chunks_exact_mut(n.max(1))).enumerate() {
                 let row = (first + b) * s.time + t;
                 // SAFETY: as above.
@@ -212,9 +218,11 @@ pub fn lstm(pool: &Pool, s: &Steps, x: &LstmInput, out: LstmOutput) {
 #[inline(always)]
 fn lstm_step_body(gates: &mut [f32], h: &mut [f32], c: &mut [f32]) {
     let n = h.len();
+    // Lengths that the compiler can see are equal let the loop vectorise.
     let (i, rest) = gates.split_at_mut(n);
     let (f, rest) = rest.split_at_mut(n);
     let (g, o) = rest.split_at_mut(n);
+    let (o, c) = (&mut o[..n], &mut c[..n]);
     for j in 0..n {
         (i[j], f[j], g[j], o[j]) = (sigmoid(i[j]), sigmoid(f[j]), tanh(g[j]), sigmoid(o[j]));
         c[j] = f[j] * c[j] + i[j] * g[j];
@@ -309,15 +317,22 @@ fn lstm_step_grad_body(
     da: &mut [f32],
 ) {
     let n = dc.len();
+    let part = |k: usize| &gates[k * n..][..n];
+    let (gi, gf, gg, go) = (part(0), part(1), part(2), part(3));
+    let (di, rest) = da.split_at_mut(n);
+    let (df, rest) = rest.split_at_mut(n);
+    let (dg, d_o) = rest.split_at_mut(n);
+    let (d_o, dh) = (&mut d_o[..n], &mut dh[..n]);
+    let (cells, before, dy) = (&cells[..n], &before[..n], &dy[..n]);
     for j in 0..n {
-        let (i, f, g, o) = (gates[j], gates[n + j], gates[2 * n + j], gates[3 * n + j]);
+        let (i, f, g, o) = (gi[j], gf[j], gg[j], go[j]);
         let squashed = tanh(cells[j]);
         let d_state = dh[j] + dy[j];
         let d = dc[j] + d_state * o * (1.0 - squashed * squashed);
-        da[j] = d * g * i * (1.0 - i);
-        da[n + j] = d * before[j] * f * (1.0 - f);
-        da[2 * n + j] = d * i * (1.0 - g * g);
-        da[3 * n + j] = d_state * squashed * o * (1.0 - o);
+        di[j] = d * g * i * (1.0 - i);
+        df[j] = d * before[j] * f * (1.0 - f);
+        dg[j] = d * i * (1.0 - g * g);
+        d_o[j] = d_state * squashed * o * (1.0 - o);
         dc[j] = d * f;
         dh[j] = 0.0;
     }
@@ -361,7 +376,7 @@ pub fn gru(pool: &Pool, s: &Steps, x: &GruInput, out: GruOutput, scratch: &mut [
             let t = s.step(i);
             sums.chunks_exact_mut(wide.max(1)).for_each(|row| row.copy_from_slice(x.bias));
             // SAFETY: `sums` holds the rows, and is this block's own.
-            unsafe { add_product(pool, x.weight, wide, n, h, count, sums.as_mut_ptr(), wide) };
+            unsafe { add_product(x.weight, wide, h, n, sums.as_mut_ptr(), wide) };
             for (b, h) in h.chunks_exact_mut(n.max(1)).enumerate() {
                 let row = (first + b) * s.time + t;
                 // SAFETY: as above.
@@ -381,13 +396,17 @@ pub fn gru(pool: &Pool, s: &Steps, x: &GruInput, out: GruOutput, scratch: &mut [
 #[inline(always)]
 fn gru_step_body(gates: &[f32], sums: &[f32], h: &mut [f32], saved: &mut [f32]) {
     let n = h.len();
+    let part = |k: usize| (&gates[k * n..][..n], &sums[k * n..][..n]);
+    let ((xr, sr), (xz, sz), (xn, sn)) = (part(0), part(1), part(2));
+    let (out_r, rest) = saved.split_at_mut(n);
+    let (out_z, rest) = rest.split_at_mut(n);
+    let (out_n, out_q) = rest.split_at_mut(n);
+    let out_q = &mut out_q[..n];
     for j in 0..n {
-        let r = sigmoid(gates[j] + sums[j]);
-        let z = sigmoid(gates[n + j] + sums[n + j]);
-        let q = sums[2 * n + j];
-        let new = tanh(gates[2 * n + j] + r * q);
+        let (r, z, q) = (sigmoid(xr[j] + sr[j]), sigmoid(xz[j] + sz[j]), sn[j]);
+        let new = tanh(xn[j] + r * q);
         h[j] = (1.0 - z) * new + z * h[j];
-        (saved[j], saved[n + j], saved[2 * n + j], saved[3 * n + j]) = (r, z, new, q);
+        (out_r[j], out_z[j], out_n[j], out_q[j]) = (r, z, new, q);
     }
 }
 crate::dispatch! { fn gru_step(gates: &[f32], sums: &[f32], h: &mut [f32], saved: &mut [f32]) = gru_step_body; }
