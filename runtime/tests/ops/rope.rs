@@ -1,7 +1,8 @@
 use mobilis_runtime::Extent;
+use mobilis_runtime::graph::trace::Handle;
 use mobilis_runtime::ops::movement;
 use mobilis_runtime::ops::rope::{Pairing, Rotary, Scaling, Yarn, positions, rope, tables};
-use mobilis_runtime::testing::{check, close, evaluate, index_values, real, values};
+use mobilis_runtime::testing::{CPU, check, check_cpu, close, evaluate, index_values, real, values};
 
 fn with(theta: f64, scaling: Scaling) -> Rotary {
     Rotary { theta, partial: 1.0, scaling }
@@ -90,10 +91,13 @@ fn golden_frequencies() {
             let (frequencies, _) = rotary.frequencies(8, n).expect("eight pairs");
             close(&values(&[8], &frequencies).array, expected("inv_freq"), 1e-6);
             let ids: Vec<i64> = (0..n as i64).collect();
-            let out = evaluate(&[index_values(&[n], &ids)], |h| {
+            let given = [index_values(&[n], &ids)];
+            let both = |h: &[Handle]| {
                 let (cos, sin) = tables(&rotary, h[0], &Extent::constant(16));
                 vec![cos, sin]
-            });
+            };
+            check_cpu(&given, &both, CPU);
+            let out = evaluate(&given, both);
             for (found, what) in out.iter().zip(["cos", "sin"]) {
                 // Hugging Face repeats the pairs for both halves.
                 let twice: Vec<f64> = found.data.chunks(8).flat_map(|row| [row, row].concat()).collect();

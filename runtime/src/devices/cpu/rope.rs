@@ -4,24 +4,27 @@ use super::lower::Lower;
 use crate::devices::reference::array::strides;
 use crate::ops::rope::{Pairing, Rope, RopeTable};
 use mobilis_kernels::cpu::rope::{self, rope, table};
+use std::sync::Mutex;
 
 pub fn lower_table(op: &RopeTable, cx: &mut Lower) -> Result<(), String> {
     let half = *cx.output_sizes(0).last().ok_or("has no pairs")?;
     let (positions, cos, sin) = (cx.input(0), cx.output(0), cx.output(1));
     // Frequencies are known now, unless they depend on how long the text is.
-    let fixed = if op.rotary.scaling.depends_on_length() { None } else { Some(op.rotary.frequencies(half, 0)?) };
-    let rotary = op.rotary.clone();
+    if !op.rotary.scaling.depends_on_length() {
+        let (frequencies, factor) = op.rotary.frequencies(half, 0)?;
+        cx.task(move |m| {
+            table(m.pool(), &frequencies, factor, &m.i32(positions), &mut m.f32_mut(cos), &mut m.f32_mut(sin));
+        });
+        return Ok(());
+    }
+    // A place for them is kept, so that a run allocates nothing.
+    let (rotary, frequencies) = (op.rotary.clone(), Mutex::new(vec![0.0; half]));
     cx.try_task(move |m| {
         let positions = m.i32(positions);
-        let (cos, sin) = (&mut m.f32_mut(cos), &mut m.f32_mut(sin));
-        match &fixed {
-            Some((frequencies, factor)) => table(m.pool(), frequencies, *factor, &positions, cos, sin),
-            None => {
-                let length = positions.iter().fold(-1, |l, p| l.max(*p)) + 1;
-                let (frequencies, factor) = rotary.frequencies(half, length as usize)?;
-                table(m.pool(), &frequencies, factor, &positions, cos, sin);
-            }
-        }
+        let length = positions.iter().fold(-1, |l, p| l.max(*p)) + 1;
+        let mut frequencies = frequencies.lock().unwrap_or_else(|e| e.into_inner());
+        let factor = rotary.fill(length as usize, &mut frequencies)?;
+        table(m.pool(), &frequencies, factor, &positions, &mut m.f32_mut(cos), &mut m.f32_mut(sin));
         Ok(())
     });
     Ok(())

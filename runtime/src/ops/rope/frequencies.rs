@@ -164,47 +164,57 @@ impl Rotary {
         }
     }
 
-    /// The angle per position of each of `half` pairs in radians, and the factor on cosines and
+    /// Fills in the angle per position of each pair in radians, and gives the factor on cosines and
     /// sines, for a text whose last position is `length - 1`.
     ///
     /// # Errors
     /// LongRoPE divisors that are not one per pair.
-    pub fn frequencies(&self, half: usize, length: usize) -> Result<(Vec<f64>, f64), String> {
+    pub fn fill(&self, length: usize, out: &mut [f64]) -> Result<f64, String> {
+        let half = out.len();
         let dim = 2.0 * half as f64;
         let plain = |theta: f64, i: usize| theta.powf(-2.0 * i as f64 / dim);
-        let each = |f: &dyn Fn(usize) -> f64| (0..half).map(f).collect::<Vec<f64>>();
-        Ok(match &self.scaling {
-            Scaling::None => (each(&|i| plain(self.theta, i)), 1.0),
-            Scaling::Linear { factor } => (each(&|i| plain(self.theta, i) / factor), 1.0),
+        let mut each = |f: &dyn Fn(usize) -> f64| out.iter_mut().enumerate().for_each(|(i, o)| *o = f(i));
+        match &self.scaling {
+            Scaling::None => each(&|i| plain(self.theta, i)),
+            Scaling::Linear { factor } => each(&|i| plain(self.theta, i) / factor),
             Scaling::Dynamic { factor, original } => {
                 let length = (length as f64).max(*original);
                 let theta = self.theta * (factor * length / original - (factor - 1.0)).powf(dim / (dim - 2.0));
-                (each(&|i| plain(theta, i)), 1.0)
+                each(&|i| plain(theta, i));
             }
-            Scaling::Llama3 { factor, low, high, original } => {
-                let scaled = |i: usize| {
-                    let f = plain(self.theta, i);
-                    let turns = original * f / (2.0 * PI);
-                    let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                    (1.0 - kept) * f / factor + kept * f
-                };
-                (each(&scaled), 1.0)
-            }
+            Scaling::Llama3 { factor, low, high, original } => each(&|i| {
+                let f = plain(self.theta, i);
+                let turns = original * f / (2.0 * PI);
+                let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                (1.0 - kept) * f / factor + kept * f
+            }),
             Scaling::Yarn(yarn) => {
                 let ramp = yarn.ramp(self.theta, half);
-                let scaled = |i: usize| {
+                each(&|i| {
                     let f = plain(self.theta, i);
                     f / yarn.factor * ramp(i) + f * (1.0 - ramp(i))
-                };
-                (each(&scaled), yarn.attention())
+                });
+                return Ok(yarn.attention());
             }
             Scaling::LongRope { short, long, original, attention } => {
                 let divisors = if length as f64 > *original { long } else { short };
                 if divisors.len() != half {
                     return Err(format!("{} LongRoPE divisors for {half} pairs of features", divisors.len()));
                 }
-                (each(&|i| plain(self.theta, i) / divisors[i]), *attention)
+                each(&|i| plain(self.theta, i) / divisors[i]);
+                return Ok(*attention);
             }
-        })
+        }
+        Ok(1.0)
+    }
+
+    /// [`fill`](Self::fill) for `half` pairs.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn frequencies(&self, half: usize, length: usize) -> Result<(Vec<f64>, f64), String> {
+        let mut out = vec![0.0; half];
+        let factor = self.fill(length, &mut out)?;
+        Ok((out, factor))
     }
 }
