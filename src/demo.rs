@@ -13,8 +13,8 @@ use std::path::PathBuf;
 #[allow(dead_code, missing_docs)]
 mod language_model;
 
-pub use language_model::ByteModel;
 use language_model::{BATCH, WINDOW};
+pub use language_model::{Batch, ByteModel, Time};
 
 /// Moby-Dick, or, The Whale, by Herman Melville (1851), in the public domain.
 pub static MOBY_DICK: &[u8] = include_bytes!("../examples/data/moby_dick.txt");

@@ -56,6 +56,7 @@ mod layers {
 use layers::*;
 
 type Picture = Tensor![convolutional::Batch, convolutional::Grey, convolutional::Height, convolutional::Width];
+type Text = Tensor![crate::demo::Batch, crate::demo::Time; Index];
 type Symbols = Tensor![lstm::Batch, lstm::Time; TokenId];
 type Counts = Tensor![lstm::Batch; Lengths<lstm::Time>];
 type Traced = Result<Graph, Box<dyn Error>>;
@@ -87,6 +88,12 @@ macro_rules! layer {
 
 /// Every model, sorted by name.
 pub const ALL: &[Drawable] = &[
+    Drawable {
+        name: "bytes",
+        about: "the language model of the demonstration (examples/08-language-model.rs)",
+        forward: || forward(&crate::demo::ByteModel::default(), |m, x: Text| m.forward(x)),
+        training: Some(|| training(&crate::demo::ByteModel::default(), |m, (x, y): (Text, Text)| m.loss(x, y))),
+    },
     Drawable {
         name: "classifier",
         about: "a convolutional classifier of drawn shapes (examples/07-convolutional-classifier.rs)",
