@@ -329,7 +329,7 @@ fn write(f: &mut fmt::Formatter<'_>, value: &Json, indent: Option<usize>) -> fmt
         Json::Number(v) if v.is_finite() => write!(f, "{v:?}"),
         Json::Number(_) => f.write_str("null"),
         Json::Text(v) => quoted(f, v),
-        Json::List(items) => sequence(f, ('[', ']'), items, indent, |f, item, indent| write(f, item, indent)),
+        Json::List(items) => sequence(f, ('[', ']'), items, indent, write),
         Json::Map(entries) => sequence(f, ('{', '}'), entries, indent, |f, (key, value), indent| {
             quoted(f, key)?;
             f.write_str(if indent.is_some() { ": " } else { ":" })?;
