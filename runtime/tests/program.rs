@@ -89,7 +89,7 @@ fn lengths_after_rounding_bind_where_the_length_before_does_not_matter() -> Resu
     let halves = |n| <Array![Halves]>::from_parts(&[n], vec![1.0; n]);
     let twice = program(&module, Store::new(), Device::Cpu, |_, x: Tensor![Frames]| x + x)?;
     for n in [1, 2, 3, 100] {
-        assert_eq!(twice.run(&frames(n))?.sizes(), [n]);
+        assert_eq!(twice.run(frames(n))?.sizes(), [n]);
     }
     // The mean over frames depends on frames alone; two arguments must still agree.
     type Both = (Tensor![Frames], Tensor![Halves]);
@@ -106,7 +106,7 @@ fn lengths_after_rounding_bind_where_the_length_before_does_not_matter() -> Resu
         x.sum_all()
             / Tensor::<(Samples,)>::from_raw(mobilis::ops::leaf::fill(1.0, <Tensor![Samples]>::type_of())).sum_all()
     })?;
-    let error = mean.run(&frames(3)).expect_err("Samples are not known").to_string();
+    let error = mean.run(frames(3)).expect_err("Samples are not known").to_string();
     assert!(error.contains("`Samples`"), "{error}");
     Ok(())
 }
