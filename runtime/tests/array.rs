@@ -68,7 +68,7 @@ fn from_vec_infers_one_size() {
 fn makers() {
     let x = Array::<(Batch, Three)>::from_fn([2, 3], |[b, i]| (10 * b + i) as f32).unwrap();
     assert_eq!(x.data(), [0.0, 1.0, 2.0, 10.0, 11.0, 12.0]);
-    assert_eq!(x.iter().rev().next(), Some(12.0));
+    assert_eq!(x.iter().next_back(), Some(12.0));
     assert_eq!(Array::<(Three,), Mask>::zeros([3]).unwrap().to_vec(), [false; 3]);
     assert_eq!(Array::<(Three,), Index>::full([3], 7).unwrap().into_vec(), [7; 3]);
     assert_eq!(Array::<()>::scalar(2.5).item(), 2.5);

@@ -14,7 +14,7 @@ axes! {
 }
 
 fn text(result: Result<Checkpoint, CheckpointError>) -> String {
-    result.err().expect("an error").to_string()
+    result.expect_err("an error").to_string()
 }
 
 fn small(value: f32) -> Data {
@@ -159,7 +159,7 @@ fn faulty_indices() {
     let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
     let with = |text: &str| {
         std::fs::write(&index, text).unwrap();
-        let e = Checkpoint::open(&folder).err().expect(text);
+        let e = Checkpoint::open(&folder).expect_err(text);
         assert!(matches!(e, CheckpointError::Index { .. }), "{e}");
         e.to_string()
     };

@@ -14,6 +14,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// A directory of its own that is removed at the end.
 pub struct Scratch(PathBuf);
 
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Scratch {
     pub fn new() -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);

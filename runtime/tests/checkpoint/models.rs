@@ -88,7 +88,7 @@ impl Draft {
         options.load(Net::default(), &path).map_err(|e| e.to_string().replace(&*path.to_string_lossy(), "m"))
     }
     fn refused(&self) -> String {
-        self.load(LoadOptions::new()).err().expect("an error")
+        self.load(LoadOptions::new()).expect_err("an error")
     }
 }
 

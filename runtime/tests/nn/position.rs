@@ -100,7 +100,7 @@ fn more_positions_than_were_learned_are_an_error() {
     let result = trace::trace(Some(&module), Mode::Eval, &|_| false, || {
         trace::output(module.forward(argument::<(Batch, Long, Four), Real>()).raw());
     });
-    let message = result.err().expect("ten positions of nine").to_string();
+    let message = result.expect_err("ten positions of nine").to_string();
     assert!(message.contains("slice"), "{message}");
 }
 

@@ -52,7 +52,7 @@ fn a_decoder_and_its_gradients_agree_on_both_devices() -> Result<(), Box<dyn std
         })?;
         let mut out = vec![];
         for (b, t) in [(2, 70), (1, 1), (3, 5)] {
-            let (loss, by_table, by_queries, logits) = program.run(&ids(b, t))?;
+            let (loss, by_table, by_queries, logits) = program.run(ids(b, t))?;
             out.extend([loss.data().to_vec(), by_table.data().to_vec()]);
             out.extend([by_queries.data().to_vec(), logits.data().to_vec()]);
         }
@@ -76,8 +76,7 @@ fn an_index_outside_the_table_names_layer_index_and_size() -> Result<(), Box<dyn
         let program = model.compile(|m, ids: Tensor![Examples, Length; TokenId]| m.forward(ids))?;
         let message = program
             .run(&<Array![Examples, Length; TokenId]>::from_fn([1, 2], |i| [3, 11][i[1]])?)
-            .err()
-            .expect("11 of 11")
+            .expect_err("11 of 11")
             .to_string();
         assert!(message.contains("index 11 is outside the table of 11 rows"), "{message}");
         assert!(message.contains("embed"), "{message}");

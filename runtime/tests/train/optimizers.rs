@@ -126,7 +126,7 @@ fn adam_and_adamw() {
 /// Program 1 of Chen et al. 2023.
 #[test]
 fn lion() {
-    let mut m = vec![0.0; 12];
+    let mut m = [0.0; 12];
     follows("w", &[4, 3], &Lion::new(0.1).betas(0.85, 0.97).weight_decay(0.2), &plain(), move |p, g, lr, _| {
         for i in 0..p.data.len() {
             let c: f64 = 0.85 * m[i] + (1.0 - 0.85) * g.data[i];
