@@ -11,7 +11,7 @@ use mobilis::module::init::{Init, WithInit};
 use mobilis::nn::{Activation, Embedding, Linear, Mlp, RmsNorm, Rotary, SelfAttention};
 use mobilis::ops::pad::Padding;
 use mobilis::prelude::*;
-use mobilis::train::{AdamW, Group, History, Muon, Progress, Schedule, TrainError, TrainOptions, Trainer};
+use mobilis::train::{AdamW, Group, History, Muon, Progress, Schedule, TrainOptions, Trainer};
 use std::error::Error;
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ impl ByteModel {
     }
 }
 
-type Windows = Array![Batch, Time; Index];
+pub type Windows = Array![Batch, Time; Index];
 type Examples = (Tensor![Batch, Time; Index], Tensor![Batch, Time; Index]);
 
 /// The bytes of a window.
@@ -98,7 +98,7 @@ pub const WINDOW: usize = 128;
 
 /// The windows that begin at each of `starts`, and what follows each of their bytes. The first
 /// `skip` bytes of a window are only read.
-fn windows(text: &[u8], starts: &[usize], skip: usize) -> (Windows, Windows) {
+pub fn windows(text: &[u8], starts: &[usize], skip: usize) -> (Windows, Windows) {
     let cut = |shift: usize| starts.iter().flat_map(move |s| (0..WINDOW).map(move |i| (i, text[s + shift + i])));
     let bytes = cut(0).map(|(_, byte)| byte.into()).collect();
     let next = cut(1).map(|(i, byte)| if i < skip { -100 } else { byte.into() }).collect();
@@ -110,8 +110,8 @@ fn windows(text: &[u8], starts: &[usize], skip: usize) -> (Windows, Windows) {
 pub const BATCH: usize = 16;
 
 /// A model that knows nothing yet.
-pub fn new_model() -> Result<Model<ByteModel>, ModelError> {
-    Model::init(ByteModel::default(), 1)
+pub fn new_model() -> Result<Model<ByteModel>, Box<dyn Error>> {
+    Ok(Model::init(ByteModel::default(), 1)?)
 }
 
 /// Trains a model on `text` for so many seconds.
@@ -120,7 +120,7 @@ pub fn train(
     text: &[u8],
     seconds: f64,
     show: impl FnMut(&Progress),
-) -> Result<History, TrainError> {
+) -> Result<History, Box<dyn Error>> {
     // Matrices by Muon, tables by AdamW; the head and the norms want smaller steps than those.
     let tables = AdamW::new(0.04).betas(0.9, 0.95).weight_decay(0.0);
     // In percent of the time: up for 2, on the height for 38, down to zero for 60.
@@ -139,7 +139,7 @@ pub fn train(
         windows(text, &starts, 0)
     };
     let time = Duration::from_secs_f64(seconds);
-    Trainer::new(&mut step).time(time).progress(show).run(batch)
+    Ok(Trainer::new(&mut step).time(time).progress(show).run(batch)?)
 }
 
 /// The loss on `text` in nats per byte, each byte predicted from at least half a window.

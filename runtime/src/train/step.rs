@@ -274,15 +274,23 @@ fn read(decl: &VarDecl) -> Handle {
 
 /// The program of all micro-batches but the last.
 fn accumulation(mut graph: Graph, loss: Value, grads: &[Value], sums: &[VarDecl]) -> Result<Graph, TraceError> {
-    let norm = in_last_scope(&mut graph, || {
+    let (norm, finite) = in_last_scope(&mut graph, || {
         let grads: Vec<Handle> = grads.iter().map(|g| trace::handle(*g)).collect();
+        let norm = clip::global_norm(&grads);
         for (g, sum) in grads.iter().zip(sums) {
             let total = ew::add(read(sum), *g);
             trace::update(sum.id, total);
         }
-        trace::value(clip::global_norm(&grads))
+        (trace::value(norm), trace::value(finite(trace::handle(loss), norm)))
     })?;
-    finished(graph, loss, norm)
+    finished(graph, loss, norm, finite)
+}
+
+/// Whether the loss and the norm of the gradients are: `x - x` is 0 for a finite `x`, NaN for any
+/// other.
+fn finite(loss: Handle, norm: Handle) -> Handle {
+    let zero = ew::add(ew::sub(loss, loss), ew::sub(norm, norm));
+    ew::compare(CompareKind::Eq, zero, leaf::scalar(0.0))
 }
 
 /// Extends the graph by nodes that belong to the scope added last, the optimizer's.
@@ -301,17 +309,24 @@ fn read_at((id, node): (usize, &Node)) -> Option<(u32, Value)> {
 
 /// Makes every update conditional on a finite loss and norm, and puts these two in front of the
 /// results.
-fn finished(mut graph: Graph, loss: Value, norm: Value) -> Result<Graph, TraceError> {
-    let updates = graph.updates.clone();
+fn finished(mut graph: Graph, loss: Value, norm: Value, finite: Value) -> Result<Graph, TraceError> {
     let old: HashMap<u32, Value> = graph.nodes.iter().enumerate().filter_map(read_at).collect();
-    let guarded = in_last_scope(&mut graph, || {
-        // x - x is 0 for a finite x and NaN for any other.
-        let zero = |v: Value| ew::sub(trace::handle(v), trace::handle(v));
-        let finite = ew::compare(CompareKind::Eq, ew::add(zero(loss), zero(norm)), leaf::scalar(0.0));
-        let guard = |old: Handle, new: Value| trace::value(ew::select(finite, trace::handle(new), old));
-        updates.iter().map(|(var, new)| (*var, guard(trace::handle(old[var]), *new))).collect::<Vec<_>>()
+    let updates: Vec<(u32, Value, bool)> = graph
+        .updates
+        .iter()
+        .map(|(var, new)| {
+            // Optimizers guard slots that they go on computing with.
+            let node = graph.node(*new);
+            (*var, *new, matches!(node.op, Op::Select(_)) && node.inputs[0] == finite && node.inputs[2] == old[var])
+        })
+        .collect();
+    graph.updates = in_last_scope(&mut graph, || {
+        let guarded = |var: u32, new: Value, done: bool| match done {
+            true => new,
+            false => trace::value(ew::select(trace::handle(finite), trace::handle(new), trace::handle(old[&var]))),
+        };
+        updates.iter().map(|(var, new, done)| (*var, guarded(*var, *new, *done))).collect::<Vec<_>>()
     })?;
-    graph.updates = guarded;
     let rest = graph.outputs.split_off(1);
     graph.outputs = [loss, norm].into_iter().chain(rest).collect();
     Ok(prune(graph))
@@ -326,15 +341,16 @@ struct Update<'a> {
 
 impl Update<'_> {
     fn build(&self, mut graph: Graph, loss: Value, grads: &[Value]) -> Result<Graph, TraceError> {
-        let norm = in_last_scope(&mut graph, || self.append(grads))?;
-        finished(graph, loss, norm)
+        let (norm, finite) = in_last_scope(&mut graph, || self.append(loss, grads))?;
+        finished(graph, loss, norm, finite)
     }
 
-    /// Builds everything behind the gradients. Gives their norm.
-    fn append(&self, grads: &[Value]) -> Value {
+    /// Builds everything behind the gradients. Gives their norm, and whether all is finite.
+    fn append(&self, loss: Value, grads: &[Value]) -> (Value, Value) {
         let grads: Vec<Handle> = grads.iter().map(|g| trace::handle(*g)).collect();
         let grads = self.averaged(&grads);
         let norm = clip::global_norm(&grads);
+        let finite = finite(trace::handle(loss), norm);
         let grads = self.options.clip.apply(&grads, norm);
 
         let scalar = |dtype| TensorType::new(vec![], dtype);
@@ -367,13 +383,14 @@ impl Update<'_> {
                 lr,
                 step,
                 weight_decay: self.options.weight_decay(target, self.optimizer),
+                finite,
             });
             trace::update(decl.id, updated.param);
             for (slot, new) in slots.iter().zip(updated.slots) {
                 trace::update(slot.id, new);
             }
         }
-        trace::value(norm)
+        (trace::value(norm), trace::value(finite))
     }
 
     /// The mean over the micro-batches, whose sums start again at zero.

@@ -176,21 +176,21 @@ impl Optimizer for Adafactor {
         let dims = type_of(cx.grad).dims;
         let rank = dims.len();
         let (mut slots, mut u) = if rank >= 2 {
-            let row = mix(cx.slots[0], reduce::mean(square, &[rank - 1]));
-            let col = mix(cx.slots[1], reduce::mean(square, &[rank - 2]));
+            let row = cx.stored(0, mix(cx.slots[0], reduce::mean(square, &[rank - 1])));
+            let col = cx.stored(1, mix(cx.slots[1], reduce::mean(square, &[rank - 2])));
             // r / mean(r), the mean over the rows of each matrix.
             let mean = reduce::restore(reduce::mean(row, &[rank - 2]), &dims[..rank - 1], &[rank - 2]);
             let by_row = reduce::restore(rsqrt(ew::div(row, mean)), &dims, &[rank - 1]);
             let by_col = reduce::restore(rsqrt(col), &dims, &[rank - 2]);
             (vec![row, col], ew::mul(ew::mul(by_row, by_col), cx.grad))
         } else {
-            let v = mix(cx.slots[0], square);
+            let v = cx.stored(0, mix(cx.slots[0], square));
             (vec![v], ew::mul(rsqrt(v), cx.grad))
         };
         let excess = at_least(ew::scale(rms(u), 1.0 / self.clip_threshold), 1.0);
         u = ew::mul(u, ew::div(lr, excess));
         if let (Some(beta1), Some(m)) = (self.beta1, cx.slots.get(slots.len())) {
-            u = average(*m, u, beta1);
+            u = cx.stored(slots.len(), average(*m, u, beta1));
             slots.push(u);
         }
         let kept = match cx.weight_decay {

@@ -26,8 +26,8 @@ impl Moments {
     /// `p - lr * m_hat / (sqrt(v_hat) + eps)` in PyTorch's order, and the new averages.
     fn step(&self, cx: &UpdateContext, param: Handle, grad: Handle) -> Updated {
         let (b1, b2) = self.betas;
-        let m = average(cx.slots[0], grad, b1);
-        let v = average(cx.slots[1], ew::mul(grad, grad), b2);
+        let m = cx.stored(0, average(cx.slots[0], grad, b1));
+        let v = cx.stored(1, average(cx.slots[1], ew::mul(grad, grad), b2));
         let size = ew::div(cx.lr, bias_correction(b1, cx.step));
         let root = ew::unary(UnaryKind::Sqrt, bias_correction(b2, cx.step));
         let denominator = ew::add(ew::div(ew::unary(UnaryKind::Sqrt, v), root), leaf::scalar(self.eps));

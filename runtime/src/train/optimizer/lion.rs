@@ -68,7 +68,7 @@ impl Optimizer for Lion {
         let direction = ew::unary(UnaryKind::Sign, average(cx.slots[0], cx.grad, self.betas.0));
         Updated {
             param: ew::sub(decayed(cx), ew::mul(direction, cx.lr)),
-            slots: vec![average(cx.slots[0], cx.grad, self.betas.1)],
+            slots: vec![cx.stored(0, average(cx.slots[0], cx.grad, self.betas.1))],
         }
     }
 }

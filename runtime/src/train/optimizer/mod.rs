@@ -68,6 +68,18 @@ pub struct UpdateContext<'a> {
     pub step: Handle,
     /// The weight decay of the parameter's group.
     pub weight_decay: f64,
+    /// Whether loss and gradients are finite: a truth value. Where they are not, the step changes
+    /// nothing.
+    pub finite: Handle,
+}
+
+impl UpdateContext<'_> {
+    /// The new value of a slot for the rest of the update: `new`, or the old value if the step
+    /// changes nothing. With it the slot is updated in place; slots that an optimizer does not
+    /// pass through here are guarded all the same, at the cost of a copy.
+    pub fn stored(&self, slot: usize, new: Handle) -> Handle {
+        ew::select(self.finite, new, self.slots[slot])
+    }
 }
 
 /// What an update gives.

@@ -187,7 +187,7 @@ impl Optimizer for Muon {
             let lr = ew::scale(cx.lr, self.rest_lr / self.lr);
             return self.rest.update(&UpdateContext { slots: cx.slots.clone(), lr, ..*cx });
         }
-        let m = super::average(cx.slots[0], cx.grad, self.momentum);
+        let m = cx.stored(0, super::average(cx.slots[0], cx.grad, self.momentum));
         let u = if self.nesterov { super::average(m, cx.grad, self.momentum) } else { m };
         let TensorType { dims, .. } = type_of(u);
         let rows = dims[0].clone();

@@ -102,7 +102,7 @@ impl Optimizer for Sgd {
                     ew::mul(g, ew::select(first, leaf::scalar(1.0), leaf::scalar(1.0 - d)))
                 }
             };
-            let buffer = ew::add(ew::scale(*buffer, self.momentum), fresh);
+            let buffer = cx.stored(0, ew::add(ew::scale(*buffer, self.momentum), fresh));
             slots.push(buffer);
             g = if self.nesterov { ew::add(g, ew::scale(buffer, self.momentum)) } else { buffer };
         }
