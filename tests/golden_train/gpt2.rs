@@ -2,6 +2,7 @@
 //! queries, keys and values, GELU's tanh form, weights stored `[in, out]`, a head tied to the
 //! embedding.
 
+use mobilis::nn::{Embedding, LayerNorm};
 use mobilis::ops::attention::attention;
 use mobilis::ops::rope;
 use mobilis::prelude::*;
@@ -32,21 +33,6 @@ impl<I: Axis, O: Axis> Conv1d<I, O> {
     /// `x W + b`
     pub fn forward(&self, x: Tensor![Batch, Time, I]) -> Tensor![Batch, Time, O] {
         einsum!(x[b t I] * self.weight.get()[I O] => [b t O]) + self.bias.get()
-    }
-}
-
-/// A layer norm.
-#[neural_module]
-pub struct Norm {
-    weight: Param![Hidden],
-    bias: Param![Hidden],
-}
-
-#[neural_module]
-impl Norm {
-    /// The normalized value.
-    pub fn forward(&self, x: Tensor![Batch, Time, Hidden]) -> Tensor![Batch, Time, Hidden] {
-        x.layer_norm(Some(self.weight.get()), Some(self.bias.get()), 1e-5)
     }
 }
 
@@ -89,9 +75,9 @@ impl Mlp {
 /// One layer.
 #[neural_module]
 pub struct Block {
-    ln_1: Norm,
+    ln_1: LayerNorm<Hidden>,
     attn: Attention,
-    ln_2: Norm,
+    ln_2: LayerNorm<Hidden>,
     mlp: Mlp,
 }
 
@@ -104,29 +90,35 @@ impl Block {
     }
 }
 
+/// Everything but the head, which is the embedding.
+#[neural_module]
+pub struct Decoder {
+    wte: Embedding<Vocab, Hidden>,
+    wpe: Embedding<Positions, Hidden>,
+    h: [Block; 2],
+    ln_f: LayerNorm<Hidden>,
+}
+
+#[neural_module]
+impl Decoder {
+    /// The stream after the last norm.
+    pub fn forward(&self, ids: Tensor![Batch, Time; Index]) -> Tensor![Batch, Time, Hidden] {
+        let positions: Tensor![Time; Index] = Tensor::from_raw(rope::positions(ids.raw(), 1));
+        let x = self.wte.forward(ids) + self.wpe.forward(positions);
+        self.ln_f.forward(self.h.iter().fold(x, |x, block| block.forward(x)))
+    }
+}
+
 /// The language model.
 #[neural_module]
 pub struct Gpt2 {
-    #[name("transformer.wte.weight")]
-    wte: Param![Vocab, Hidden],
-    #[name("transformer.wpe.weight")]
-    wpe: Param![Positions, Hidden],
-    #[name("transformer.h")]
-    blocks: [Block; 2],
-    #[name("transformer.ln_f")]
-    norm: Norm,
+    transformer: Decoder,
 }
 
 #[neural_module]
 impl Gpt2 {
     /// The mean cross-entropy of every position against its label; -100 is left out.
     pub fn loss(&self, ids: Tensor![Batch, Time; Index], labels: Tensor![Batch, Time; Index]) -> Tensor![] {
-        let positions: Tensor![Time; Index] = Tensor::from_raw(rope::positions(ids.raw(), 1));
-        let mut x = ids.embedding(self.wte.get()) + positions.embedding(self.wpe.get());
-        for block in &self.blocks {
-            x = block.forward(x);
-        }
-        let x = self.norm.forward(x);
-        einsum!(x[b t h] * self.wte.get()[v h] => [b t v]).cross_entropy(labels)
+        self.transformer.wte.attend(self.transformer.forward(ids)).cross_entropy(labels)
     }
 }
