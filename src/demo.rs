@@ -14,7 +14,7 @@ use std::path::PathBuf;
 mod language_model;
 
 use language_model::{BATCH, WINDOW};
-pub use language_model::{Batch, ByteModel, Time};
+pub(crate) use language_model::{Batch, ByteModel, Time};
 
 /// Moby-Dick, or, The Whale, by Herman Melville (1851), in the public domain.
 pub static MOBY_DICK: &[u8] = include_bytes!("../examples/data/moby_dick.txt");
