@@ -205,3 +205,29 @@ fn dropout_draws_anew_at_each_step() -> Outcome {
     assert_ne!(first, losses(Device::Cpu, 6)?);
     Ok(())
 }
+
+/// An evaluation that fails ends training with its message.
+#[test]
+fn a_failing_evaluation_stops_training() -> Outcome {
+    let model = Model::init(Net::default(), 1)?;
+    let mut step = model.train_step(Sgd::new(0.1), TrainOptions::default(), loss)?;
+    let error = Trainer::new(&mut step)
+        .steps(5)
+        .evaluate(2, |step| Err(format!("no data at step {step}").into()))
+        .run(|i| examples(4, i))
+        .expect_err("the evaluation fails");
+    assert_eq!(error.to_string(), "the evaluation failed: no data at step 2");
+    assert_eq!(step.steps(), 2);
+    Ok(())
+}
+
+/// A resumed or finished step has nothing left to do.
+#[test]
+fn no_steps_are_made_beyond_the_total() -> Outcome {
+    let model = Model::init(Net::default(), 1)?;
+    let mut step = model.train_step(Sgd::new(0.1), TrainOptions::default(), loss)?;
+    assert_eq!(Trainer::new(&mut step).steps(3).run(|i| examples(4, i))?.losses.len(), 3);
+    assert!(Trainer::new(&mut step).steps(3).run(|i| examples(4, i))?.losses.is_empty());
+    assert!(Trainer::new(&mut step).time(Duration::ZERO).run(|i| examples(4, i))?.losses.is_empty());
+    Ok(())
+}
