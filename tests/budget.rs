@@ -51,7 +51,7 @@ impl Project {
         let manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
              [dependencies]\nmobilis = {{ path = {root:?}, default-features = false }}\n\
-             [profile.dev]\ndebug = \"line-tables-only\"\n[workspace]\n"
+             [workspace]\n"
         );
         std::fs::create_dir_all(folder.join("src")).expect("a folder for the project");
         std::fs::write(folder.join("Cargo.toml"), manifest).expect("its manifest");

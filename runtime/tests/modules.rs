@@ -154,3 +154,18 @@ fn entry_points_name_scopes_and_arguments() {
     assert!(scopes.contains(&"blocks.0.up_proj") && scopes.contains(&"more.1.down_proj"), "{scopes:?}");
     assert!(scopes.contains(&"stack.1"), "{scopes:?}");
 }
+
+/// They have no size, so all of one type lie at one address.
+#[test]
+fn modules_without_fields_are_told_apart() {
+    use mobilis::nn::Relu;
+    let net = (Relu, Relu, (Relu, Relu));
+    let (graph, ()) = trace::trace(Some(&net), Mode::Eval, &|_| false, || {
+        let ty = <Tensor![Batch, Hidden]>::type_of();
+        let x: Tensor![Batch, Hidden] = Tensor::from_raw(trace::input("x".into(), ty, "Real"));
+        trace::output(net.forward(x).raw());
+    })
+    .expect("well-shaped");
+    let paths: Vec<&str> = graph.scopes.iter().map(|s| s.path.as_str()).collect();
+    assert_eq!(paths, ["", "0", "1", "2.0", "2.1"]);
+}

@@ -42,7 +42,8 @@ pub(crate) struct Builder {
     id: u32,
     pub(crate) graph: Graph,
     stack: Vec<u32>,
-    paths: HashMap<(usize, &'static str), String>,
+    /// Where modules are. Modules without fields may share one address: their paths are in order.
+    paths: HashMap<(usize, &'static str), Vec<String>>,
     names: HashMap<VarId, (String, bool)>,
     vars: HashMap<VarId, (u32, Value)>,
     scope_of: HashMap<(u32, String), u32>,
@@ -91,7 +92,7 @@ pub fn trace<R>(
         kind = root.kind();
         crate::module::walk(root, &mut |path, item| match item {
             crate::module::Item::Module(m) => {
-                builder.paths.entry(key(m)).or_insert_with(|| path.to_string());
+                builder.paths.entry(key(m)).or_default().push(path.to_string());
             }
             crate::module::Item::Var(v) => {
                 builder.names.entry(v.id()).or_insert_with(|| (path.to_string(), frozen(path)));
@@ -421,8 +422,16 @@ pub fn scope(module: &dyn Module) -> ScopeGuard {
     with(|b| {
         let kind = module.kind();
         let parent = b.scope();
-        let path = match b.paths.get(&key(module)) {
-            Some(path) => path.clone(),
+        let path = match b.paths.get(&key(module)).map(Vec::as_slice) {
+            Some([path]) => path.clone(),
+            // Several modules without fields at one address: the next one that was not entered.
+            Some(paths) => {
+                let base = &b.graph.scopes[parent as usize].path;
+                let fresh = |p: &&String| b.graph.scopes.iter().all(|s| s.path != **p);
+                let inside = |p: &&String| p.starts_with(base.as_str());
+                let next = paths.iter().find(|p| inside(p) && fresh(p)).or_else(|| paths.iter().find(inside));
+                next.unwrap_or(&paths[0]).clone()
+            }
             // Not reachable from the root: named after its type under the caller.
             None => {
                 let base = &b.graph.scopes[parent as usize].path;
