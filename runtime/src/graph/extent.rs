@@ -194,6 +194,7 @@ impl Extent {
         }
     }
 
+    #[cfg(feature = "draw")]
     pub(super) fn expr(&self) -> &Expr {
         &self.0.expr
     }

@@ -6,12 +6,15 @@
 //! live in a [`Store`](crate::module::store::Store).
 
 pub mod extent;
+#[cfg(feature = "draw")]
 pub mod polynomial;
+#[cfg(feature = "draw")]
 pub mod print;
 pub mod trace;
 
 use crate::ops::Op;
 pub use extent::{AxisTag, Dim, Extent, ExtentError, Sizes};
+#[cfg(feature = "draw")]
 pub use polynomial::Polynomial;
 use std::fmt;
 
