@@ -1,6 +1,4 @@
 //! Running a bound program allocates nothing: a counting allocator watches a run.
-//!
-//! Matrix products are left out: the GEMM crate packs its operands into a buffer of its own.
 
 extern crate mobilis_runtime as mobilis;
 
@@ -31,11 +29,13 @@ static ALLOCATOR: Counting = Counting;
 axes! {
     pub Batch;
     pub Hidden = 96;
+    pub Wide = 70;
 }
 
 #[neural_module]
 struct Net {
     scale: Param![Hidden],
+    wide: Param![Wide, Hidden],
     total: Buffer![Hidden],
 }
 
@@ -50,7 +50,9 @@ fn a_run_allocates_nothing() -> Result<(), Box<dyn std::error::Error>> {
         let moved = y.gather(Hidden, places, Const::<5>).concat(Const::<5>, best.cumsum(Const::<5>), Const::<5>);
         let framed =
             moved.flip(<Sum<Const<5>, Const<5>>>::AXIS).unfold(<Sum<Const<5>, Const<5>>>::AXIS, Windows::<4, 2>);
-        (centred, y.softmax(Hidden), framed, y.logsumexp(Hidden))
+        let wide = einsum!(y[b h] * m.wide.get()[w h] => [b w]);
+        let mixed = einsum!(wide[b w] * y[b h] => [h w]);
+        (centred, y.softmax(Hidden), framed, y.logsumexp(Hidden), mixed.mean_all())
     })?;
     let program = model.executable(graph);
     let values = vec![0.5f32; 33 * 96];

@@ -1,7 +1,8 @@
 //! Batches of matrix products, and sums over the end.
 
-use super::gemm::{Matrix, gemm_raw, reach};
+use super::gemm::{Matrix, gemm_raw, gemm_scratch, reach};
 use super::reduce::{Reduction, reduce_f32};
+use super::share::with_scratch;
 use crate::pool::Pool;
 
 /// A batch: its sizes and the strides of the three matrices along each.
@@ -17,6 +18,21 @@ pub struct Batched {
 }
 
 impl Batched {
+    /// Entries.
+    fn count(&self) -> usize {
+        self.sizes.iter().product()
+    }
+
+    /// Whether the threads share each product, rather than take whole ones.
+    fn shared(&self, (m, n, k): (usize, usize, usize), threads: usize) -> bool {
+        self.count() < threads || m * n * k > 1 << 24
+    }
+
+    /// Scratch floats of [`batched_gemm`] on so many threads.
+    pub fn scratch(&self, size: (usize, usize, usize), threads: usize) -> usize {
+        gemm_scratch(size) * if self.shared(size, threads) { 1 } else { threads.min(self.count()).max(1) }
+    }
+
     fn offsets(&self, mut index: usize) -> (usize, usize, usize) {
         let (mut a, mut b, mut c) = (0, 0, 0);
         for d in (0..self.sizes.len()).rev() {
@@ -40,7 +56,7 @@ impl Out {
 }
 
 /// `c = a b` for every entry of a batch: threads share one product if it is large or alone, and
-/// take whole products otherwise.
+/// take whole products otherwise. `scratch` holds [`Batched::scratch`] floats.
 ///
 /// # Panics
 /// When a matrix reaches beyond its slice, or result matrices overlap.
@@ -51,8 +67,9 @@ pub fn batched_gemm(
     (a, sa): (&[f32], Matrix),
     (b, sb): (&[f32], Matrix),
     (c, sc): (&mut [f32], Matrix),
+    scratch: &mut [f32],
 ) {
-    let count: usize = batch.sizes.iter().product();
+    let count = batch.count();
     if m == 0 || n == 0 || count == 0 {
         return;
     }
@@ -66,18 +83,20 @@ pub fn batched_gemm(
         "a matrix is cut off"
     );
     let out = Out(c.as_mut_ptr());
-    let one = |i: usize| {
+    let one = |i: usize, scratch: &mut [f32]| {
         let (oa, ob, oc) = batch.offsets(i);
         let (a, b) = (&a[oa.min(a.len())..], &b[ob.min(b.len())..]);
         // SAFETY: all entries lie in their slices and those of `c` are distinct, as was checked.
-        unsafe { gemm_raw(pool, (m, n, k), a, sa, b, sb, out.at(oc), sc, false) }
+        unsafe { gemm_raw(pool, (m, n, k), a, sa, b, sb, out.at(oc), sc, false, scratch) }
     };
-    if count < pool.threads() || m * n * k > 1 << 24 {
-        return (0..count).for_each(one);
+    if batch.shared((m, n, k), pool.threads()) {
+        return (0..count).for_each(|i| one(i, scratch));
     }
     // Small products are taken several at a time.
     let group = (16_384 / (m * n * k.max(1))).clamp(1, count.div_ceil(pool.threads()));
-    pool.run(count.div_ceil(group), &|g| (g * group..count.min((g + 1) * group)).for_each(one));
+    with_scratch(pool, count.div_ceil(group), scratch, gemm_scratch((m, n, k)), &|g, scratch| {
+        (g * group..count.min((g + 1) * group)).for_each(|i| one(i, scratch))
+    });
 }
 
 /// Entries of the result are disjoint when all their dimensions, by stride, nest.

@@ -5,7 +5,7 @@
 //!
 //! Threads take output tiles, or whole images where tiles overlap in the result.
 
-use super::gemm::{Matrix, gemm_raw, reach};
+use super::gemm::{Matrix, gemm_raw, gemm_scratch, reach};
 use super::parts::Parts;
 use crate::pool::Pool;
 
@@ -70,13 +70,27 @@ impl Conv {
         if self.pointwise() || self.direct() { 0 } else { self.patch() * self.tile() }
     }
 
+    /// Floats of a thread's matrix products.
+    fn packing(&self) -> usize {
+        let (f, p, t) = (self.filters, self.patch(), self.tile());
+        if self.direct() {
+            0
+        } else {
+            [(f, t, p), (p, t, f), (f, p, t)].map(gemm_scratch).into_iter().max().unwrap_or(0)
+        }
+    }
+
     /// Scratch floats of [`forward`] and [`input_grad`] on so many threads.
     pub fn scratch(&self, threads: usize) -> usize {
-        threads * self.columns()
+        threads * (self.columns() + self.packing())
     }
     /// Scratch floats of [`weight_grad`].
     pub fn weight_scratch(&self, threads: usize) -> usize {
-        if self.direct() { 0 } else { threads * (self.columns() + self.groups * self.filters * self.patch()) }
+        if self.direct() {
+            0
+        } else {
+            threads * (self.columns() + self.packing() + self.groups * self.filters * self.patch())
+        }
     }
 
     /// Outputs along `axis` whose input at kernel position `tap` exists.
@@ -193,7 +207,8 @@ pub fn forward(
         let (g, n) = (image % conv.groups, to - from);
         let x = &x[image * conv.channels * plane_in..][..conv.channels * plane_in];
         // SAFETY: each slot has its own scratch.
-        let columns = unsafe { scratch.get(slot * conv.columns(), conv.columns()) };
+        let columns = unsafe { scratch.get(slot * conv.scratch(1), conv.scratch(1)) };
+        let (columns, packing) = columns.split_at_mut(conv.columns());
         let (b, sb) = if conv.pointwise() {
             (&x[from..], Matrix { row: plane_in, col: 1 })
         } else {
@@ -210,7 +225,7 @@ pub fn forward(
         let (sa, sc) = (Matrix { row: patch, col: 1 }, Matrix { row: plane_out, col: 1 });
         let c = y.at(place, reach(conv.filters, n, sc));
         // SAFETY: `a` and `b` hold whole matrices, `c` was checked, and no other task writes it.
-        unsafe { gemm_raw(pool, (conv.filters, n, patch), a, sa, b, sb, c, sc, true) };
+        unsafe { gemm_raw(pool, (conv.filters, n, patch), a, sa, b, sb, c, sc, true, packing) };
     });
 }
 
@@ -236,7 +251,8 @@ pub fn input_grad(
         let g = image % conv.groups;
         // SAFETY: tasks have distinct images, slots distinct scratch.
         let (x, columns) =
-            unsafe { (x.get(image * whole_in, whole_in), scratch.get(slot * conv.columns(), conv.columns())) };
+            unsafe { (x.get(image * whole_in, whole_in), scratch.get(slot * conv.scratch(1), conv.scratch(1))) };
+        let (columns, packing) = columns.split_at_mut(conv.columns());
         for (c, plane) in x.chunks_mut(plane_in).enumerate() {
             plane.fill(bias.map_or(0.0, |bias| bias[g * conv.channels + c]));
         }
@@ -260,7 +276,8 @@ pub fn input_grad(
             };
             // SAFETY: the slices above hold whole matrices: `patch` rows of `n` columns at `c`.
             unsafe {
-                gemm_raw(pool, (patch, n, conv.filters), w, sa, &y[from.min(y.len())..], sb, c, sc, conv.pointwise());
+                let y = &y[from.min(y.len())..];
+                gemm_raw(pool, (patch, n, conv.filters), w, sa, y, sb, c, sc, conv.pointwise(), packing);
             }
             if !conv.pointwise() {
                 conv.scatter(columns, from, to, x);
@@ -287,11 +304,12 @@ pub fn weight_grad(pool: &Pool, conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]
     }
     let tasks = conv.batch * conv.tiles();
     let slots = threads.min(tasks);
-    let size = conv.columns() + w.len();
+    let size = conv.columns() + conv.packing() + w.len();
     let parts = Parts::new(&mut *scratch);
     pool.run(slots, &|slot| {
         // SAFETY: slots have distinct scratch.
-        let (columns, sum) = unsafe { parts.get(slot * size, size) }.split_at_mut(conv.columns());
+        let (columns, rest) = unsafe { parts.get(slot * size, size) }.split_at_mut(conv.columns());
+        let (packing, sum) = rest.split_at_mut(conv.packing());
         sum.fill(0.0);
         for task in (slot..tasks).step_by(slots) {
             let (b, (from, to)) = (task / conv.tiles(), conv.range(task % conv.tiles()));
@@ -310,13 +328,13 @@ pub fn weight_grad(pool: &Pool, conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]
                 let (sa, sc) = (Matrix { row: plane_out, col: 1 }, Matrix { row: patch, col: 1 });
                 // SAFETY: the slices hold whole matrices.
                 unsafe {
-                    gemm_raw(pool, (conv.filters, patch, n), y, sa, columns, sb, sum.as_mut_ptr(), sc, true);
+                    gemm_raw(pool, (conv.filters, patch, n), y, sa, columns, sb, sum.as_mut_ptr(), sc, true, packing);
                 }
             }
         }
     });
     for slot in 0..slots {
-        let sum = &scratch[slot * size + conv.columns()..][..w.len()];
+        let sum = &scratch[(slot + 1) * size - w.len()..][..w.len()];
         w.iter_mut().zip(sum).for_each(|(w, s)| *w += s);
     }
 }

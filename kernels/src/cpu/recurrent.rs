@@ -5,9 +5,10 @@
 //! Inner loops are `for` loops: the closures of `for_each` and `sum` may stay functions of their
 //! own, compiled without the instructions that `dispatch!` enables.
 
-use super::gemm::{Matrix, gemm, reach};
+use super::gemm::{Matrix, gemm, gemm_scratch, reach};
 use super::math::{sigmoid, tanh};
 use super::parts::Parts;
+use super::tile::{self, Block};
 use crate::pool::Pool;
 
 /// Sizes of a recurrent operation.
@@ -23,10 +24,25 @@ pub struct Steps {
     pub backward: bool,
 }
 
-/// Fewer sequences per thread do not pay for a matrix product, which first copies the weight.
+/// Fewer sequences per thread do not fill a tile of a matrix product.
 const FEW: usize = 4;
 
 impl Steps {
+    /// Floats of the product at the end of a gradient, with so many gates.
+    fn packing(&self, gates: usize) -> usize {
+        gemm_scratch((gates * self.hidden, self.hidden, self.batch * self.time))
+    }
+
+    /// Scratch floats of [`lstm_grad`].
+    pub fn lstm_grad_scratch(&self) -> usize {
+        self.batch * self.time * self.hidden + self.packing(4)
+    }
+
+    /// Scratch floats of [`gru_grad`].
+    pub fn gru_grad_scratch(&self) -> usize {
+        self.batch * self.time * 4 * self.hidden + self.packing(3)
+    }
+
     fn length(&self, b: usize, lengths: Option<&[i32]>) -> usize {
         lengths.map_or(self.time, |l| (l[b].max(0) as usize).min(self.time))
     }
@@ -114,20 +130,9 @@ crate::dispatch! { fn dots(w: &[f32], h: &[f32], out: &mut [f32]) = dots_body; }
 
 /// `out[i] += e[i] w` for `count` rows `e[i]` of `rows` values that are `stride` apart.
 #[allow(clippy::too_many_arguments)]
-fn add_transposed(
-    pool: &Pool,
-    w: &[f32],
-    rows: usize,
-    n: usize,
-    e: &[f32],
-    stride: usize,
-    count: usize,
-    out: &mut [f32],
-) {
+fn add_transposed(w: &[f32], rows: usize, n: usize, e: &[f32], stride: usize, count: usize, out: &mut [f32]) {
     if count >= FEW {
-        let (sa, sb) = (Matrix { row: stride, col: 1 }, Matrix { row: n, col: 1 });
-        gemm(pool, (count, n, rows), e, sa, w, sb, out, Matrix { row: n, col: 1 }, true);
-        return;
+        return tile::add_product((count, n, rows), Block { data: e, row: stride, col: 1 }, w, n, out, n);
     }
     for (i, out) in out.chunks_exact_mut(n.max(1)).enumerate() {
         add_rows(w, &e[i * stride..][..rows], out);
@@ -145,10 +150,10 @@ fn add_rows_body(w: &[f32], e: &[f32], out: &mut [f32]) {
 crate::dispatch! { fn add_rows(w: &[f32], e: &[f32], out: &mut [f32]) = add_rows_body; }
 
 /// The gradient of the recurrent weight: `e[batch * time, rows]^T before[batch * time, hidden]`.
-fn weight_grad(pool: &Pool, s: &Steps, rows: usize, e: &[f32], before: &[f32], dw: &mut [f32]) {
+fn weight_grad(pool: &Pool, s: &Steps, rows: usize, e: &[f32], before: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     let (sa, sb) = (Matrix { row: 1, col: rows }, Matrix { row: s.hidden, col: 1 });
     let sc = Matrix { row: s.hidden, col: 1 };
-    gemm(pool, (rows, s.hidden, s.batch * s.time), e, sa, before, sb, dw, sc, false);
+    gemm(pool, (rows, s.hidden, s.batch * s.time), e, sa, before, sb, dw, sc, false, scratch);
 }
 
 /// What an LSTM reads.
@@ -268,11 +273,12 @@ pub struct LstmGradOutput<'a> {
     pub c: &'a mut [f32],
 }
 
-/// The gradient of [`lstm`]. `scratch` holds `batch * time * hidden` values.
+/// The gradient of [`lstm`]. `scratch` holds [`Steps::lstm_grad_scratch`] values.
 pub fn lstm_grad(pool: &Pool, s: &Steps, x: &LstmGradInput, out: LstmGradOutput, scratch: &mut [f32]) {
     let (n, wide) = (s.hidden, 4 * s.hidden);
     out.h.copy_from_slice(x.dh);
     out.c.copy_from_slice(x.dc);
+    let (scratch, packing) = scratch.split_at_mut(s.batch * s.time * n);
     // The cells before each step first: they are needed on the way, the states only after it.
     s.before(x.cells, x.c, x.lengths, scratch);
     let (dh_all, dc_all, da_all) = (Parts::new(out.h), Parts::new(out.c), Parts::new(&mut *out.gates));
@@ -301,11 +307,11 @@ pub fn lstm_grad(pool: &Pool, s: &Steps, x: &LstmGradInput, out: LstmGradOutput,
                 lstm_step_grad(gates, steps, dh, dc, da);
             }
             // Through the gates; padded steps have none of their own, so their gradient stays.
-            add_transposed(pool, x.weight, wide, n, &da[t * wide..], s.time * wide, count, dh);
+            add_transposed(x.weight, wide, n, &da[t * wide..], s.time * wide, count, dh);
         }
     });
     s.before(x.y, x.h, x.lengths, scratch);
-    weight_grad(pool, s, wide, out.gates, scratch, out.weight);
+    weight_grad(pool, s, wide, out.gates, scratch, out.weight, packing);
 }
 
 #[inline(always)]
@@ -441,11 +447,12 @@ pub struct GruGradOutput<'a> {
     pub h: &'a mut [f32],
 }
 
-/// The gradient of [`gru`]. `scratch` holds `batch * time * 4 hidden` values.
+/// The gradient of [`gru`]. `scratch` holds [`Steps::gru_grad_scratch`] values.
 pub fn gru_grad(pool: &Pool, s: &Steps, x: &GruGradInput, out: GruGradOutput, scratch: &mut [f32]) {
     let (n, wide) = (s.hidden, 3 * s.hidden);
     out.h.copy_from_slice(x.dh);
-    let (before, e) = scratch.split_at_mut(s.batch * s.time * n);
+    let (before, rest) = scratch.split_at_mut(s.batch * s.time * n);
+    let (e, packing) = rest.split_at_mut(s.batch * s.time * wide);
     s.before(x.y, x.h, x.lengths, before);
     let before = &*before;
     let (dh_all, da_all, e_all) = (Parts::new(out.h), Parts::new(out.gates), Parts::new(&mut *e));
@@ -480,10 +487,10 @@ pub fn gru_grad(pool: &Pool, s: &Steps, x: &GruGradInput, out: GruGradOutput, sc
                 );
             }
             // Through the recurrent weight; padded steps have none of their own.
-            add_transposed(pool, x.weight, wide, n, &e[t * wide..], s.time * wide, count, dh);
+            add_transposed(x.weight, wide, n, &e[t * wide..], s.time * wide, count, dh);
         }
     });
-    weight_grad(pool, s, wide, e, before, out.weight);
+    weight_grad(pool, s, wide, e, before, out.weight, packing);
     out.bias.fill(0.0);
     for row in e.chunks_exact(wide.max(1)) {
         out.bias.iter_mut().zip(row).for_each(|(sum, e)| *sum += e);

@@ -13,6 +13,7 @@ use crate::ops::contraction::Einsum;
 use mobilis_kernels::cpu::contract::{Batched, batched_gemm, diagonal_sum};
 use mobilis_kernels::cpu::gemm::Matrix;
 use mobilis_kernels::memory::Piece;
+use mobilis_kernels::pool::Pool;
 
 /// A view whose dimensions are labelled.
 #[derive(Clone)]
@@ -157,6 +158,7 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
     };
     let plan = Batched { sizes: batch_sizes, a: a_batch, b: b_batch, c: c_batch };
     if pc.len > 0 {
+        let scratch = cx.scratch(plan.scratch((m, n, k), Pool::global().threads()));
         cx.task(move |mem| {
             batched_gemm(
                 mem.pool(),
@@ -165,6 +167,7 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
                 (&mem.f32(pa), sa),
                 (&mem.f32(pb), sb),
                 (&mut mem.f32_mut(pc), sc),
+                &mut mem.f32_mut(scratch),
             );
         });
     }

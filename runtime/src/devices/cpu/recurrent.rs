@@ -34,7 +34,7 @@ pub fn lstm_grad(op: &LstmGrad, cx: &mut Lower) {
     let s = steps(cx.input_sizes(3), cx.input_sizes(0), op.direction);
     let (given, lengths) = inputs::<9>(cx);
     let out: [Piece; 4] = std::array::from_fn(|i| cx.output(i));
-    let scratch = cx.scratch(s.batch * s.time * s.hidden);
+    let scratch = cx.scratch(s.lstm_grad_scratch());
     cx.task(move |m| {
         let lengths = lengths.map(|l| m.i32(l));
         let [weight, h, c, y, gates, cells, dy, dh, dc] = &given.map(|p| m.f32(p));
@@ -65,7 +65,7 @@ pub fn gru_grad(op: &GruGrad, cx: &mut Lower) {
     let s = steps(cx.input_sizes(2), cx.input_sizes(0), op.direction);
     let (given, lengths) = inputs::<6>(cx);
     let out: [Piece; 4] = std::array::from_fn(|i| cx.output(i));
-    let scratch = cx.scratch(s.batch * s.time * 4 * s.hidden);
+    let scratch = cx.scratch(s.gru_grad_scratch());
     cx.task(move |m| {
         let lengths = lengths.map(|l| m.i32(l));
         let [weight, h, y, saved, dy, dh] = &given.map(|p| m.f32(p));

@@ -1,0 +1,74 @@
+//! Micro-kernels: a tile of C that stays in registers while a block of K passes by.
+//!
+//! `A` comes as panels of the tile's own height, `k` columns one after the other, so that the
+//! elements to broadcast are next to each other; rows of `B` are vectors, from a panel or from the
+//! matrix itself. There is one kernel for every height up to the level's largest, so that rows are
+//! split evenly and no row of zeros is multiplied; at the right edge masks (or, in portable code,
+//! copies) stand for the missing columns.
+//!
+//! Every kernel sums a block in the order of `k`, one fused multiply-add at a time where the level
+//! has them: the value of an element depends neither on the tile that it falls into nor on who
+//! computes it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use crate::cpu::simd::{Level, level};
+
+/// The operands of one call.
+pub(super) struct Tile {
+    /// Rows, from 1 to the kernel's largest height.
+    pub h: usize,
+    /// Columns, from 1 to the kernel's width.
+    pub w: usize,
+    /// Summed products.
+    pub k: usize,
+    /// Element `(i, p)` is at `p * h + i`.
+    pub a: *const f32,
+    /// Row `p` begins at `p * b_row`.
+    pub b: *const f32,
+    pub b_row: usize,
+    /// Whether the rows of `b` may be read to the kernel's full width, as those of panels.
+    pub whole: bool,
+    /// Row `i` begins at `i * c_row`.
+    pub c: *mut f32,
+    pub c_row: usize,
+    /// What the product is added to: rows `from_row` apart (0 repeats one row); null for nothing.
+    pub from: *const f32,
+    pub from_row: usize,
+}
+
+/// The kernels of a level.
+pub(super) struct Micro {
+    /// The largest height.
+    pub mr: usize,
+    /// The width: that of the panels of `B`.
+    pub nr: usize,
+    /// Computes a tile.
+    ///
+    /// # Safety
+    /// The processor has the level's instructions, and all that the tile names lies in its memory.
+    pub tile: unsafe fn(&Tile),
+}
+
+/// The largest tile of any level, in elements.
+pub(super) const LARGEST: usize = 14 * 32;
+
+/// The kernels of a level that the processor has.
+pub(super) fn at(level: Level) -> &'static Micro {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => &avx512::MICRO,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => &avx2::MICRO,
+        _ => &portable::MICRO,
+    }
+}
+
+/// The kernels in use.
+pub(super) fn micro() -> &'static Micro {
+    at(level())
+}
