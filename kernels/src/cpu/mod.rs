@@ -9,6 +9,7 @@ pub mod embedding;
 pub mod fourier;
 pub mod gather;
 pub mod gemm;
+pub mod limits;
 pub mod loss;
 pub mod math;
 pub mod norm;

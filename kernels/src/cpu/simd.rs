@@ -31,7 +31,7 @@ pub fn level() -> Level {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn detect() -> Level {
+pub(super) fn detect() -> Level {
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     let avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -45,7 +45,7 @@ fn detect() -> Level {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
+pub(super) fn detect() -> Level {
     Level::Base
 }
 
