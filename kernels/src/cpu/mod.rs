@@ -17,6 +17,7 @@ pub mod order;
 mod parts;
 pub mod place;
 pub mod pool;
+pub mod quant;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;

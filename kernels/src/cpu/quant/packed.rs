@@ -1,0 +1,226 @@
+//! Weights in panels of sixteen channels.
+//!
+//! | format | a panel of K values |
+//! |---|---|
+//! | bf16 | for each two K: 16 pairs |
+//! | f16 | for each K: 16 values |
+//! | Q8_0, Int8 | for each four K: 16 times four bytes, 128 added |
+//! | Q4_0 | for each block of 32, for `j` in `0..4`: 16 times four bytes, low nibbles the values from `4 j`, high ones from `16 + 4 j`, 8 added |
+//!
+//! followed by the scales: of Q8_0 and Q4_0 16 f16 for each block, of Int8 16 `f32`. K is filled
+//! up with zeros to whole blocks (pairs for bf16), the channels to whole pairs of panels; panels
+//! start at cache lines.
+
+use super::Format;
+use super::block::{BLOCK, Quants, q4_0, q8_0};
+use super::half::{from_bf16, from_f16, to_bf16, to_f16};
+use crate::cpu::gemm::Matrix;
+use crate::cpu::parts::Parts;
+use crate::pool::Pool;
+
+/// Channels of a panel.
+pub(super) const LANES: usize = 16;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// The weights of `n` channels of `k` values each, ready for [`product`](super::product()).
+pub struct Packed {
+    format: Format,
+    n: usize,
+    k: usize,
+    data: Vec<Line>,
+}
+
+/// Blocks of 32 that hold `k` values.
+pub(super) fn blocks(k: usize) -> usize {
+    k.div_ceil(BLOCK)
+}
+
+/// Bytes of a panel's weights without its scales, and with them up to the next panel.
+fn panel(format: Format, k: usize) -> (usize, usize) {
+    let (weights, scales) = match format {
+        Format::Bf16 => (k.div_ceil(2) * 4 * LANES, 0),
+        Format::F16 => (k * 2 * LANES, 0),
+        Format::Q8_0 => (blocks(k) * BLOCK * LANES, blocks(k) * 2 * LANES),
+        Format::Q4_0 => (blocks(k) * BLOCK / 2 * LANES, blocks(k) * 2 * LANES),
+        Format::Int8 => (blocks(k) * BLOCK * LANES, 4 * LANES),
+    };
+    (weights, (weights + scales).next_multiple_of(64))
+}
+
+impl Packed {
+    /// Rounds a matrix of `k` by `n` values, `(i, j)` at `b[i * at.row + j * at.col]`: column `j`
+    /// holds the weights of channel `j`.
+    ///
+    /// # Panics
+    /// When the matrix reaches beyond its slice.
+    pub fn new(pool: &Pool, format: Format, (n, k): (usize, usize), b: &[f32], at: Matrix) -> Packed {
+        assert!(n == 0 || k == 0 || (k - 1) * at.row + (n - 1) * at.col < b.len(), "a matrix is cut off");
+        let (_, bytes) = panel(format, k);
+        // A multiple of two panels: tiles may take two at once.
+        let panels = n.div_ceil(2 * LANES) * 2;
+        let mut data = vec![Line([0; 64]); panels * bytes / 64];
+        let parts = Parts::new(&mut data);
+        pool.run(panels, &|p| {
+            // SAFETY: each task has its own panel.
+            let lines = unsafe { parts.get(p * bytes / 64, bytes / 64) };
+            let panel = lines.as_flattened_bytes();
+            let mut values = [0f32; BLOCK];
+            for lane in 0..LANES {
+                let channel = p * LANES + lane;
+                let fill = |block: usize, values: &mut [f32; BLOCK]| {
+                    for (i, v) in values.iter_mut().enumerate() {
+                        let i = block * BLOCK + i;
+                        *v = if channel < n && i < k { b[i * at.row + channel * at.col] } else { 0.0 };
+                    }
+                };
+                let scale = match format {
+                    Format::Int8 => (0..blocks(k)).fold(0, |largest, b| {
+                        fill(b, &mut values);
+                        values.iter().fold(largest, |a: u32, v| a.max(v.abs().to_bits()))
+                    }),
+                    _ => 0,
+                };
+                for b in 0..blocks(k) {
+                    fill(b, &mut values);
+                    write_block(format, panel, k, b, lane, &values, scale);
+                }
+            }
+        });
+        Packed { format, n, k, data }
+    }
+
+    /// How the weights are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Channels, and values of each.
+    pub fn size(&self) -> (usize, usize) {
+        (self.n, self.k)
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.data.len() * 64
+    }
+
+    /// The panels, and the bytes from one to the next.
+    pub(super) fn panels(&self) -> (&[u8], usize) {
+        // SAFETY: lines are 64 bytes each without padding.
+        let data = unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast(), self.bytes()) };
+        (data, panel(self.format, self.k).1)
+    }
+
+    /// The weights of a channel as they are multiplied.
+    ///
+    /// # Panics
+    /// When there is no such channel, or `out` has not its length.
+    pub fn channel(&self, channel: usize, out: &mut [f32]) {
+        assert!(channel < self.n && out.len() == self.k, "a channel of this weight");
+        let (data, bytes) = self.panels();
+        let (weights, _) = panel(self.format, self.k);
+        let panel = &data[channel / LANES * bytes..][..bytes];
+        let lane = channel % LANES;
+        let half = |at: usize| u16::from_le_bytes([panel[at], panel[at + 1]]);
+        for (k, v) in out.iter_mut().enumerate() {
+            let (b, i) = (k / BLOCK, k % BLOCK);
+            let eight = || panel[(k / 4 * LANES + lane) * 4 + k % 4] as f32 - 128.0;
+            let scale = || from_f16(half(weights + (b * LANES + lane) * 2));
+            *v = match self.format {
+                Format::Bf16 => from_bf16(half((k / 2 * LANES + lane) * 4 + k % 2 * 2)),
+                Format::F16 => from_f16(half((k * LANES + lane) * 2)),
+                Format::Q8_0 => scale() * eight(),
+                Format::Q4_0 => {
+                    let byte = panel[b * 256 + (i % 16 / 4 * LANES + lane) * 4 + i % 4];
+                    scale() * ((byte >> (i / 16 * 4) & 15) as f32 - 8.0)
+                }
+                Format::Int8 => {
+                    let at = weights + lane * 4;
+                    f32::from_le_bytes([panel[at], panel[at + 1], panel[at + 2], panel[at + 3]]) * eight()
+                }
+            };
+        }
+    }
+}
+
+trait Flat {
+    fn as_flattened_bytes(&mut self) -> &mut [u8];
+}
+impl Flat for [Line] {
+    fn as_flattened_bytes(&mut self) -> &mut [u8] {
+        // SAFETY: lines are 64 bytes each without padding, and any bytes are lines.
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), size_of_val(self)) }
+    }
+}
+
+/// Rounds block `b` of a channel. `largest` is, for Int8, the bits of the channel's largest
+/// magnitude.
+fn write_block(
+    format: Format,
+    panel_bytes: &mut [u8],
+    k: usize,
+    b: usize,
+    lane: usize,
+    x: &[f32; BLOCK],
+    largest: u32,
+) {
+    let (weights, _) = panel(format, k);
+    let finite = x.iter().all(|v| v.is_finite());
+    let mut put = |at: usize, bytes: &[u8]| panel_bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    let eight = |put: &mut dyn FnMut(usize, &[u8]), q: [i8; BLOCK]| {
+        for j in 0..8 {
+            let four: [u8; 4] = std::array::from_fn(|i| q[4 * j + i] as u8 ^ 128);
+            put(((b * 8 + j) * LANES + lane) * 4, &four);
+        }
+    };
+    let scale = |q: &Quants| if finite { q.scale } else { to_f16(f32::NAN) };
+    match format {
+        Format::Bf16 | Format::F16 => {
+            // Whole pairs: what is behind the end is zero.
+            let end = if format == Format::Bf16 { k.next_multiple_of(2) } else { k };
+            for (i, v) in (b * BLOCK..end).zip(x) {
+                match format {
+                    Format::Bf16 => put((i / 2 * LANES + lane) * 4 + i % 2 * 2, &to_bf16(*v).to_le_bytes()),
+                    _ => put((i * LANES + lane) * 2, &to_f16(*v).to_le_bytes()),
+                }
+            }
+        }
+        Format::Q8_0 => {
+            let q = q8_0(x);
+            eight(&mut put, q.q);
+            put(weights + (b * LANES + lane) * 2, &scale(&q).to_le_bytes());
+        }
+        Format::Q4_0 => {
+            let q = q4_0(x);
+            for j in 0..4 {
+                let four: [u8; 4] =
+                    std::array::from_fn(|i| (q.q[4 * j + i] + 8) as u8 | ((q.q[16 + 4 * j + i] + 8) as u8) << 4);
+                put(b * 256 + (j * LANES + lane) * 4, &four);
+            }
+            put(weights + (b * LANES + lane) * 2, &scale(&q).to_le_bytes());
+        }
+        Format::Int8 => {
+            let (scale, inverse) = channel_scale(largest);
+            eight(&mut put, x.map(|v| (v * inverse).round_ties_even() as i8));
+            put(weights + lane * 4, &scale.to_le_bytes());
+        }
+    }
+}
+
+/// The step that makes the largest magnitude (given by its bits) 127, and its inverse. Nothing
+/// but zeros, or denormals so small that the inverse overflows, become zeros; a magnitude that
+/// is not finite gives a step of NaN.
+#[inline(always)]
+pub(super) fn channel_scale(largest: u32) -> (f32, f32) {
+    let magnitude = f32::from_bits(largest);
+    if largest >= 0x7f80_0000 {
+        (f32::NAN, 0.0)
+    } else if magnitude < 1e-36 {
+        (0.0, 0.0)
+    } else {
+        (magnitude / 127.0, 127.0 / magnitude)
+    }
+}

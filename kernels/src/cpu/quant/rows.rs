@@ -1,0 +1,118 @@
+//! Activations as tiles read them.
+//!
+//! Rows are taken in groups, one for each tile of rows; a group holds for each step along K the
+//! values of all its rows. For the whole-number formats a step is four values rounded to eight
+//! bits (a word), and beside the words lie, for each block of 32 and row, the scale and where
+//! sums start: the sum of the rounded values times the offset of the stored weights, negative.
+
+use super::Format;
+use super::block::BLOCK;
+use super::packed::{blocks, channel_scale};
+use crate::cpu::gemm::Matrix;
+
+/// Words of scratch memory for `m` rows.
+pub(super) fn words(format: Format, m: usize, k: usize) -> usize {
+    let b = blocks(k);
+    match format {
+        Format::Bf16 | Format::F16 => m * k,
+        Format::Q8_0 | Format::Q4_0 => m * b * (BLOCK / 4 + 2),
+        Format::Int8 => m * (b * BLOCK / 4 + 2),
+    }
+}
+
+/// Bits of the largest magnitude; larger than those of infinity when there is a NaN.
+#[inline(always)]
+fn largest(x: &[f32; BLOCK]) -> u32 {
+    let mut most = 0;
+    for v in x {
+        most = most.max(v.to_bits() & 0x7fff_ffff);
+    }
+    most
+}
+
+/// Adding this number leaves a whole number of small magnitude, to nearest even, in the lowest bits.
+const MAGIC: f32 = 12_582_912.0;
+
+/// Rounds a block; gives the words and the sum of the whole numbers.
+#[inline(always)]
+fn round(x: &[f32; BLOCK], inverse: f32) -> ([i32; BLOCK / 4], i32) {
+    let mut q = [0i32; BLOCK];
+    let mut sum = 0;
+    for i in 0..BLOCK {
+        q[i] = (x[i] * inverse + MAGIC).to_bits().cast_signed() - MAGIC.to_bits().cast_signed();
+        sum += q[i];
+    }
+    let mut words = [0; BLOCK / 4];
+    for j in 0..BLOCK / 4 {
+        words[j] = q[4 * j] & 255 | (q[4 * j + 1] & 255) << 8 | (q[4 * j + 2] & 255) << 16 | (q[4 * j + 3] & 255) << 24;
+    }
+    (words, sum)
+}
+
+/// Block `b` of a row that starts at `x[0]`, filled up with zeros.
+#[inline(always)]
+fn block(x: &[f32], col: usize, k: usize, b: usize) -> [f32; BLOCK] {
+    let first = b * BLOCK;
+    let mut values = [0.0; BLOCK];
+    if col == 1 && first + BLOCK <= k {
+        values.copy_from_slice(&x[first..first + BLOCK]);
+    } else {
+        for i in 0..BLOCK.min(k - first) {
+            values[i] = x[(first + i) * col];
+        }
+    }
+    values
+}
+
+/// A group of `rows` rows, as `words(format, rows, k)` words.
+#[inline(always)]
+fn group_body(format: Format, rows: usize, k: usize, x: &[f32], at: Matrix, out: &mut [i32]) {
+    let count = blocks(k);
+    let zero = if matches!(format, Format::Q4_0) { 8 } else { 128 };
+    for r in 0..rows {
+        let row = &x[(r * at.row).min(x.len())..];
+        if matches!(format, Format::Bf16 | Format::F16) {
+            for i in 0..k {
+                out[i * rows + r] = row[i * at.col].to_bits().cast_signed();
+            }
+            continue;
+        }
+        let (words, rest) = out.split_at_mut(rows * count * (BLOCK / 4));
+        let (scales, starts) = rest.split_at_mut(rest.len() / 2);
+        if matches!(format, Format::Int8) {
+            let mut most = 0;
+            for b in 0..count {
+                most = most.max(largest(&block(row, at.col, k, b)));
+            }
+            let (scale, inverse) = channel_scale(most);
+            let mut total = 0;
+            for b in 0..count {
+                let x = block(row, at.col, k, b);
+                // Nothing is made of values that are not finite: the scale says it.
+                let (four, sum) = if inverse == 0.0 { ([0; BLOCK / 4], 0) } else { round(&x, inverse) };
+                total += sum;
+                for j in 0..BLOCK / 4 {
+                    words[(b * (BLOCK / 4) + j) * rows + r] = four[j];
+                }
+            }
+            scales[r] = scale.to_bits().cast_signed();
+            starts[r] = -zero * total;
+        } else {
+            for b in 0..count {
+                let x = block(row, at.col, k, b);
+                let (scale, inverse) = channel_scale(largest(&x));
+                let (four, sum) = if inverse == 0.0 { ([0; BLOCK / 4], 0) } else { round(&x, inverse) };
+                for j in 0..BLOCK / 4 {
+                    words[(b * (BLOCK / 4) + j) * rows + r] = four[j];
+                }
+                scales[b * rows + r] = scale.to_bits().cast_signed();
+                starts[b * rows + r] = -zero * sum;
+            }
+        }
+    }
+}
+crate::dispatch! {
+    /// Lays out a group of `rows` rows of `k` values, `(r, i)` at `x[r * at.row + i * at.col]`, in
+    /// `words(format, rows, k)` words.
+    pub(super) fn group(format: Format, rows: usize, k: usize, x: &[f32], at: Matrix, out: &mut [i32]) = group_body;
+}

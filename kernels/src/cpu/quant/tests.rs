@@ -1,0 +1,247 @@
+//! Products of every format and level against sums in `f64`.
+
+use super::product::product_at;
+use super::{Format, Packed, scratch_len};
+use crate::cpu::gemm::Matrix;
+use crate::cpu::simd::{Level, level};
+use crate::pool::Pool;
+use std::sync::Mutex;
+
+const FORMATS: [Format; 5] = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Int8];
+
+fn levels() -> impl Iterator<Item = Level> {
+    [Level::Base, Level::Avx2, Level::Avx512].into_iter().filter(|l| *l <= level())
+}
+
+/// Reproducible values in -1..1, some of them denormal, some zero.
+fn values(count: usize, seed: u32) -> Vec<f32> {
+    let one = |i: usize| {
+        let h = (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503));
+        let h = (h ^ h >> 15).wrapping_mul(2_246_822_519);
+        match h % 61 {
+            0 => 0.0,
+            1 => f32::from_bits(h >> 12),
+            _ => (h >> 8) as f32 / 8_388_608.0 - 1.0,
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+struct Case {
+    m: usize,
+    n: usize,
+    k: usize,
+    sa: Matrix,
+    a: Vec<f32>,
+    w: Packed,
+}
+
+impl Case {
+    fn new(format: Format, (m, n, k): (usize, usize, usize), transposed: bool) -> Case {
+        // A row longer than K, and W as PyTorch has it or as a plain right operand.
+        let sa = if transposed { Matrix { row: 1, col: m + 1 } } else { Matrix { row: k + 3, col: 1 } };
+        let sb = if transposed { Matrix { row: n, col: 1 } } else { Matrix { row: 1, col: k } };
+        let a = values((m + 1) * (k + 3), 1 + m as u32);
+        let w = Packed::new(&Pool::new(2), format, (n, k), &values(n * k, 7), sb);
+        Case { m, n, k, sa, a, w }
+    }
+
+    fn run(&self, level: Level, threads: usize, sc: Matrix, c: &mut [f32], accumulate: bool) {
+        let mut scratch = vec![-1; scratch_len(self.m, &self.w)];
+        let pool = Pool::new(threads);
+        product_at(level, &pool, self.m, &self.a, self.sa, &self.w, c, sc, accumulate, &mut scratch, None);
+    }
+
+    /// The exact product with the stored weights, and how far a result may be from it.
+    fn expected(&self) -> Vec<(f64, f64)> {
+        let mut out = vec![];
+        let weights: Vec<Vec<f32>> = (0..self.n)
+            .map(|j| {
+                let mut w = vec![0.0; self.k];
+                self.w.channel(j, &mut w);
+                w
+            })
+            .collect();
+        for i in 0..self.m {
+            let x: Vec<f64> = (0..self.k).map(|l| self.a[i * self.sa.row + l * self.sa.col] as f64).collect();
+            let most = |x: &[f64]| x.iter().fold(0f64, |a, v| a.max(v.abs()));
+            // Half a step of the activations' rounding, of each block or of the row.
+            let half = |l: usize| match self.w.format() {
+                Format::Bf16 | Format::F16 => 0.0,
+                Format::Int8 => most(&x) / 254.0,
+                _ => most(&x[l / 32 * 32..self.k.min(l / 32 * 32 + 32)]) / 254.0,
+            };
+            for w in &weights {
+                let sum: f64 = (0..self.k).map(|l| x[l] * w[l] as f64).sum();
+                let size: f64 = (0..self.k).map(|l| (x[l] * w[l] as f64).abs()).sum();
+                let rounding: f64 = (0..self.k).map(|l| half(l) * (w[l] as f64).abs()).sum();
+                out.push((sum, rounding * 1.0001 + size * 1e-6 * (self.k as f64).sqrt().max(4.0) + 1e-30));
+            }
+        }
+        out
+    }
+}
+
+#[test]
+fn products_are_within_the_rounding_of_activations() {
+    let sizes = [
+        (1, 1, 1),
+        (1, 40, 64),
+        (2, 17, 33),
+        (3, 16, 100),
+        (5, 33, 96),
+        (7, 70, 31),
+        (13, 65, 161),
+        (31, 5, 64),
+        (97, 34, 257),
+    ];
+    for format in FORMATS {
+        for (size, transposed) in sizes.iter().zip([false, true].into_iter().cycle()) {
+            let case = Case::new(format, *size, transposed);
+            let expected = case.expected();
+            let (m, n, _) = *size;
+            for level in levels() {
+                let sc = if transposed { Matrix { row: 1, col: m + 2 } } else { Matrix { row: n + 1, col: 1 } };
+                let mut c = vec![0.5; (m + 2) * (n + 1)];
+                case.run(level, 2, sc, &mut c, transposed);
+                let mut touched = vec![false; c.len()];
+                for i in 0..m {
+                    for j in 0..n {
+                        let at = i * sc.row + j * sc.col;
+                        touched[at] = true;
+                        let (value, bound) = expected[i * n + j];
+                        let error = (c[at] as f64 - value - if transposed { 0.5 } else { 0.0 }).abs();
+                        let bound = bound + if transposed { 1e-6 } else { 0.0 };
+                        assert!(error <= bound, "{format:?} {level:?} {size:?} ({i}, {j}): {error} > {bound}");
+                    }
+                }
+                assert!(c.iter().zip(&touched).all(|(v, t)| *t || *v == 0.5), "only the result is written");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_results_and_levels_hardly() {
+    for format in FORMATS {
+        let case = Case::new(format, (29, 150, 320), false);
+        let sc = Matrix { row: 150, col: 1 };
+        let mut base: Option<Vec<f32>> = None;
+        for level in levels() {
+            let mut one = vec![0.0; 29 * 150];
+            case.run(level, 1, sc, &mut one, false);
+            for threads in [2, 3] {
+                let mut more = vec![0.0; 29 * 150];
+                case.run(level, threads, sc, &mut more, false);
+                assert_eq!(one, more, "{format:?} {level:?} {threads} threads");
+            }
+            let base = base.get_or_insert_with(|| one.clone());
+            assert!(base.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-4), "{format:?} {level:?}");
+        }
+    }
+}
+
+/// With weights and activations that need no rounding the product is exact.
+#[test]
+fn whole_numbers_are_exact() {
+    let (m, n, k) = (9, 40, 96);
+    // The largest magnitude is 127 (and -8 of four bits), so every step is 1.
+    let at = |i: usize, most: i32| ((i as u32).wrapping_mul(2_654_435_761) >> 9) as i32 % most;
+    for format in FORMATS {
+        let most = if format == Format::Q4_0 { 8 } else { 127 };
+        let mut b: Vec<f32> = (0..n * k).map(|i| at(i, most) as f32).collect();
+        b.iter_mut().step_by(32).for_each(|v| *v = if most == 8 { -8.0 } else { -127.0 });
+        let mut a: Vec<f32> = (0..m * k).map(|i| at(i + 5, 127) as f32).collect();
+        a.iter_mut().step_by(32).for_each(|v| *v = 127.0);
+        let w = Packed::new(&Pool::new(1), format, (n, k), &b, Matrix { row: 1, col: k });
+        let sa = Matrix { row: k, col: 1 };
+        let case = Case { m, n, k, sa, a, w };
+        for level in levels() {
+            let mut c = vec![0.0; m * n];
+            case.run(level, 1, Matrix { row: n, col: 1 }, &mut c, false);
+            for (c, (exact, _)) in c.iter().zip(case.expected()) {
+                assert_eq!(*c as f64, exact, "{format:?} {level:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_shows() {
+    let (m, n, k) = (14, 20, 64);
+    for format in FORMATS {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut case = Case::new(format, (m, n, k), false);
+            case.a[3 * case.sa.row + 40] = bad;
+            let mut b = values(n * k, 3);
+            b[6 * k + 2] = bad;
+            case.w = Packed::new(&Pool::new(1), format, (n, k), &b, Matrix { row: 1, col: k });
+            for level in levels() {
+                let mut c = vec![0.0; m * n];
+                case.run(level, 1, Matrix { row: n, col: 1 }, &mut c, false);
+                for i in 0..m {
+                    for j in 0..n {
+                        let finite = i != 3 && j != 6;
+                        assert_eq!(c[i * n + j].is_finite(), finite, "{format:?} {level:?} {bad} ({i}, {j})");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_result_is_shown_once_complete() {
+    for (m, n) in [(1, 50), (100, 200)] {
+        let case = Case::new(Format::Q8_0, (m, n, 640), false);
+        let seen = Mutex::new(vec![0; m * n]);
+        let after = |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
+            let mut seen = seen.lock().unwrap();
+            rows.for_each(|i| columns.clone().for_each(|j| seen[i * n + j] += 1));
+        };
+        let mut scratch = vec![0; scratch_len(m, &case.w)];
+        let (mut c, sc) = (vec![0.0; m * n], Matrix { row: n, col: 1 });
+        let pool = Pool::new(2);
+        super::product(&pool, m, &case.a, case.sa, &case.w, &mut c, sc, false, &mut scratch, Some(&after));
+        assert!(seen.lock().unwrap().iter().all(|count| *count == 1));
+    }
+}
+
+#[test]
+fn nothing_to_sum_is_zero_and_nothing_to_fill_is_fine() {
+    for format in FORMATS {
+        for (m, n, k) in [(2, 3, 0), (0, 3, 4), (2, 0, 4)] {
+            let case = Case::new(format, (m, n, k), false);
+            let mut c = vec![1.0; m * n];
+            case.run(level(), 2, Matrix { row: n, col: 1 }, &mut c, false);
+            assert!(c.iter().all(|v| *v == 0.0));
+        }
+    }
+}
+
+#[test]
+fn stored_weights_are_those_of_the_blocks() {
+    let (n, k) = (18, 64);
+    let b = values(n * k, 11);
+    for (format, block) in [
+        (Format::Q8_0, super::block::q8_0 as fn(&[f32; 32]) -> super::block::Quants),
+        (Format::Q4_0, super::block::q4_0),
+    ] {
+        let w = Packed::new(&Pool::new(1), format, (n, k), &b, Matrix { row: 1, col: k });
+        let mut out = vec![0.0; k];
+        for j in 0..n {
+            w.channel(j, &mut out);
+            let (blocks, _) = b[j * k..][..k].as_chunks::<32>();
+            let expected: Vec<f32> = blocks.iter().flat_map(|x| block(x).values()).collect();
+            assert_eq!(out, expected);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "cut off")]
+fn short_slices_are_refused() {
+    let mut case = Case::new(Format::Q8_0, (3, 3, 32), false);
+    case.a.truncate(2 * case.sa.row + 31);
+    case.run(level(), 1, Matrix { row: 3, col: 1 }, &mut [0.0; 9], false);
+}

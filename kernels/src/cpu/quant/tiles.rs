@@ -1,0 +1,266 @@
+//! The inner loops: a few rows of activations times one or two panels of sixteen channels.
+//!
+//! * `real`: bf16 and f16 weights become `f32` in registers (a shift, a conversion) and are
+//!   multiplied as such. AVX-512's `vdpbf16ps` is no faster than `f32` where it was measured
+//!   (half as fast on Emerald Rapids), and would round the activations.
+//! * `blocks`: Q8_0 and Q4_0 times activations of eight bits, both with one scale for 32 values:
+//!   whole numbers within a block, one fused multiply-add to close it.
+//! * `channels`: Int8, one scale a channel and one a row: whole numbers from end to end.
+
+use super::Format;
+use super::lanes::{Lanes, Portable};
+use crate::cpu::simd::Level;
+
+/// Where a tile reads and writes. Rows and channels that the kernel computes are all there.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// The inner size: values for `real`, blocks of 32 for the others.
+    pub inner: usize,
+    /// `real`: value `(row, k)` of the activations is `x[row * x_row + k * x_col]`.
+    pub x: *const f32,
+    pub x_row: usize,
+    pub x_col: usize,
+    /// The others: four values of each of the tile's rows, then the next four, ...
+    pub quants: *const i32,
+    /// `blocks`: the scale (the bits of an `f32`) of each row, block by block; `channels`: of each row.
+    pub scales: *const i32,
+    /// Where sums start, laid out likewise.
+    pub starts: *const i32,
+    /// The first panel, and the bytes to the next.
+    pub w: *const u8,
+    pub panel: usize,
+    /// Rows of as many values as the panels have channels.
+    pub out: *mut f32,
+}
+
+/// How far ahead of the multiplication weights are asked for, in bytes.
+const AHEAD: usize = 1024;
+
+#[inline(always)]
+unsafe fn write<L: Lanes, const R: usize, const P: usize>(t: &Tile, sums: [[L::F; P]; R]) {
+    for r in 0..R {
+        for p in 0..P {
+            // SAFETY: the result holds R rows of 16 P values.
+            unsafe { L::store(t.out.add((r * P + p) * 16), sums[r][p]) };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn real<L: Lanes, const R: usize, const P: usize, const BF16: bool>(t: &Tile) {
+    // SAFETY: activations and panels hold `inner` values of each row and channel (of bf16, an
+    // even number); the caller has the instructions of L.
+    unsafe {
+        // A single row has too few sums to hide the latency of one multiplication after another.
+        let other = if R * P <= 8 { 1 } else { 0 };
+        let mut sums = [[[L::splat(0.0); P]; R]; 2];
+        for pair in 0..t.inner / 2 {
+            let mut w = [[L::splat(0.0); P]; 2];
+            for p in 0..P {
+                let at = t.w.add(p * t.panel + pair * 64);
+                L::prefetch(at.wrapping_add(AHEAD));
+                (w[0][p], w[1][p]) = if BF16 { L::bf16(at) } else { (L::f16(at), L::f16(at.add(32))) };
+            }
+            for i in 0..2 {
+                let set = i * other;
+                for r in 0..R {
+                    let x = L::splat(*t.x.add(r * t.x_row + (2 * pair + i) * t.x_col));
+                    for p in 0..P {
+                        sums[set][r][p] = L::fma(w[i][p], x, sums[set][r][p]);
+                    }
+                }
+            }
+        }
+        if t.inner % 2 == 1 {
+            let k = t.inner - 1;
+            for p in 0..P {
+                let at = t.w.add(p * t.panel + k * 32);
+                let w = if BF16 { L::bf16(at).0 } else { L::f16(at) };
+                for r in 0..R {
+                    sums[0][r][p] = L::fma(w, L::splat(*t.x.add(r * t.x_row + k * t.x_col)), sums[0][r][p]);
+                }
+            }
+        }
+        for r in 0..R {
+            for p in 0..P {
+                if other == 1 {
+                    sums[0][r][p] = L::add(sums[0][r][p], sums[1][r][p]);
+                }
+            }
+        }
+        write::<L, R, P>(t, sums[0]);
+    }
+}
+
+#[inline(always)]
+unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool>(t: &Tile) {
+    let bytes = if FOUR { 256 } else { 512 };
+    // SAFETY: activations and panels hold `inner` blocks, panels their scales behind them; the
+    // caller has the instructions of L.
+    unsafe {
+        let mut sums = [[L::splat(0.0); P]; R];
+        for b in 0..t.inner {
+            let mut dots = [[L::whole(0); P]; R];
+            for r in 0..R {
+                dots[r] = [L::whole(*t.starts.add(b * R + r)); P];
+            }
+            let a = t.quants.add(b * 8 * R);
+            for j in 0..bytes / 64 {
+                for p in 0..P {
+                    let at = t.w.add(p * t.panel + b * bytes + j * 64);
+                    L::prefetch(at.wrapping_add(AHEAD));
+                    if FOUR {
+                        let (low, high) = L::nibbles(at);
+                        for r in 0..R {
+                            dots[r][p] = L::dot(dots[r][p], low, *a.add(j * R + r));
+                            dots[r][p] = L::dot(dots[r][p], high, *a.add((j + 4) * R + r));
+                        }
+                    } else {
+                        let w = L::bytes(at);
+                        for r in 0..R {
+                            dots[r][p] = L::dot(dots[r][p], w, *a.add(j * R + r));
+                        }
+                    }
+                }
+            }
+            for p in 0..P {
+                let scales = L::f16(t.w.add(p * t.panel + t.inner * bytes + b * 32));
+                for r in 0..R {
+                    let scale = L::mul(scales, L::splat(f32::from_bits((*t.scales.add(b * R + r)).cast_unsigned())));
+                    sums[r][p] = L::fma(L::float(dots[r][p]), scale, sums[r][p]);
+                }
+            }
+        }
+        write::<L, R, P>(t, sums);
+    }
+}
+
+#[inline(always)]
+unsafe fn channels<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
+    // SAFETY: activations and panels hold `inner` blocks, panels a scale for each channel behind
+    // them; the caller has the instructions of L.
+    unsafe {
+        // As in `real`: single rows need more sums.
+        let other = if R * P <= 8 { 1 } else { 0 };
+        let mut dots = [[[L::whole(0); P]; R]; 2];
+        for r in 0..R {
+            dots[0][r] = [L::whole(*t.starts.add(r)); P];
+        }
+        for step in 0..t.inner * 4 {
+            for i in 0..2 {
+                let set = i * other;
+                let mut w = [L::bytes(t.w); P];
+                for p in 0..P {
+                    let at = t.w.add(p * t.panel + (2 * step + i) * 64);
+                    L::prefetch(at.wrapping_add(AHEAD));
+                    w[p] = L::bytes(at);
+                }
+                for r in 0..R {
+                    let a = *t.quants.add((2 * step + i) * R + r);
+                    for p in 0..P {
+                        dots[set][r][p] = L::dot(dots[set][r][p], w[p], a);
+                    }
+                }
+            }
+        }
+        let mut sums = [[L::splat(0.0); P]; R];
+        for r in 0..R {
+            let scale = L::splat(f32::from_bits((*t.scales.add(r)).cast_unsigned()));
+            for p in 0..P {
+                let channel = L::load(t.w.add(p * t.panel + t.inner * 512).cast());
+                let total = if other == 1 { L::sum(dots[0][r][p], dots[1][r][p]) } else { dots[0][r][p] };
+                sums[r][p] = L::mul(L::float(total), L::mul(scale, channel));
+            }
+        }
+        write::<L, R, P>(t, sums);
+    }
+}
+
+/// Defines the function that chooses among the tiles of one instruction set.
+macro_rules! tiles {
+    ($name:ident, $lanes:ty, $panels:literal, $real:tt, $blocks:tt $(, $features:literal)?) => {
+        /// # Safety
+        /// The processor has the instructions, and everything that the tile names is there.
+        $(#[target_feature(enable = $features)])?
+        unsafe fn $name(format: Format, rows: usize, t: &Tile) {
+            // SAFETY: by the caller's promise.
+            unsafe {
+                match format {
+                    Format::Bf16 => tiles!(@ rows, t, $real, real, $lanes, $panels, (true)),
+                    Format::F16 => tiles!(@ rows, t, $real, real, $lanes, $panels, (false)),
+                    Format::Q8_0 => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, (false)),
+                    Format::Q4_0 => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, (true)),
+                    Format::Int8 => tiles!(@ rows, t, $real, channels, $lanes, $panels, ()),
+                }
+            }
+        }
+    };
+    (@ $rows:ident, $t:ident, [$($n:literal),*], $f:ident, $lanes:ty, $panels:literal, $flag:tt) => {
+        match $rows {
+            $($n => tiles!(@@ $f, $lanes, $n, $panels, $flag, $t),)*
+            _ => unreachable!("`Machine::rows` gives the sizes of tiles"),
+        }
+    };
+    (@@ $f:ident, $lanes:ty, $n:literal, $panels:literal, (), $t:ident) => { $f::<$lanes, $n, $panels>($t) };
+    (@@ $f:ident, $lanes:ty, $n:literal, $panels:literal, ($flag:literal), $t:ident) => {
+        $f::<$lanes, $n, $panels, $flag>($t)
+    };
+}
+
+tiles!(portable, Portable, 1, [4, 1], [2, 1]);
+#[cfg(target_arch = "x86_64")]
+tiles!(avx2, super::lanes::Avx2, 1, [4, 1], [2, 1], "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+tiles!(
+    avx512,
+    super::lanes::Avx512,
+    2,
+    [12, 4, 1],
+    [6, 2, 1],
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
+);
+
+/// The tiles of an instruction set that the processor has.
+#[derive(Clone, Copy)]
+pub(super) struct Machine {
+    /// Panels of a tile.
+    pub panels: usize,
+    /// Sizes of tiles for `real` and `channels`, and for `blocks`, in rows, from large to small.
+    real: &'static [usize],
+    blocks: &'static [usize],
+    run: unsafe fn(Format, usize, &Tile),
+}
+
+impl Machine {
+    /// The best for a level. AVX2 is used without F16C only on processors that never were, and
+    /// AVX-512 without VNNI only on those of 2017: they get the level below.
+    pub fn at(level: Level) -> Machine {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let f16c = is_x86_feature_detected!("f16c");
+            if level == Level::Avx512 && f16c && is_x86_feature_detected!("avx512vnni") {
+                return Machine { panels: 2, real: &[12, 4, 1], blocks: &[6, 2, 1], run: avx512 };
+            }
+            if level >= Level::Avx2 && f16c {
+                return Machine { panels: 1, real: &[4, 1], blocks: &[2, 1], run: avx2 };
+            }
+        }
+        let _ = level;
+        Machine { panels: 1, real: &[4, 1], blocks: &[2, 1], run: portable }
+    }
+
+    /// The rows of the next tile when `left` are left, at least 1.
+    pub fn rows(&self, format: Format, left: usize) -> usize {
+        let sizes = if format.is_blocks() { self.blocks } else { self.real };
+        sizes.iter().copied().find(|n| *n <= left).unwrap_or(1)
+    }
+
+    /// Runs the tile of `rows` rows.
+    ///
+    /// # Safety
+    /// `rows` comes from [`rows`](Self::rows), and everything that the tile names is there.
+    pub unsafe fn run(&self, format: Format, rows: usize, tile: &Tile) {
+        // SAFETY: `at` compared the instructions with the processor; the rest is promised.
+        unsafe { (self.run)(format, rows, tile) }
+    }
+}
