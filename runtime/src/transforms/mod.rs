@@ -1,5 +1,8 @@
 //! Transforms: functions from graphs to graphs, each callable, testable and printable alone.
 
+pub mod common;
 pub mod fuse;
 pub mod grad;
 pub mod prune;
+mod rewrite;
+pub mod simplify;

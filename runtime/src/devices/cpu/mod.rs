@@ -29,8 +29,10 @@ pub mod view;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
+use crate::transforms::common::join;
 use crate::transforms::fuse::{Limits, fuse};
 use crate::transforms::prune::prune;
+use crate::transforms::simplify::simplify;
 use lower::{Lower, Task};
 use mobilis_kernels::cpu::chain as kernel;
 use mobilis_kernels::memory::{External, Frame, Piece};
@@ -63,10 +65,11 @@ fn split_at(sizes: &[usize], axis: usize) -> (usize, usize, usize) {
     (sizes[..axis].iter().product(), sizes[axis], sizes[axis + 1..].iter().product())
 }
 
-/// The transforms that precede binding: chains are fused, what is not needed is removed.
+/// The transforms that precede binding: the graph is simplified, nodes that compute the same are
+/// joined, chains are fused, what is not needed is removed.
 pub fn optimize(graph: Graph) -> Graph {
     let limits = Limits { inputs: kernel::INPUTS, steps: 48, floats: kernel::FLOATS, ints: kernel::INTS };
-    prune(fuse(prune(graph), &limits))
+    prune(fuse(prune(join(simplify(graph))), &limits))
 }
 
 /// A program with its sizes: tasks, their memory, where results lie.
