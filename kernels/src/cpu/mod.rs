@@ -25,4 +25,5 @@ pub mod rope;
 mod share;
 pub mod simd;
 pub mod softmax;
+pub mod stream;
 mod tile;

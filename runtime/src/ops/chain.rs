@@ -18,18 +18,26 @@ pub struct Step {
     pub ty: TensorType,
 }
 
-/// Several elementwise operations with one result, that of the last step.
+/// Several elementwise operations of the same extents, of which one or more are results.
 #[derive(Clone, Debug)]
 pub struct Chain {
     /// The number of inputs.
     pub inputs: usize,
     /// The steps, operands first.
     pub steps: Vec<Step>,
+    /// The steps whose values are the results, by number, one per output.
+    pub results: Vec<u16>,
 }
 
 impl Chain {
-    /// The last step at which each input and each step's result is used: what register
-    /// allocation needs. The result itself is used after the last step.
+    /// Steps of which the last is the result.
+    pub fn single(inputs: usize, steps: Vec<Step>) -> Chain {
+        let results = vec![steps.len().saturating_sub(1) as u16];
+        Chain { inputs, steps, results }
+    }
+
+    /// The last step at which each input and each step's value is used: what register
+    /// allocation needs. Results are used after the last step.
     pub fn last_uses(&self) -> Vec<usize> {
         let mut last = vec![0; self.inputs + self.steps.len()];
         for (i, step) in self.steps.iter().enumerate() {
@@ -37,8 +45,8 @@ impl Chain {
                 last[*a as usize] = i;
             }
         }
-        if let Some(result) = last.last_mut() {
-            *result = self.steps.len();
+        for result in &self.results {
+            last[self.inputs + *result as usize] = self.steps.len();
         }
         last
     }
@@ -49,7 +57,8 @@ impl Rule for Chain {
         "chain"
     }
     fn infer(&self, _: &[&TensorType]) -> Result<Vec<TensorType>, String> {
-        Ok(vec![self.steps.last().ok_or("a chain has no step")?.ty.clone()])
+        let ty = |r: &u16| self.steps.get(*r as usize).map(|s| s.ty.clone());
+        self.results.iter().map(|r| ty(r).ok_or_else(|| "a chain has no such step".into())).collect()
     }
     fn grad(&self, _: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
         Err(NoGradient("chains are made after differentiation".into()))

@@ -217,7 +217,7 @@ fn build(graph: &Graph, members: &BTreeSet<u32>) -> (Chain, Vec<Value>) {
         let node = &graph.nodes[*m as usize];
         Step { op: node.op.clone(), args: node.inputs.iter().map(number).collect(), ty: node.types[0].clone() }
     });
-    (Chain { inputs: inputs.len(), steps: steps.collect() }, inputs)
+    (Chain::single(inputs.len(), steps.collect()), inputs)
 }
 
 /// Whether a chain keeps within the limits: every value has a register from its first use on.

@@ -1,15 +1,16 @@
 //! Elementwise operations on the CPU: every one is a chain of at least one step.
 
 use super::lower::Lower;
-use crate::graph::DType;
+use crate::graph::{DType, Extent};
 use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
 use crate::ops::elementwise::{BinaryKind, CompareKind, UnaryKind};
 use crate::ops::leaf::Fill;
 use mobilis_kernels::cpu::chain::{
-    BinaryOp, CompareOp, FLOATS, INPUTS, INTS, Ins, Layout, Reg, Source, Target, UnaryF, run,
+    Arg, BinaryOp, Code, CompareOp, FLOATS, INPUTS, INTS, Ins, Kind, Layout, Pair, RESULTS, Reg, Source, Target,
+    UnaryF, run,
 };
-use mobilis_kernels::memory::{Memory, Piece, Read};
+use mobilis_kernels::memory::{Memory, Piece, Read, Write};
 
 /// A constant or iota that some other family reads as an array.
 pub fn source(op: &Op, cx: &mut Lower) -> Result<(), String> {
@@ -21,7 +22,117 @@ pub fn single(op: &Op, cx: &mut Lower) -> Result<(), String> {
     let inputs = cx.inputs();
     let args = (0..inputs as u16).collect();
     let ty = cx.output_type(0);
-    lower(&Chain { inputs, steps: vec![Step { op: op.clone(), args, ty }] }, cx)
+    lower(&Chain::single(inputs, vec![Step { op: op.clone(), args, ty }]), cx)
+}
+
+fn storage(dtype: DType) -> Kind {
+    match dtype {
+        DType::F32 => Kind::F32,
+        DType::I32 => Kind::I32,
+        DType::Bool => Kind::U8,
+    }
+}
+
+pub fn lower(chain: &Chain, cx: &mut Lower) -> Result<(), String> {
+    if chain.inputs > INPUTS || chain.results.len() > RESULTS {
+        return Err("a fused chain has too many inputs or results".into());
+    }
+    let sizes = cx.output_sizes(0).to_vec();
+    let views: Vec<_> = (0..chain.inputs).map(|i| cx.view(i)).collect();
+    let layouts: Vec<Layout> = views
+        .iter()
+        .map(|v| {
+            let mut strides = vec![0; sizes.len() - v.strides.len()];
+            strides.extend(&v.strides);
+            Layout::new(&sizes, &strides, 0)
+        })
+        .collect();
+    let dtypes: Vec<DType> = (0..chain.inputs).map(|i| cx.input_dtype(i)).collect();
+    let code = assemble(chain, &dtypes, &sizes, &|e| cx.extent(e))?;
+
+    // Whether an input is as an output of this storage would be in its place.
+    let aligned = |i: usize, dtype: DType| {
+        let v = &views[i];
+        v.dtype == dtype && dtype != DType::Bool && v.sizes == sizes && v.offset == 0 && v.is_contiguous()
+    };
+    let mut outs = vec![];
+    let mut taken = vec![];
+    for port in 0..chain.results.len() {
+        let dtype = cx.output_dtype(port);
+        // A variable is written in place if what reads it here reads each value where it is written.
+        if let Some(home) = cx.home(port)
+            && (0..views.len()).any(|i| views[i].slot == home && !aligned(i, dtype))
+        {
+            cx.leave_home(port);
+        }
+        // The output may take the place of an input of the same bytes that no other input shares.
+        let heir = (0..views.len()).find(|i| {
+            let alone = || (0..views.len()).all(|k| k == *i || views[k].slot != views[*i].slot);
+            !taken.contains(i) && aligned(*i, dtype) && alone()
+        });
+        taken.extend(heir);
+        outs.push((cx.output_in_place(port, heir), storage(dtype)));
+    }
+    let pieces: Vec<(Piece, Kind)> = views
+        .iter()
+        .zip(&layouts)
+        .map(|(v, l)| (Piece { slot: v.slot, offset: v.offset, len: l.reach() }, storage(v.dtype)))
+        .collect();
+    if outs.iter().any(|o| o.0.len == 0) {
+        return Ok(());
+    }
+    cx.task(move |m| execute(m, &code, &layouts, &pieces, &outs));
+    Ok(())
+}
+
+/// A borrowed input of any storage.
+enum Input<'m> {
+    F32(Read<'m, f32>),
+    I32(Read<'m, i32>),
+    U8(Read<'m, u8>),
+    Out(usize),
+}
+
+/// A borrowed output of any storage.
+enum Output<'m> {
+    F32(Write<'m, f32>),
+    I32(Write<'m, i32>),
+    U8(Write<'m, u8>),
+}
+
+fn execute(m: &Memory, code: &Code, layouts: &[Layout], pieces: &[(Piece, Kind)], outs: &[(Piece, Kind)]) {
+    let inputs: [Option<Input>; INPUTS] = std::array::from_fn(|i| {
+        let (piece, kind) = pieces.get(i)?;
+        let own = outs.iter().position(|o| o.1 != Kind::U8 && *kind != Kind::U8 && m.same(*piece, o.0));
+        Some(match (own, kind) {
+            (Some(port), _) => Input::Out(port),
+            (None, Kind::F32) => Input::F32(m.f32(*piece)),
+            (None, Kind::I32) => Input::I32(m.i32(*piece)),
+            (None, Kind::U8) => Input::U8(m.u8(*piece)),
+        })
+    });
+    let sources: [Source; INPUTS] = std::array::from_fn(|i| match &inputs[i] {
+        Some(Input::F32(s)) => Source::F32(s),
+        Some(Input::I32(s)) => Source::I32(s),
+        Some(Input::U8(s)) => Source::U8(s),
+        Some(Input::Out(port)) => Source::Out(*port),
+        None => Source::Out(0),
+    });
+    let mut outputs: [Option<Output>; RESULTS] = std::array::from_fn(|i| {
+        let (piece, kind) = outs.get(i)?;
+        Some(match kind {
+            Kind::F32 => Output::F32(m.f32_mut(*piece)),
+            Kind::I32 => Output::I32(m.i32_mut(*piece)),
+            Kind::U8 => Output::U8(m.u8_mut(*piece)),
+        })
+    });
+    let mut targets = outputs.each_mut().map(|o| match o {
+        Some(Output::F32(t)) => Target::F32(t),
+        Some(Output::I32(t)) => Target::I32(t),
+        Some(Output::U8(t)) => Target::U8(t),
+        None => Target::U8(&mut []),
+    });
+    run(m.pool(), code, layouts, &sources[..pieces.len()], &mut targets[..outs.len()]);
 }
 
 /// Registers of one file.
@@ -37,162 +148,170 @@ impl File {
     }
 }
 
-pub fn lower(chain: &Chain, cx: &mut Lower) -> Result<(), String> {
-    if chain.inputs > INPUTS {
-        return Err("a fused chain has too many inputs".into());
-    }
-    let sizes = cx.output_sizes(0).to_vec();
-    let views: Vec<_> = (0..chain.inputs).map(|i| cx.view(i)).collect();
-    let layouts: Vec<Layout> = views
-        .iter()
-        .map(|v| {
-            let mut strides = vec![0; sizes.len() - v.strides.len()];
-            strides.extend(&v.strides);
-            Layout::new(&sizes, &strides, 0)
-        })
-        .collect();
-    let (code, result) = assemble(chain, &sizes, cx)?;
-
-    // The output may take the place of an input of the same bytes that no other input shares.
-    let dtype = cx.output_dtype(0);
-    let heir = (0..views.len()).find(|i| {
-        let v = &views[*i];
-        v.dtype == dtype
-            && dtype != DType::Bool
-            && v.sizes == sizes
-            && v.offset == 0
-            && v.is_contiguous()
-            && views.iter().enumerate().all(|(k, w)| k == *i || w.slot != v.slot)
-    });
-    let out = cx.output_in_place(0, heir);
-    let pieces: Vec<(Piece, DType)> = views
-        .iter()
-        .zip(&layouts)
-        .map(|(v, l)| (Piece { slot: v.slot, offset: v.offset, len: l.reach() }, v.dtype))
-        .collect();
-    if out.len == 0 {
-        return Ok(());
-    }
-    cx.task(move |m| execute(m, &code, result, &layouts, &pieces, out, dtype));
-    Ok(())
+/// The instructions of a chain over an output of these sizes.
+pub fn assemble(
+    chain: &Chain,
+    inputs: &[DType],
+    sizes: &[usize],
+    extent: &dyn Fn(&Extent) -> Result<usize, String>,
+) -> Result<Code, String> {
+    // What is joined lives longer, so a chain that just fits may not when joined.
+    assemble_as(chain, &pairs(chain), inputs, sizes, extent)
+        .or_else(|_| assemble_as(chain, &vec![Joined::Alone; chain.steps.len()], inputs, sizes, extent))
 }
 
-/// A borrowed input of any storage.
-enum Input<'m> {
-    F32(Read<'m, f32>),
-    I32(Read<'m, i32>),
-    U8(Read<'m, u8>),
-    Out,
-}
-
-fn execute(
-    m: &Memory,
-    code: &[Ins],
-    result: Reg,
-    layouts: &[Layout],
-    pieces: &[(Piece, DType)],
-    out: Piece,
-    dtype: DType,
-) {
-    let inputs: [Option<Input>; INPUTS] = std::array::from_fn(|i| {
-        pieces.get(i).map(|(piece, kind)| match kind {
-            DType::Bool => Input::U8(m.u8(*piece)),
-            _ if dtype != DType::Bool && m.same(*piece, out) => Input::Out,
-            DType::F32 => Input::F32(m.f32(*piece)),
-            DType::I32 => Input::I32(m.i32(*piece)),
-        })
-    });
-    let sources: [Source; INPUTS] = std::array::from_fn(|i| match &inputs[i] {
-        Some(Input::F32(s)) => Source::F32(s),
-        Some(Input::I32(s)) => Source::I32(s),
-        Some(Input::U8(s)) => Source::U8(s),
-        Some(Input::Out) | None => Source::Out,
-    });
-    let sources = &sources[..pieces.len()];
-    match dtype {
-        DType::F32 => run(m.pool(), code, result, layouts, sources, Target::F32(&mut m.f32_mut(out))),
-        DType::I32 => run(m.pool(), code, result, layouts, sources, Target::I32(&mut m.i32_mut(out))),
-        DType::Bool => run(m.pool(), code, result, layouts, sources, Target::U8(&mut m.u8_mut(out))),
-    }
-}
-
-/// The instructions of a chain and the register of its result.
-fn assemble(chain: &Chain, sizes: &[usize], cx: &Lower) -> Result<(Vec<Ins>, Reg), String> {
-    let last = chain.last_uses();
+fn assemble_as(
+    chain: &Chain,
+    joined: &[Joined],
+    inputs: &[DType],
+    sizes: &[usize],
+    extent: &dyn Fn(&Extent) -> Result<usize, String>,
+) -> Result<Code, String> {
+    let last = last_uses(chain, joined);
     let mut floats = File { used: vec![false; FLOATS] };
     let mut ints = File { used: vec![false; INTS] };
-    let mut regs: Vec<Option<(Reg, DType)>> = vec![None; chain.inputs + chain.steps.len()];
-    let mut code = vec![];
+    let kinds: Vec<Kind> = inputs.iter().map(|d| storage(*d)).collect();
+    let mut code = Code::new(&kinds);
+    // Where each input and each step's value is, and which are registers to give back.
+    let mut places: Vec<Option<(Arg, DType)>> =
+        inputs.iter().enumerate().map(|(i, d)| Some((Arg::input(i), *d))).collect();
+    places.resize(chain.inputs + chain.steps.len(), None);
+    let mut regs: Vec<Option<Reg>> = vec![None; places.len()];
     for (i, step) in chain.steps.iter().enumerate() {
-        for a in &step.args {
-            let a = *a as usize;
-            if regs[a].is_none() {
-                let dtype = cx.input_dtype(a);
-                let reg = if dtype == DType::F32 { floats.take()? } else { ints.take()? };
-                code.push(match dtype {
-                    DType::F32 => Ins::LoadF(reg, a as u8),
-                    DType::I32 => Ins::LoadI(reg, a as u8),
-                    DType::Bool => Ins::LoadM(reg, a as u8),
-                });
-                regs[a] = Some((reg, dtype));
-            }
+        if joined[i] == Joined::Into {
+            continue;
         }
-        let dst = if step.ty.dtype == DType::F32 { floats.take()? } else { ints.take()? };
-        let arg = |k: usize| regs[step.args[k] as usize].expect("operands were loaded or computed");
-        let (r, kind) = (|k: usize| arg(k).0, |k: usize| arg(k).1);
-        code.push(match &step.op {
-            Op::Constant(op) => {
-                let value = match &op.fill {
-                    Fill::Number(v) => *v,
-                    Fill::Size(e) => cx.extent(e)? as f64,
-                };
-                if step.ty.dtype == DType::F32 {
-                    Ins::ConstF(dst, value as f32)
-                } else {
-                    Ins::ConstI(dst, value as i32)
-                }
-            }
-            Op::Iota(op) => Ins::Iota {
-                dst,
-                div: sizes[op.axis + 1..].iter().product::<usize>().max(1),
-                modulus: sizes[op.axis].max(1),
-            },
-            Op::Unary(op) => unary(op.kind, kind(0), dst, r(0)),
-            Op::Binary(op) => {
-                let f = binary(op.kind);
-                if kind(0) == DType::F32 { Ins::BinF(f, dst, r(0), r(1)) } else { Ins::BinI(f, dst, r(0), r(1)) }
-            }
-            Op::Compare(op) => {
-                let f = compare(op.kind);
-                if kind(0) == DType::F32 { Ins::CmpF(f, dst, r(0), r(1)) } else { Ins::CmpI(f, dst, r(0), r(1)) }
-            }
-            Op::Select(_) if step.ty.dtype == DType::F32 => Ins::SelF(dst, r(0), r(1), r(2)),
-            Op::Select(_) => Ins::SelI(dst, r(0), r(1), r(2)),
-            Op::Cast(op) => match (kind(0), op.dtype) {
-                (DType::F32, DType::F32) => return Err("a cast changes nothing".into()),
-                (DType::F32, DType::I32) => Ins::FloatToInt(dst, r(0)),
-                (DType::F32, DType::Bool) => Ins::FloatToMask(dst, r(0)),
-                (_, DType::F32) => Ins::IntToFloat(dst, r(0)),
-                (DType::I32, DType::Bool) => Ins::IntToMask(dst, r(0)),
-                (_, DType::I32 | DType::Bool) => Ins::MoveI(dst, r(0)),
-            },
-            other => return Err(format!("`{}` is not elementwise", other.rule().name())),
-        });
-        regs[chain.inputs + i] = Some((dst, step.ty.dtype));
-        for a in 0..regs.len() {
-            if last[a] <= i
-                && let Some((reg, dtype)) = regs[a].take()
+        if let Op::Constant(op) = &step.op {
+            let value = match &op.fill {
+                Fill::Number(v) => *v,
+                Fill::Size(e) => extent(e)? as f64,
+            };
+            let arg = if step.ty.dtype == DType::F32 { code.float(value as f32)? } else { code.int(value as i32)? };
+            places[chain.inputs + i] = Some((arg, step.ty.dtype));
+            continue;
+        }
+        let (file, arg): (_, fn(Reg) -> Arg) =
+            if step.ty.dtype == DType::F32 { (&mut floats, Arg::float) } else { (&mut ints, Arg::int) };
+        let dst = file.take()?;
+        let place = |v: u16| places[v as usize].expect("operands come before what reads them");
+        let ins = match joined[i] {
+            Joined::Pair(op, a, b, c) => Ins::PairF(op, dst, place(a).0, place(b).0, place(c).0),
+            _ => instruction(step, sizes, dst, &|k| place(step.args[k]))?,
+        };
+        code.push(ins);
+        places[chain.inputs + i] = Some((arg(dst), step.ty.dtype));
+        regs[chain.inputs + i] = Some(dst);
+        for v in 0..regs.len() {
+            if last[v] <= i
+                && let Some(reg) = regs[v].take()
             {
-                let file = if dtype == DType::F32 { &mut floats } else { &mut ints };
+                let real = places[v].is_some_and(|p| p.1 == DType::F32);
+                let file = if real { &mut floats } else { &mut ints };
                 file.used[reg as usize] = false;
             }
         }
     }
-    let result = regs.last().copied().flatten().ok_or("a chain has no step")?;
-    Ok((code, result.0))
+    let result = |r: &u16| {
+        let ty = chain.steps.get(*r as usize).map(|s| storage(s.ty.dtype));
+        let place = places.get(chain.inputs + *r as usize).copied().flatten();
+        Ok((place.ok_or("a chain's result is none of its steps")?.0, ty.ok_or("a chain has no such step")?))
+    };
+    let results: Result<Vec<_>, String> = chain.results.iter().map(result).collect();
+    code.finish(&results?)
 }
 
-fn unary(kind: UnaryKind, dtype: DType, dst: Reg, a: Reg) -> Ins {
+/// How a step becomes an instruction.
+#[derive(Clone, Copy, PartialEq)]
+enum Joined {
+    /// As it is.
+    Alone,
+    /// As part of the step that uses it.
+    Into,
+    /// With the product or sum that only it uses.
+    Pair(Pair, u16, u16, u16),
+}
+
+/// Products and sums that are used once, by another product or sum, are one instruction with it:
+/// half the reading and writing of registers. Both round as they would alone.
+fn pairs(chain: &Chain) -> Vec<Joined> {
+    let mut uses = vec![0; chain.inputs + chain.steps.len()];
+    chain.steps.iter().flat_map(|s| &s.args).for_each(|a| uses[*a as usize] += 1);
+    chain.results.iter().for_each(|r| uses[chain.inputs + *r as usize] += 2);
+    let mut joined = vec![Joined::Alone; chain.steps.len()];
+    let kind = |step: &Step| match &step.op {
+        Op::Binary(op) if step.ty.dtype == DType::F32 => Some(op.kind),
+        _ => None,
+    };
+    for (i, step) in chain.steps.iter().enumerate() {
+        let Some(outer) = kind(step) else { continue };
+        for (first, other) in [(0, 1), (1, 0)] {
+            let Some(s) = (step.args[first] as usize).checked_sub(chain.inputs) else { continue };
+            if uses[chain.inputs + s] != 1 || joined[s] != Joined::Alone {
+                continue;
+            }
+            let pair = match (kind(&chain.steps[s]), outer) {
+                (Some(BinaryKind::Mul), BinaryKind::Add) => Pair::MulAdd,
+                (Some(BinaryKind::Mul), BinaryKind::Sub) if first == 0 => Pair::MulSub,
+                (Some(BinaryKind::Mul), BinaryKind::Sub) => Pair::SubMul,
+                (Some(BinaryKind::Mul), BinaryKind::Mul) => Pair::MulMul,
+                (Some(BinaryKind::Add), BinaryKind::Mul) => Pair::AddMul,
+                (Some(BinaryKind::Sub), BinaryKind::Mul) => Pair::SubThenMul,
+                (Some(BinaryKind::Add), BinaryKind::Add) => Pair::AddAdd,
+                _ => continue,
+            };
+            let inner = &chain.steps[s];
+            joined[i] = Joined::Pair(pair, inner.args[0], inner.args[1], step.args[other]);
+            joined[s] = Joined::Into;
+            break;
+        }
+    }
+    joined
+}
+
+/// [`Chain::last_uses`], where what a joined step reads is read by the step that it joins.
+fn last_uses(chain: &Chain, joined: &[Joined]) -> Vec<usize> {
+    let mut last = chain.last_uses();
+    for (i, joined) in joined.iter().enumerate() {
+        if let Joined::Pair(_, a, b, c) = joined {
+            [a, b, c].into_iter().for_each(|v| last[*v as usize] = last[*v as usize].max(i));
+        }
+    }
+    last
+}
+
+/// One step as an instruction; `arg` is where an operand is, and its type.
+fn instruction(step: &Step, sizes: &[usize], dst: Reg, arg: &dyn Fn(usize) -> (Arg, DType)) -> Result<Ins, String> {
+    let (r, kind) = (|k: usize| arg(k).0, |k: usize| arg(k).1);
+    Ok(match &step.op {
+        Op::Iota(op) => Ins::Iota {
+            dst,
+            div: sizes[op.axis + 1..].iter().product::<usize>().max(1),
+            modulus: sizes[op.axis].max(1),
+        },
+        Op::Unary(op) => unary(op.kind, kind(0), dst, r(0)),
+        Op::Binary(op) => {
+            let f = binary(op.kind);
+            if kind(0) == DType::F32 { Ins::BinF(f, dst, r(0), r(1)) } else { Ins::BinI(f, dst, r(0), r(1)) }
+        }
+        Op::Compare(op) => {
+            let f = compare(op.kind);
+            if kind(0) == DType::F32 { Ins::CmpF(f, dst, r(0), r(1)) } else { Ins::CmpI(f, dst, r(0), r(1)) }
+        }
+        Op::Select(_) if step.ty.dtype == DType::F32 => Ins::SelF(dst, r(0), r(1), r(2)),
+        Op::Select(_) => Ins::SelI(dst, r(0), r(1), r(2)),
+        Op::Cast(op) => match (kind(0), op.dtype) {
+            (DType::F32, DType::F32) => return Err("a cast changes nothing".into()),
+            (DType::F32, DType::I32) => Ins::FloatToInt(dst, r(0)),
+            (DType::F32, DType::Bool) => Ins::FloatToMask(dst, r(0)),
+            (_, DType::F32) => Ins::IntToFloat(dst, r(0)),
+            (DType::I32, DType::Bool) => Ins::IntToMask(dst, r(0)),
+            (_, DType::I32 | DType::Bool) => Ins::MoveI(dst, r(0)),
+        },
+        other => return Err(format!("`{}` is not elementwise", other.rule().name())),
+    })
+}
+
+fn unary(kind: UnaryKind, dtype: DType, dst: Reg, a: Arg) -> Ins {
     let f = match kind {
         UnaryKind::Not => return Ins::Not(dst, a),
         UnaryKind::Neg if dtype == DType::I32 => return Ins::NegI(dst, a),

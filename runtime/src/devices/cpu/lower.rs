@@ -220,6 +220,16 @@ impl<'g> Lower<'g> {
         piece
     }
 
+    /// The variable that an output is to be written into, unless it [moves out](Self::leave_home).
+    pub fn home(&self, port: usize) -> Option<u32> {
+        self.homes.get(&Value { node: self.node, port: port as u16 }).copied()
+    }
+
+    /// Gives an output a buffer of its own; its variable gets the value when all has run.
+    pub fn leave_home(&mut self, port: usize) {
+        self.homes.remove(&Value { node: self.node, port: port as u16 });
+    }
+
     /// An output that is a view of the first input's buffer, of an operation whose rule says that
     /// it [is one](crate::ops::Rule::is_view).
     ///

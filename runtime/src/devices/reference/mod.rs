@@ -94,7 +94,7 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Select(_) => elementwise::select(cx),
         Op::Cast(op) => elementwise::cast(op, cx),
         Op::Reduce(op) => reduce::reduce(op, cx),
-        Op::Chain(op) => chain(op, cx)?,
+        Op::Chain(op) => return chain(op, cx),
         Op::Reshape(_) => movement::reshape(cx),
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
@@ -145,12 +145,12 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
 }
 
 /// Runs the steps of a chain one after the other.
-fn chain(op: &Chain, cx: &Eval) -> Result<RefArray, String> {
-    let mut results: Vec<RefArray> = vec![];
+fn chain(op: &Chain, cx: &Eval) -> Result<Vec<RefArray>, String> {
+    let mut values: Vec<RefArray> = vec![];
     for step in &op.steps {
         let pick = |a: &u16| match (*a as usize).checked_sub(op.inputs) {
             None => (cx.inputs[*a as usize], cx.dtypes[*a as usize]),
-            Some(i) => (&results[i], op.steps[i].ty.dtype),
+            Some(i) => (&values[i], op.steps[i].ty.dtype),
         };
         let step_cx = Eval {
             inputs: step.args.iter().map(|a| pick(a).0).collect(),
@@ -158,10 +158,10 @@ fn chain(op: &Chain, cx: &Eval) -> Result<RefArray, String> {
             outputs: vec![step.ty.sizes(cx.sizes).map_err(|e| e.to_string())?],
             sizes: cx.sizes,
         };
-        let result = leaf(&step.op, &step_cx)?.map_or_else(|| eval(&step.op, &step_cx), |leaf| Ok(vec![leaf]))?;
-        results.extend(result);
+        let value = leaf(&step.op, &step_cx)?.map_or_else(|| eval(&step.op, &step_cx), |leaf| Ok(vec![leaf]))?;
+        values.extend(value);
     }
-    results.pop().ok_or_else(|| "a chain has no step".into())
+    Ok(op.results.iter().map(|r| values[*r as usize].clone()).collect())
 }
 
 /// Every value of a graph after a run.
