@@ -27,3 +27,4 @@ pub mod simd;
 pub mod softmax;
 pub mod stream;
 mod tile;
+mod vector;

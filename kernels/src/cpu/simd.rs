@@ -49,6 +49,12 @@ pub(super) fn detect() -> Level {
     Level::Base
 }
 
+/// All levels that the processor has, from small to large: tests run each.
+#[cfg(test)]
+pub(crate) fn levels() -> impl Iterator<Item = Level> {
+    [Level::Base, Level::Avx2, Level::Avx512].into_iter().filter(|l| *l <= detect())
+}
+
 /// Defines a function that runs `body`, an `#[inline(always)]` function of the same signature,
 /// compiled for the level in use.
 ///

@@ -1,16 +1,49 @@
 //! Attention backward: weights are computed again from `lse`, block by block.
+//!
+//! A task is one key-value head, or a range of its keys where heads are few: it keeps the gradients
+//! by its keys and values, runs through the rows of queries, and makes for each block of rows and
+//! keys the weights P and the gradients of scores D in cache. Three products follow: P and D,
+//! transposed, by the gradients of the result and by the queries; D by the keys. Gradients by
+//! queries of several ranges are added in the order of keys. Ranges depend on sizes alone.
 
-use super::{COLS, Mask, Operand, ROWS, Settings, Sizes, Strides, pack, padded, products, transpose};
-use crate::cpu::math::exp;
+use super::pack::{panels, rows};
+use super::product::{Left, Right, product};
+use super::{LANES, Mask, Operand, ROWS, Settings, Sizes, Strides, TILE, padded};
 use crate::cpu::share::{Shared, with_scratch};
-use crate::cpu::tile::{Block, add_product};
+use crate::cpu::simd::{Level, level};
+use crate::cpu::vector::{Shape, Vector, at_level};
 use crate::pool::Pool;
+use std::ops::Range;
 
-/// Scratch values for each thread.
-pub fn backward_scratch(n: &Sizes) -> usize {
-    // Transposed keys and values, their gradients, and keys; blocks of scores, slopes and gradients
-    // of weights; of queries, their gradients and those of the result; one number per query.
-    (n.d + n.e) * (padded(n.s) + n.s) + n.d * n.s + 3 * ROWS * COLS + ROWS * (2 * n.d + n.e) + ROWS
+/// Keys per block: whole tiles, whole panels, whole vectors.
+const COLS: usize = 96;
+/// Distance between rows of weights: a tile may reach beyond the block, and powers of two collide.
+const ROW: usize = COLS + 16;
+/// Heads that are enough tasks for the threads of a processor.
+const HEADS: usize = 8;
+
+/// Ranges of keys that are tasks of their own, and the keys of each.
+fn ranges(n: &Sizes) -> (usize, usize) {
+    let wanted = HEADS.div_ceil((n.b * n.g).max(1));
+    // Packing queries pays for some blocks of keys.
+    let parts = wanted.min(n.s / (2 * COLS)).max(1);
+    let keys = n.s.div_ceil(parts).next_multiple_of(COLS);
+    (n.s.div_ceil(keys.max(1)), keys)
+}
+
+/// Scratch values for so many threads.
+pub fn backward_scratch(n: &Sizes, threads: usize) -> usize {
+    let parts = ranges(n).0;
+    let sums = if parts > 1 { parts * n.b * n.t * n.g * n.r * n.d } else { 0 };
+    sums + threads.min((n.b * n.g * parts).max(1)) * each(n)
+}
+
+/// Scratch values of a task.
+fn each(n: &Sizes) -> usize {
+    let (keys, d, e) = (ranges(n).1, padded(n.d), padded(n.e));
+    // Keys and values in panels, keys in rows, gradients of both; queries and given gradients in
+    // panels and rows, gradients of queries; weights, gradients of scores, slopes; a number a row.
+    keys * (n.d + n.e + d + d + e) + ROWS * (n.d + n.e + 2 * d + e) + 3 * (ROWS + TILE) * ROW + ROWS
 }
 
 /// What is known of the forward pass, and where gradients go.
@@ -33,12 +66,23 @@ pub struct Gradients<'a> {
     pub dmask: Option<&'a mut [f32]>,
 }
 
-/// The gradients of attention. `scratch` holds [`backward_scratch`] values for each thread that may
+/// The gradients of attention. `scratch` holds [`backward_scratch`] values for the threads that may
 /// work.
 ///
 /// # Panics
 /// When a slice is too short for the sizes.
-pub fn backward(pool: &Pool, settings: &Settings, [q, k, v]: [Operand; 3], to: Gradients, scratch: &mut [f32]) {
+pub fn backward(pool: &Pool, settings: &Settings, operands: [Operand; 3], to: Gradients, scratch: &mut [f32]) {
+    backward_at(level(), pool, settings, operands, to, scratch);
+}
+
+pub(super) fn backward_at(
+    level: Level,
+    pool: &Pool,
+    settings: &Settings,
+    [q, k, v]: [Operand; 3],
+    to: Gradients,
+    scratch: &mut [f32],
+) {
     let n = settings.sizes;
     let heads = n.g * n.r;
     assert!(to.dq.len() == n.b * n.t * heads * n.d, "the gradient by q has its size");
@@ -53,150 +97,309 @@ pub fn backward(pool: &Pool, settings: &Settings, [q, k, v]: [Operand; 3], to: G
         }
         return;
     }
-    // Examples and heads may share the gradient by the mask: then they are one task.
-    let (mut whole_batch, mut all_heads) = (false, false);
+    // Examples, heads and queries may share the gradient by the mask: then they are one task.
+    let (mut whole_batch, mut all_heads, mut all_keys) = (false, false, false);
     let dmask = to.dmask.map(|m| {
         m.fill(0.0);
         if let Mask::Real(_, s) = settings.mask {
             whole_batch = s[0] == 0;
             all_heads = s[1] == 0;
+            all_keys = s[3] == 0;
         }
         Shared::new(m)
     });
-    let (dq, dk, dv) = (Shared::new(to.dq), Shared::new(to.dk), Shared::new(to.dv));
-    let tasks = if whole_batch { 1 } else { n.b } * if all_heads { 1 } else { n.g };
-    let each = backward_scratch(&n);
-    with_scratch(pool, tasks, scratch, each, &|task, scratch| {
-        let groups = if all_heads { 0..n.g } else { task % n.g..task % n.g + 1 };
-        let example = if all_heads { task } else { task / n.g };
-        let examples = if whole_batch { 0..n.b } else { example..example + 1 };
-        for b in examples {
-            for g in groups.clone() {
-                let head = Head { settings, at: (b, g), q, k, v, out: to.out, lse: to.lse, g: to.g, g_lse: to.g_lse };
-                // SAFETY: a task has its key-value heads alone, and heads of `r` queries belong to
-                // one of them; it has the parts of the mask that its heads and examples share.
-                unsafe { head.run(&dq, &dk, &dv, dmask.as_ref(), scratch) };
+    let (parts, keys) = ranges(&n);
+    let (sums, scratch) = scratch.split_at_mut(if parts > 1 { parts * to.dq.len() } else { 0 });
+    let size = to.dq.len();
+    {
+        let dq = Shared::new(if parts > 1 { &mut *sums } else { &mut *to.dq });
+        let (dk, dv) = (Shared::new(to.dk), Shared::new(to.dv));
+        let count = |together: bool, n: usize| if together { 1 } else { n };
+        let [bs, gs, ps] = [(whole_batch, n.b), (all_heads, n.g), (all_keys, parts)].map(|(t, n)| count(t, n));
+        with_scratch(pool, bs * gs * ps, scratch, each(&n), &|task, scratch| {
+            let some = |together: bool, i: usize, n: usize| if together { 0..n } else { i..i + 1 };
+            for b in some(whole_batch, task / (gs * ps), n.b) {
+                for g in some(all_heads, task / ps % gs, n.g) {
+                    for part in some(all_keys, task % ps, parts) {
+                        let range = part * keys..((part + 1) * keys).min(n.s);
+                        let known = Known { out: to.out, lse: to.lse, g: to.g, g_lse: to.g_lse };
+                        let head = Head { level, settings, at: (b, g), range, q, k, v, known };
+                        // SAFETY: a task has its keys of its heads alone, and queries of a head and
+                        // a range belong to one of them; it has the parts of the mask that its
+                        // heads, examples and keys share.
+                        unsafe { head.run(&dq, part * size, &dk, &dv, dmask.as_ref(), scratch) };
+                    }
+                }
             }
-        }
-    });
+        });
+    }
+    if parts > 1 {
+        pool.rows(to.dq, 1, 1 << 14, |first, dq| {
+            dq.copy_from_slice(&sums[first..first + dq.len()]);
+            for part in 1..parts {
+                add(dq, &sums[part * size + first..]);
+            }
+        });
+    }
 }
 
-/// One key-value head of one example.
-struct Head<'a> {
-    settings: &'a Settings<'a>,
-    at: (usize, usize),
-    q: Operand<'a>,
-    k: Operand<'a>,
-    v: Operand<'a>,
+#[inline(always)]
+fn add_body(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+crate::dispatch! {
+    fn add(x: &mut [f32], y: &[f32]) = add_body;
+}
+
+/// What the forward pass left, and the gradients by its results.
+#[derive(Clone, Copy)]
+struct Known<'a> {
     out: &'a [f32],
     lse: &'a [f32],
     g: Operand<'a>,
     g_lse: Option<&'a [f32]>,
 }
 
+/// A range of keys of one key-value head of one example.
+struct Head<'a> {
+    level: Level,
+    settings: &'a Settings<'a>,
+    at: (usize, usize),
+    range: Range<usize>,
+    q: Operand<'a>,
+    k: Operand<'a>,
+    v: Operand<'a>,
+    known: Known<'a>,
+}
+
+/// A block of rows, packed.
+struct Block<'a> {
+    /// Rows of the head's queries.
+    start: usize,
+    count: usize,
+    queries: &'a [f32],
+    query_rows: &'a [f32],
+    given: &'a [f32],
+    given_rows: &'a [f32],
+    delta: &'a [f32],
+}
+
+/// Weights, gradients of scores and slopes of the soft cap, [`ROW`] apart.
+struct Scores<'a> {
+    p: &'a mut [f32],
+    d: &'a mut [f32],
+    slopes: &'a mut [f32],
+}
+
 impl Head<'_> {
     /// # Safety
-    /// Nobody else touches the gradients by this head's keys, values and queries, nor the part of
-    /// the mask's gradient that belongs to it.
+    /// Nobody else touches the gradients by these keys and values, the gradient by the queries that
+    /// starts at `dq_at`, nor the part of the mask's gradient that belongs to them.
     unsafe fn run(
         &self,
         dq: &Shared<f32>,
+        dq_at: usize,
         dk: &Shared<f32>,
         dv: &Shared<f32>,
         dmask: Option<&Shared<f32>>,
         scratch: &mut [f32],
     ) {
         let n = &self.settings.sizes;
-        let ((b, group), heads) = (self.at, n.g * n.r);
-        let (kt, rest) = scratch.split_at_mut(n.d * padded(n.s));
-        let (vt, rest) = rest.split_at_mut(n.e * padded(n.s));
-        let (keys, rest) = rest.split_at_mut(n.d * n.s);
+        let ((b, g), heads, level, range) = (self.at, n.g * n.r, self.level, self.range.clone());
+        let Shape { lanes, rows: tile } = Shape::of(level);
+        let (wide, d, e) = (2 * lanes, padded(n.d), padded(n.e));
+        let room = ranges(n).1;
+        let (kt, rest) = scratch.split_at_mut(room * n.d);
+        let (vt, rest) = rest.split_at_mut(room * n.e);
+        let (keys, rest) = rest.split_at_mut(room * d);
+        let (dk_sums, rest) = rest.split_at_mut(room * d);
+        let (dv_sums, rest) = rest.split_at_mut(room * e);
         let (queries, rest) = rest.split_at_mut(ROWS * n.d);
+        let (query_rows, rest) = rest.split_at_mut(ROWS * d);
         let (given, rest) = rest.split_at_mut(ROWS * n.e);
-        let (p, rest) = rest.split_at_mut(ROWS * COLS);
-        let (slopes, rest) = rest.split_at_mut(ROWS * COLS);
-        let (dp, rest) = rest.split_at_mut(ROWS * COLS);
-        let (dq_block, rest) = rest.split_at_mut(ROWS * n.d);
-        let (dk_head, rest) = rest.split_at_mut(n.s * n.d);
-        let (dv_head, delta) = rest.split_at_mut(n.s * n.e);
-        let (k_head, v_head) = (self.k.head(b, group), self.v.head(b, group));
-        transpose(k_head, self.k.strides.t, n.s, n.d, kt);
-        transpose(v_head, self.v.strides.t, n.s, n.e, vt);
-        pack(k_head, self.k.strides.t, n.s, n.d, keys);
-        dk_head.fill(0.0);
-        dv_head.fill(0.0);
-        for r in 0..n.r {
-            let h = group * n.r + r;
-            let (q_head, g_head) = (self.q.head(b, h), self.g.head(b, h));
-            let out_at = Strides::packed(n.t, heads, n.e);
-            for i0 in (0..n.t).step_by(ROWS) {
-                let rows = ROWS.min(n.t - i0);
-                let from = |x: &Operand| i0 * x.strides.t..;
-                pack(q_head.get(from(&self.q)).unwrap_or(&[]), self.q.strides.t, rows, n.d, queries);
-                pack(g_head.get(from(&self.g)).unwrap_or(&[]), self.g.strides.t, rows, n.e, given);
-                let lse = &self.lse[(b * heads + h) * n.t + i0..][..rows];
-                for (i, delta) in delta[..rows].iter_mut().enumerate() {
-                    let out = &self.out[b * out_at.b + (i0 + i) * out_at.t + h * out_at.h..][..n.e];
-                    let g = &given[i * n.e..(i + 1) * n.e];
-                    *delta = dot(g, out) - self.g_lse.map_or(0.0, |g| g[(b * heads + h) * n.t + i0 + i]);
-                }
-                dq_block.fill(0.0);
-                let span = self.settings.span(b, i0..i0 + rows);
-                let mut j0 = span.start / COLS * COLS;
-                while j0 < span.end {
-                    let cols = COLS.min(span.end - j0);
-                    products(queries, rows, &kt[j0 * n.d..], cols, n.d, p);
-                    self.settings.finish((b, h), (i0, rows), (j0, cols), p, slopes);
-                    products(given, rows, &vt[j0 * n.e..], cols, n.e, dp);
-                    for i in 0..rows {
-                        let (p, dp) = (&mut p[i * COLS..][..cols], &mut dp[i * COLS..][..cols]);
-                        self.settings.drop(b * heads + h, i0 + i, j0, dp);
-                        weigh(p, dp, lse[i], delta[i]);
-                        self.settings.drop(b * heads + h, i0 + i, j0, p);
-                        if let (Some(dmask), Mask::Real(_, s)) = (dmask, self.settings.mask) {
-                            let start = b * s[0] + h * s[1] + (i0 + i) * s[2] + j0 * s[3];
-                            for (j, dp) in dp.iter().enumerate() {
-                                // SAFETY: by the caller's promise.
-                                unsafe { dmask.part(start + j * s[3], 1)[0] += dp };
-                            }
-                        }
-                        if self.settings.soft_cap.is_some() {
-                            dp.iter_mut().zip(&slopes[i * COLS..]).for_each(|(d, s)| *d *= s);
-                        }
-                        super::scale(dp, self.settings.scale);
-                    }
-                    // By the transposed weights, then by the gradients of scores, both ways.
-                    let (weights, ds) = (Block { data: p, row: 1, col: COLS }, Block { data: dp, row: 1, col: COLS });
-                    add_product((cols, n.e, rows), weights, given, n.e, &mut dv_head[j0 * n.e..], n.e);
-                    add_product((cols, n.d, rows), ds, queries, n.d, &mut dk_head[j0 * n.d..], n.d);
-                    let ds = Block { data: dp, row: COLS, col: 1 };
-                    add_product((rows, n.d, cols), ds, &keys[j0 * n.d..], n.d, dq_block, n.d);
-                    j0 += COLS;
-                }
-                for i in 0..rows {
-                    // SAFETY: by the caller's promise.
-                    let row = unsafe { dq.part(((b * n.t + i0 + i) * heads + h) * n.d, n.d) };
-                    row.copy_from_slice(&dq_block[i * n.d..(i + 1) * n.d]);
+        let (given_rows, rest) = rest.split_at_mut(ROWS * e);
+        let (dq_sums, rest) = rest.split_at_mut(ROWS * d);
+        let (p, rest) = rest.split_at_mut((ROWS + TILE) * ROW);
+        let (slopes, rest) = rest.split_at_mut((ROWS + TILE) * ROW);
+        let (ds, rest) = rest.split_at_mut((ROWS + TILE) * ROW);
+        let delta = &mut rest[..ROWS];
+        let (k_head, v_head) = (self.k.head(b, g), self.v.head(b, g));
+        let k_at = |j: usize| (range.start + j) * self.k.strides.t;
+        panels(k_head, k_at, (range.len(), n.d), wide, 1.0, kt);
+        panels(v_head, |j| (range.start + j) * self.v.strides.t, (range.len(), n.e), wide, 1.0, vt);
+        rows(k_head, k_at, (range.len(), n.d), d, 1.0, keys);
+        dk_sums.fill(0.0);
+        dv_sums.fill(0.0);
+        for start in (0..n.t * n.r).step_by(ROWS) {
+            let count = ROWS.min(n.t * n.r - start);
+            let place = |row: usize| ((start + row) / n.r, g * n.r + (start + row) % n.r);
+            let at = |x: &Operand, row: usize| (start + row) / n.r * x.strides.t + (start + row) % n.r * x.strides.h;
+            dq_sums.fill(0.0);
+            let seen = self.settings.span_of_rows(b, start..start + count);
+            let seen = seen.start.max(range.start)..seen.end.min(range.end);
+            if !seen.is_empty() {
+                // Scaled queries make scaled scores, and scale the gradient by keys.
+                let scale = self.settings.scale;
+                let (q, g_out) = (self.q.head(b, g * n.r), self.known.g.head(b, g * n.r));
+                panels(q, |i| at(&self.q, i), (count, n.d), tile, scale, queries);
+                rows(q, |i| at(&self.q, i), (count, n.d), d, scale, query_rows);
+                panels(g_out, |i| at(&self.known.g, i), (count, n.e), tile, 1.0, given);
+                rows(g_out, |i| at(&self.known.g, i), (count, n.e), e, 1.0, given_rows);
+                let out_at = Strides::packed(n.t, heads, n.e);
+                for (row, delta) in delta[..count].iter_mut().enumerate() {
+                    let (i, h) = place(row);
+                    let out = &self.known.out[b * out_at.b + i * out_at.t + h * out_at.h..][..n.e];
+                    let by_lse = self.known.g_lse.map_or(0.0, |g| g[(b * heads + h) * n.t + i]);
+                    *delta = dot(&given_rows[row * e..][..n.e], out) - by_lse;
                 }
             }
+            let block = Block { start, count, queries, query_rows, given, given_rows, delta };
+            let mut j0 = range.start + (seen.start.max(range.start) - range.start) / COLS * COLS;
+            while j0 < seen.end {
+                let cols = COLS.min(seen.end - j0);
+                let at = j0 - range.start;
+                let scores = &mut Scores { p, d: ds, slopes };
+                // SAFETY: by the caller's promise.
+                unsafe { self.scores(&block, (j0, cols), &kt[at * n.d..], &vt[at * n.e..], scores, dmask) };
+                // By the transposed weights, then by the gradients of scores, both ways.
+                for c in (0..cols).step_by(tile) {
+                    let m = tile.min(cols - c);
+                    let (first, end) = self.rows_that_see(&block, j0 + c..j0 + c + m);
+                    let left = |x| Left::<1> { data: x, next: 0, col: ROW };
+                    let (from, k) = (first * ROW + c, end - first);
+                    let right = Right { data: &given_rows[first * e..], next: wide, row: e };
+                    product(level, (m, e, k), left(&scores.p[from..]), right, &mut dv_sums[(at + c) * e..], e, true);
+                    let right = Right { data: &query_rows[first * d..], next: wide, row: d };
+                    product(level, (m, d, k), left(&scores.d[from..]), right, &mut dk_sums[(at + c) * d..], d, true);
+                }
+                for i in (0..count).step_by(tile) {
+                    let m = tile.min(count - i);
+                    let (from, end) = self.columns(&block, i..i + m, (j0, cols));
+                    let left = Left::<ROW> { data: &scores.d[i * ROW + from..], next: 0, col: 1 };
+                    let right = Right { data: &keys[(at + from) * d..], next: wide, row: d };
+                    product(level, (m, d, end - from), left, right, &mut dq_sums[i * d..], d, true);
+                }
+                j0 += COLS;
+            }
+            for row in 0..count {
+                let (i, h) = place(row);
+                // SAFETY: by the caller's promise.
+                let dq = unsafe { dq.part(dq_at + ((b * n.t + i) * heads + h) * n.d, n.d) };
+                let sums = &dq_sums[row * d..];
+                dq.iter_mut().zip(sums).for_each(|(dq, s)| *dq = s * self.settings.scale);
+            }
         }
-        for j in 0..n.s {
-            let row = (b * n.s + j) * n.g + group;
+        for j in 0..range.len() {
+            let row = (b * n.s + range.start + j) * n.g + g;
             // SAFETY: by the caller's promise.
             let (dk, dv) = unsafe { (dk.part(row * n.d, n.d), dv.part(row * n.e, n.e)) };
-            dk.copy_from_slice(&dk_head[j * n.d..(j + 1) * n.d]);
-            dv.copy_from_slice(&dv_head[j * n.e..(j + 1) * n.e]);
+            dk.copy_from_slice(&dk_sums[j * d..][..n.d]);
+            dv.copy_from_slice(&dv_sums[j * e..][..n.e]);
+        }
+    }
+
+    /// Columns of the block of keys that some of the rows see.
+    fn columns(&self, block: &Block, rows: Range<usize>, (j0, cols): (usize, usize)) -> (usize, usize) {
+        let seen = self.settings.span_of_rows(self.at.0, block.start + rows.start..block.start + rows.end);
+        let from = seen.start.saturating_sub(j0).min(cols);
+        (from, seen.end.saturating_sub(j0).clamp(from, cols))
+    }
+
+    /// The rows of the block, from the first to the last, that see some of the keys: queries that
+    /// see later ones come later.
+    fn rows_that_see(&self, block: &Block, keys: Range<usize>) -> (usize, usize) {
+        let visible = |row: usize| self.settings.visible(self.at.0, (block.start + row) / self.settings.sizes.r);
+        let first = first_row(0..block.count, |row| visible(row).end > keys.start);
+        let end = first_row(first..block.count, |row| visible(row).start >= keys.end);
+        (first, end)
+    }
+
+    /// The weights and the gradients of scores of a block; zeros where nothing is seen.
+    ///
+    /// # Safety
+    /// Nobody else touches the part of the mask's gradient.
+    unsafe fn scores(
+        &self,
+        block: &Block,
+        (j0, cols): (usize, usize),
+        kt: &[f32],
+        vt: &[f32],
+        scores: &mut Scores,
+        dmask: Option<&Shared<f32>>,
+    ) {
+        let (n, (b, g), level) = (&self.settings.sizes, self.at, self.level);
+        let Shape { lanes, rows: tile } = Shape::of(level);
+        let wide = 2 * lanes;
+        for i in (0..block.count).step_by(tile) {
+            let m = tile.min(block.count - i);
+            let (from, end) = self.columns(block, i..i + m, (j0, cols));
+            let from = from / wide * wide;
+            let some = if end > from { (end - from).next_multiple_of(lanes) } else { 0 };
+            let (p, ds) = (&mut scores.p[i * ROW..], &mut scores.d[i * ROW..]);
+            for row in 0..m {
+                for x in [&mut *p, &mut *ds] {
+                    x[row * ROW..][..from].fill(0.0);
+                    x[row * ROW + from + some..(row + 1) * ROW].fill(0.0);
+                }
+            }
+            if some == 0 {
+                continue;
+            }
+            let queries = Left::<1> { data: &block.queries[i * n.d..], next: 0, col: tile };
+            let right = Right { data: &kt[from * n.d..], next: wide * n.d, row: wide };
+            product(level, (m, some, n.d), queries, right, &mut p[from..], ROW, false);
+            let given = Left::<1> { data: &block.given[i * n.e..], next: 0, col: tile };
+            let right = Right { data: &vt[from * n.e..], next: wide * n.e, row: wide };
+            product(level, (m, some, n.e), given, right, &mut ds[from..], ROW, false);
+            for row in 0..m {
+                let whole = block.start + i + row;
+                let (query, h) = (whole / n.r, g * n.r + whole % n.r);
+                let (head, from_key, at) = (b * n.g * n.r + h, j0 + from, row * ROW + from);
+                let (p, ds) = (&mut p[at..][..some], &mut ds[at..][..some]);
+                let slopes = &mut scores.slopes[at..][..some];
+                self.settings.finish((b, h, query), from_key, p, slopes);
+                self.settings.drop(head, query, from_key, ds);
+                let lse = self.known.lse[head * n.t + query];
+                // SAFETY: the level is the processor's.
+                unsafe { weigh(level, p, ds, lse, block.delta[i + row]) };
+                self.settings.drop(head, query, from_key, p);
+                if let (Some(dmask), Mask::Real(_, s)) = (dmask, self.settings.mask) {
+                    let start = b * s[0] + h * s[1] + query * s[2] + from_key * s[3];
+                    for (j, d) in ds[..some.min(end - from)].iter().enumerate() {
+                        // SAFETY: by the caller's promise.
+                        unsafe { dmask.part(start + j * s[3], 1)[0] += d };
+                    }
+                }
+                if self.settings.soft_cap.is_some() {
+                    ds.iter_mut().zip(slopes).for_each(|(d, s)| *d *= *s);
+                }
+            }
         }
     }
 }
 
+/// The first row of which something holds that holds of all later ones too.
+fn first_row(rows: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut from, mut to) = (rows.start, rows.end);
+    while from < to {
+        let middle = from.midpoint(to);
+        if holds(middle) { to = middle } else { from = middle + 1 }
+    }
+    from
+}
+
 #[inline(always)]
 fn dot_body(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let (x, y) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = x.remainder().iter().zip(y.remainder()).map(|(a, b)| a * b).sum();
+    let mut lanes = [0f32; LANES];
+    let (x, y) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let mut rest = 0.0;
+    for (a, b) in x.remainder().iter().zip(y.remainder()) {
+        rest += a * b;
+    }
     for (a, b) in x.zip(y) {
-        for i in 0..16 {
+        for i in 0..LANES {
             lanes[i] += a[i] * b[i];
         }
     }
@@ -207,18 +410,27 @@ crate::dispatch! {
 }
 
 /// Scores to weights, and gradients of weights to gradients of scores.
+///
+/// # Safety
+/// The vector's instructions exist; both slices are as long, whole vectors.
 #[inline(always)]
-fn weigh_body(p: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
+unsafe fn weigh_body<V: Vector>(p: &mut [f32], d: &mut [f32], lse: f32, delta: f32) {
     if lse == f32::NEG_INFINITY {
         p.fill(0.0);
-        dp.fill(0.0);
+        d.fill(0.0);
         return;
     }
-    for (p, d) in p.iter_mut().zip(dp) {
-        *p = exp(*p - lse);
-        *d = *p * (*d - delta);
+    // SAFETY: all vectors lie in the slices.
+    unsafe {
+        let (lse, delta) = (V::splat(lse), V::splat(delta));
+        for i in (0..p.len().min(d.len())).step_by(V::LANES) {
+            let (p, d) = (p.as_mut_ptr().add(i), d.as_mut_ptr().add(i));
+            let w = V::load(p).sub(lse).exp();
+            w.store(p);
+            w.mul(V::load(d).sub(delta)).store(d);
+        }
     }
 }
-crate::dispatch! {
-    fn weigh(p: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) = weigh_body;
+at_level! {
+    unsafe fn weigh(p: &mut [f32], d: &mut [f32], lse: f32, delta: f32) = weigh_body;
 }

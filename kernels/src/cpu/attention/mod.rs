@@ -1,23 +1,35 @@
 //! Attention in blocks: scores exist for a few queries and keys at a time (FlashAttention, Dao et
 //! al. 2022; backward as in FlashAttention-2, Dao 2023).
 //!
-//! A task is one head of one example. It transposes the head's keys once into scratch memory, so
-//! that scores of neighbouring keys are neighbours, and copies what else it reads often; then every product is of the form "broadcast
-//! an element, multiply a row" (`tile`), whichever operand is transposed.
+//! The query heads that share a key-value head are rows of one matrix of queries, so that a key that
+//! was loaded serves them all. Keys, values and queries are packed once per task ([`pack`]); then
+//! every product is of the form "broadcast an element, multiply a row" ([`product`]). Masks by
+//! position (causal, windows, lengths) leave out whole parts of a tile: a product runs over the
+//! keys that some row of the tile sees. No result depends on how rows are shared among threads.
+//!
+//! A few queries over many keys, as in decoding, read keys and values as they lie ([`decode`]).
 
 mod backward;
+mod decode;
 mod forward;
+mod pack;
+mod product;
+#[cfg(test)]
+mod tests;
 
 use super::math;
-use super::tile::{Block, add_product};
 use crate::philox::philox4x32;
 pub use backward::{Gradients, backward, backward_scratch};
 pub use forward::{forward, forward_scratch};
+use std::ops::Range;
 
-/// Queries per block.
-const ROWS: usize = 32;
-/// Keys per block.
-const COLS: usize = 64;
+/// Rows of queries per block, whole tiles at every level.
+const ROWS: usize = 96;
+/// The largest tile's rows and columns: what is packed is padded to these.
+const TILE: usize = 12;
+const WIDE: usize = 32;
+/// The longest vector.
+const LANES: usize = 16;
 
 /// The sizes of one attention: examples, queries, keys, key-value heads, query heads for each, and
 /// features of keys and of values.
@@ -152,49 +164,47 @@ impl Settings<'_> {
         start as usize..end as usize
     }
 
-    /// The keys that any of the queries `rows` may see.
-    fn span(&self, b: usize, rows: std::ops::Range<usize>) -> std::ops::Range<usize> {
-        let seen = rows.map(|i| self.visible(b, i)).filter(|v| !v.is_empty());
-        seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    /// The keys that any of the queries may see: both ends grow with the query.
+    fn span(&self, b: usize, queries: Range<usize>) -> Range<usize> {
+        if queries.is_empty() {
+            return 0..0;
+        }
+        let (first, last) = (self.visible(b, queries.start), self.visible(b, queries.end - 1));
+        first.start..last.end.max(first.start)
     }
 
-    /// Turns products into scores in place; `slopes` gets the derivative of the soft cap where
-    /// there is one. The block holds queries from `i0` and keys from `j0`, `COLS` apart.
-    fn finish(
-        &self,
-        (b, h): (usize, usize),
-        (i0, rows): (usize, usize),
-        (j0, cols): (usize, usize),
-        scores: &mut [f32],
-        slopes: &mut [f32],
-    ) {
-        for r in 0..rows {
-            let z = &mut scores[r * COLS..r * COLS + cols];
-            match self.soft_cap {
-                None => scale(z, self.scale),
-                Some(cap) => soft_cap(z, &mut slopes[r * COLS..r * COLS + cols], self.scale, cap),
+    /// The keys that any of the rows of one key-value head may see.
+    fn span_of_rows(&self, b: usize, rows: Range<usize>) -> Range<usize> {
+        let r = self.sizes.r;
+        self.span(b, rows.start / r..rows.end.div_ceil(r))
+    }
+
+    /// Turns products into scores in place, for one row of queries and the keys from `j0` on, scaled
+    /// before; `slopes` gets the derivative of the soft cap where there is one.
+    fn finish(&self, (b, h, i): (usize, usize, usize), j0: usize, z: &mut [f32], slopes: &mut [f32]) {
+        if let Some(cap) = self.soft_cap {
+            soft_cap(z, slopes, cap);
+        }
+        let seen = self.visible(b, i);
+        let from = seen.start.saturating_sub(j0).min(z.len());
+        let to = seen.end.saturating_sub(j0).clamp(from, z.len());
+        match self.mask {
+            Mask::None => {}
+            Mask::Real(data, s) => {
+                let start = b * s[0] + h * s[1] + i * s[2] + j0 * s[3];
+                z[from..to].iter_mut().zip(from..).for_each(|(z, j)| *z += data[start + j * s[3]]);
             }
-            match self.mask {
-                Mask::None => {}
-                Mask::Real(data, s) => {
-                    let start = b * s[0] + h * s[1] + (i0 + r) * s[2] + j0 * s[3];
-                    z.iter_mut().enumerate().for_each(|(j, z)| *z += data[start + j * s[3]]);
-                }
-                Mask::Truth(data, s) => {
-                    let start = b * s[0] + h * s[1] + (i0 + r) * s[2] + j0 * s[3];
-                    for (j, z) in z.iter_mut().enumerate() {
-                        if data[start + j * s[3]] == 0 {
-                            *z = f32::NEG_INFINITY;
-                        }
+            Mask::Truth(data, s) => {
+                let start = b * s[0] + h * s[1] + i * s[2] + j0 * s[3];
+                for (z, j) in z[from..to].iter_mut().zip(from..) {
+                    if data[start + j * s[3]] == 0 {
+                        *z = f32::NEG_INFINITY;
                     }
                 }
             }
-            let seen = self.visible(b, i0 + r);
-            let from = seen.start.saturating_sub(j0).min(cols);
-            let to = seen.end.saturating_sub(j0).clamp(from, cols);
-            z[..from].fill(f32::NEG_INFINITY);
-            z[to..].fill(f32::NEG_INFINITY);
         }
+        z[..from].fill(f32::NEG_INFINITY);
+        z[to..].fill(f32::NEG_INFINITY);
     }
 
     /// Multiplies a row of weights from key `j0` on by their dropout factors.
@@ -209,53 +219,18 @@ impl Settings<'_> {
 }
 
 #[inline(always)]
-fn scale_body(z: &mut [f32], factor: f32) {
-    z.iter_mut().for_each(|z| *z *= factor);
-}
-#[inline(always)]
-fn soft_cap_body(z: &mut [f32], slope: &mut [f32], factor: f32, cap: f32) {
+fn soft_cap_body(z: &mut [f32], slope: &mut [f32], cap: f32) {
     for (z, s) in z.iter_mut().zip(slope) {
-        let bounded = math::tanh(*z * factor / cap);
+        let bounded = math::tanh(*z / cap);
         *z = cap * bounded;
         *s = 1.0 - bounded * bounded;
     }
 }
 crate::dispatch! {
-    fn scale(z: &mut [f32], factor: f32) = scale_body;
-}
-crate::dispatch! {
-    fn soft_cap(z: &mut [f32], slope: &mut [f32], factor: f32, cap: f32) = soft_cap_body;
+    fn soft_cap(z: &mut [f32], slope: &mut [f32], cap: f32) = soft_cap_body;
 }
 
-/// Transposes `count` rows of `width` features in blocks of `COLS` rows: feature `f` of row `j` of a
-/// block is at `f * COLS + j` of the block. A block is small enough to stay in cache, where rows
-/// of the operand, a power of two apart, would push each other out.
-fn transpose(x: &[f32], stride: usize, count: usize, width: usize, out: &mut [f32]) {
-    for j0 in (0..count).step_by(COLS) {
-        let out = &mut out[j0 * width..(j0 + COLS) * width];
-        for j in 0..COLS.min(count - j0) {
-            let row = &x[(j0 + j) * stride..][..width];
-            row.iter().enumerate().for_each(|(f, v)| out[f * COLS + j] = *v);
-        }
-    }
-}
-
-/// Copies `count` rows of `width` features next to each other.
-fn pack(x: &[f32], stride: usize, count: usize, width: usize, out: &mut [f32]) {
-    if width > 0 {
-        let rows = out.chunks_exact_mut(width).take(count).enumerate();
-        rows.for_each(|(j, o)| o.copy_from_slice(&x[j * stride..][..width]));
-    }
-}
-
-/// Products of `rows` queries `[rows][d]` and a transposed block of keys, `COLS` apart.
-fn products(q: &[f32], rows: usize, kt: &[f32], cols: usize, d: usize, out: &mut [f32]) {
-    out[..rows * COLS].fill(0.0);
-    // Whole tiles: what lies behind the keys is not read.
-    add_product((rows, cols.next_multiple_of(16), d), Block { data: q, row: d, col: 1 }, kt, COLS, out, COLS);
-}
-
-/// Keys in whole blocks.
-fn padded(s: usize) -> usize {
-    s.next_multiple_of(COLS)
+/// Values per row of packed features: whole vectors of every level.
+fn padded(width: usize) -> usize {
+    width.next_multiple_of(LANES)
 }

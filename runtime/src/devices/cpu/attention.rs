@@ -110,8 +110,7 @@ pub fn lower(op: &Attention, cx: &mut Lower) {
     let places = [0, 1, 2].map(|i| place(i, cx));
     let (out, lse) = (cx.output(0), cx.output(1));
     let n = prepared.sizes;
-    let workers = Pool::global().threads().min((n.b * n.g * n.r).max(1));
-    let scratch = cx.scratch(workers * kernel::forward_scratch(&n));
+    let scratch = cx.scratch(kernel::forward_scratch(&n, Pool::global().threads()));
     cx.task(move |m| {
         let data = places.map(|p| m.f32(p.piece));
         let operands = [0, 1, 2].map(|i| Operand { data: &data[i], strides: places[i].strides });
@@ -130,8 +129,7 @@ pub fn grad(op: &AttentionGrad, cx: &mut Lower) {
     let [dq, dk, dv] = [0, 1, 2].map(|p| cx.output(p));
     let dmask = op.by_mask.then(|| cx.output(3));
     let n = prepared.sizes;
-    let workers = Pool::global().threads().min((n.b * n.g).max(1));
-    let scratch = cx.scratch(workers * kernel::backward_scratch(&n));
+    let scratch = cx.scratch(kernel::backward_scratch(&n, Pool::global().threads()));
     cx.task(move |m| {
         let data = places.map(|p| m.f32(p.piece));
         let operand = |i: usize| Operand { data: &data[i], strides: places[i].strides };
