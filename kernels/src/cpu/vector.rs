@@ -8,6 +8,8 @@
 //! `load` and `splat` are the only ways to a vector and promise that the processor has the
 //! instructions; what follows from a vector is therefore safe.
 
+#![allow(clippy::excessive_precision)] // coefficients as published
+
 use std::array::from_fn;
 
 /// A vector of [`LANES`](Vector::LANES) values in one register.
@@ -363,7 +365,7 @@ mod tests {
 
     #[inline(always)]
     unsafe fn body<V: Vector>(x: &[f32], y: &mut [f32]) -> [f32; 2] {
-        assert!(x.len() == y.len() && x.len() % V::LANES == 0);
+        assert!(x.len() == y.len() && x.len().is_multiple_of(V::LANES));
         let mut both = [0.0, f32::NEG_INFINITY];
         for i in (0..x.len()).step_by(V::LANES) {
             // SAFETY: whole vectors, in bounds.

@@ -6,7 +6,7 @@
 //! transposed, by the gradients of the result and by the queries; D by the keys. Gradients by
 //! queries of several ranges are added in the order of keys. Ranges depend on sizes alone.
 
-use super::pack::{panels, rows};
+use super::pack::{panels, rows, scaled};
 use super::product::{Left, Right, product};
 use super::{LANES, Mask, Operand, ROWS, Settings, Sizes, Strides, TILE, padded};
 use crate::cpu::share::{Shared, with_scratch};
@@ -269,9 +269,9 @@ impl Head<'_> {
                     let (first, end) = self.rows_that_see(&block, j0 + c..j0 + c + m);
                     let left = |x| Left::<1> { data: x, next: 0, col: ROW };
                     let (from, k) = (first * ROW + c, end - first);
-                    let right = Right { data: &given_rows[first * e..], next: wide, row: e };
+                    let right = Right { data: &block.given_rows[first * e..], next: wide, row: e };
                     product(level, (m, e, k), left(&scores.p[from..]), right, &mut dv_sums[(at + c) * e..], e, true);
-                    let right = Right { data: &query_rows[first * d..], next: wide, row: d };
+                    let right = Right { data: &block.query_rows[first * d..], next: wide, row: d };
                     product(level, (m, d, k), left(&scores.d[from..]), right, &mut dk_sums[(at + c) * d..], d, true);
                 }
                 for i in (0..count).step_by(tile) {
@@ -287,8 +287,7 @@ impl Head<'_> {
                 let (i, h) = place(row);
                 // SAFETY: by the caller's promise.
                 let dq = unsafe { dq.part(dq_at + ((b * n.t + i) * heads + h) * n.d, n.d) };
-                let sums = &dq_sums[row * d..];
-                dq.iter_mut().zip(sums).for_each(|(dq, s)| *dq = s * self.settings.scale);
+                scaled(&dq_sums[row * d..][..n.d], self.settings.scale, dq);
             }
         }
         for j in 0..range.len() {

@@ -4,7 +4,7 @@
 //! see; then each tile of rows makes its scores for up to [`COLS`] keys, turns them into weights
 //! while they are in the nearest cache, and adds the weighted values to its sums.
 
-use super::pack::{panels, rows};
+use super::pack::{panels, rows, scaled};
 use super::product::{Left, Right, product};
 use super::{Operand, ROWS, Settings, Sizes, TILE, WIDE, decode, padded};
 use crate::cpu::share::{Shared, with_scratch};
@@ -159,7 +159,7 @@ unsafe fn some_rows(
             // SAFETY: by the caller's promise.
             let (out, lse) =
                 unsafe { (out.part(((b * n.t + i) * heads + h) * n.e, n.e), lse.part((b * heads + h) * n.t + i, 1)) };
-            out.iter_mut().zip(&sums[row * e..]).for_each(|(o, s)| *o = s * inverse);
+            scaled(&sums[row * e..][..n.e], inverse, out);
             lse[0] = max[row] + total[row].ln();
         }
     }
