@@ -21,6 +21,7 @@ pub mod movement;
 pub mod norm;
 pub mod pad;
 pub mod pool;
+pub mod product;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;
@@ -216,6 +217,9 @@ families! {
     // contraction.rs
     /// A sum of products over named dimensions.
     Einsum(contraction::Einsum),
+    // product.rs
+    /// Matrix products joined.
+    Product(product::Product),
     // conv
     /// A convolution.
     Conv(conv::Conv),

@@ -3,6 +3,8 @@
 pub mod common;
 pub mod fuse;
 pub mod grad;
+pub mod order;
+pub mod products;
 pub mod prune;
 mod rewrite;
 pub mod simplify;

@@ -18,6 +18,7 @@ mod norm;
 mod order;
 pub mod plan;
 mod pool;
+mod product;
 mod random;
 mod recurrent;
 mod reduce;
@@ -29,8 +30,9 @@ pub mod view;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
-use crate::transforms::common::join;
+use crate::transforms::common;
 use crate::transforms::fuse::{Limits, fuse};
+use crate::transforms::products;
 use crate::transforms::prune::prune;
 use crate::transforms::simplify::simplify;
 use lower::{Lower, Task};
@@ -66,10 +68,11 @@ fn split_at(sizes: &[usize], axis: usize) -> (usize, usize, usize) {
 }
 
 /// The transforms that precede binding: the graph is simplified, nodes that compute the same are
-/// joined, chains are fused, what is not needed is removed.
+/// joined, so are matrix products, chains are fused, what is not needed is removed.
 pub fn optimize(graph: Graph) -> Graph {
     let limits = Limits { inputs: kernel::INPUTS, steps: 48, floats: kernel::FLOATS, ints: kernel::INTS };
-    prune(fuse(prune(join(simplify(graph))), &limits))
+    let graph = prune(common::join(simplify(graph)));
+    prune(fuse(products::join(graph), &limits))
 }
 
 /// A program with its sizes: tasks, their memory, where results lie.
@@ -153,6 +156,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::Sort(op) => order::sort(op, cx)?,
         Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::lower(op, cx),
+        Op::Product(op) => product::lower(op, cx),
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx),
         Op::SoftmaxGrad(op) => softmax::grad(op.axis, op.log, cx),
         Op::Norm(op) => norm::lower(op, cx)?,

@@ -29,6 +29,11 @@ impl View {
         self.sizes.iter().product()
     }
 
+    /// The distance from the first value to the last, plus one; there must be values.
+    pub fn reach(&self) -> usize {
+        self.sizes.iter().zip(&self.strides).map(|(n, s)| (n - 1) * s).sum::<usize>() + 1
+    }
+
     /// Whether the values follow each other in row-major order.
     pub fn is_contiguous(&self) -> bool {
         self.count() == 0 || {

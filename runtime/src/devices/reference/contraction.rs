@@ -3,6 +3,7 @@
 use super::array::for_each_index;
 use super::{Eval, RefArray};
 use crate::ops::contraction::Einsum;
+use crate::ops::product::Product;
 
 pub fn einsum(op: &Einsum, cx: &Eval) -> RefArray {
     let mut labels: Vec<u8> = vec![];
@@ -30,4 +31,24 @@ pub fn einsum(op: &Einsum, cx: &Eval) -> RefArray {
         out.data[at(index, &target)] += product;
     });
     out
+}
+
+/// Every result is the sum of its contractions.
+pub fn product(op: &Product, cx: &Eval) -> Vec<RefArray> {
+    let result = |j: usize| {
+        let mut sum = RefArray::filled(&cx.outputs[j], 0.0);
+        for i in 0..op.left.len() {
+            let (left, right) = (i, op.right_input(j, i));
+            let cx = Eval {
+                inputs: vec![cx.inputs[left], cx.inputs[right]],
+                dtypes: vec![cx.dtypes[left], cx.dtypes[right]],
+                outputs: vec![cx.outputs[j].clone()],
+                sizes: cx.sizes,
+            };
+            let term = einsum(&op.term(j, i), &cx);
+            sum.data.iter_mut().zip(term.data).for_each(|(s, t)| *s += t);
+        }
+        sum
+    };
+    (0..op.right.len()).map(result).collect()
 }

@@ -115,6 +115,7 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Sort(op) => return order::sort(op, cx),
         Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::einsum(op, cx),
+        Op::Product(op) => return Ok(contraction::product(op, cx)),
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
