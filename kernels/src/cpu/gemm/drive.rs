@@ -191,6 +191,7 @@ impl<'a> Region<'a> {
                         .data
                         .as_ptr()
                         .wrapping_add(cut.k0 * p.n.next_multiple_of(self.micro.nr) + panel.q * cut.k * self.micro.nr),
+                    Right::Rounded(_) => unreachable!("`product` gives those to `quant`"),
                     Right::Plain(..) => self.b.wrapping_add((cut.at * self.panels.1 + q * cut.k) * self.micro.nr),
                 };
                 for t in 0..self.tiles(rows) {

@@ -28,6 +28,8 @@ mod tests;
 
 pub use pack::{Panels, pack_b, packed_len};
 
+use super::quant;
+use super::simd::level;
 use crate::pool::Pool;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -71,16 +73,18 @@ pub enum Right<'a> {
     Plain(&'a [f32], Matrix),
     /// Packed beforehand.
     Packed(Panels<'a>),
+    /// Weights in fewer bits. All right sides of one result are, or none.
+    Rounded(&'a quant::Packed),
 }
 
 /// A result of `m` rows and `n` columns, and the right sides that lead to it.
 pub struct Columns<'a> {
-    n: usize,
-    b: &'a [Right<'a>],
-    bias: Option<&'a [f32]>,
-    c: *mut f32,
+    pub(in crate::cpu) n: usize,
+    pub(in crate::cpu) b: &'a [Right<'a>],
+    pub(in crate::cpu) bias: Option<&'a [f32]>,
+    pub(in crate::cpu) c: *mut f32,
     len: usize,
-    at: Matrix,
+    pub(in crate::cpu) at: Matrix,
     life: PhantomData<&'a mut [f32]>,
 }
 // SAFETY: the result is written in disjoint blocks, by the functions of this module only.
@@ -99,6 +103,10 @@ impl<'a> Columns<'a> {
         self.bias = bias;
         self
     }
+
+    pub(in crate::cpu) fn is_rounded(&self) -> bool {
+        self.b.iter().any(|b| matches!(b, Right::Rounded(_)))
+    }
 }
 
 /// A block of a result of which nothing is missing.
@@ -115,6 +123,18 @@ pub struct Finished<'a> {
 }
 
 impl Finished<'_> {
+    /// # Safety
+    /// Nobody else touches the block, whose first element is `c`, while this lives.
+    pub(in crate::cpu) unsafe fn new(
+        result: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        c: *mut f32,
+        at: Matrix,
+    ) -> Self {
+        Finished { result, rows, columns, c, at, life: PhantomData }
+    }
+
     /// The block's part of row `i`, one of `rows`.
     ///
     /// # Panics
@@ -199,11 +219,29 @@ pub fn product(pool: &Pool, x: &mut Product, scratch: &mut [f32]) {
                     assert!(p.n == c.n && p.k == left.k, "a packed matrix has another size");
                     (p.n * p.k, Matrix::rows(p.n))
                 }
+                Right::Rounded(w) => {
+                    assert!(w.size() == (c.n, left.k), "a packed matrix has another size");
+                    (c.n * left.k, Matrix::rows(c.n))
+                }
             };
             check((x.m, c.n, left.k), (left.data.len(), left.at), (len, at), (c.len, c.at));
         }
         let bias = c.bias.is_none_or(|b| b.len() == c.n && !x.accumulate);
         assert!(bias, "a bias has a value for every column, and replaces the old result");
+    }
+    if x.right.iter().any(Columns::is_rounded) {
+        for (j, c) in x.right.iter().enumerate().filter(|(_, c)| !c.is_rounded()) {
+            let named = |f: &mut Finished| {
+                f.result = j;
+                x.after.iter().for_each(|after| after(f));
+            };
+            let after: Option<&After> = if x.after.is_some() { Some(&named) } else { None };
+            let job = Job { m: x.m, left: x.left, right: std::slice::from_ref(c), accumulate: x.accumulate, after };
+            // SAFETY: as below.
+            unsafe { drive::drive(pool, micro::micro(), &job, scratch) }
+        }
+        // SAFETY: as below.
+        return unsafe { quant::product::drive(level(), pool, x, scratch) };
     }
     // SAFETY: as asserted; the results are borrowed mutably, each for itself.
     unsafe { drive::drive(pool, micro::micro(), &Job::of(x), scratch) }

@@ -11,7 +11,8 @@
 //! 2. **Once a product** (`rows`): for the whole-number formats the activations are rounded to
 //!    eight bits, with a scale for each block of 32 (as llama.cpp does) or for each row (as
 //!    onnxruntime's dynamic quantization does), and laid out in the order in which tiles read.
-//! 3. **Tiles** ([`product`]): `tiles` holds the loops, `lanes` what they need of an
+//! 3. **Tiles** ([`product`](mod@product), which [`gemm::product`](super::gemm::product) calls for right
+//!    sides that are rounded): `tiles` holds the loops, `lanes` what they need of an
 //!    instruction set. Threads share the channels (and the rows, where there are many). Every
 //!    result is summed by one thread in one order: nothing depends on the number of threads.
 //!
@@ -48,6 +49,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// All formats.
+    pub const ALL: [Format; 5] = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Int8];
+
     fn is_blocks(self) -> bool {
         matches!(self, Format::Q8_0 | Format::Q4_0)
     }

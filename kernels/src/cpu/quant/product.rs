@@ -1,23 +1,23 @@
-//! The driver: activations are laid out, then tiles fill the result.
+//! The driver: activations are laid out, then tiles fill the results.
+//!
+//! One parallel region lays out the activations once for each format among the results; one more
+//! computes all results: a task takes some rows and a strip of channels. With few rows there is
+//! one strip after the other for each thread, and weights stream by once.
 
 use super::packed::{LANES, Packed, blocks};
 use super::tiles::{Machine, Tile};
 use super::{Format, rows};
-use crate::cpu::gemm::{Matrix, reach};
+use crate::cpu::gemm::{self, After, Columns, Finished, Left, Matrix, Right};
 use crate::cpu::parts::Parts;
-use crate::cpu::simd::{Level, level};
+use crate::cpu::simd::Level;
 use crate::pool::Pool;
-use std::ops::Range;
-
-/// Called with the rows and columns of each block of the result when it is complete.
-pub type After<'a> = dyn Fn(Range<usize>, Range<usize>) + Sync + 'a;
 
 /// The most rows of a tile, and room for its result.
 const MOST: usize = 12;
 
-/// Words of scratch memory that a product of `m` rows needs.
-pub fn scratch_len(m: usize, w: &Packed) -> usize {
-    if is_direct(m, w.format()) { 0 } else { rows::words(w.format(), m, w.size().1) }
+/// Scratch floats that the right side `w` adds to those of a [`gemm::Product`] of `m` rows.
+pub fn scratch_len(m: usize, format: Format, k: usize) -> usize {
+    if is_direct(m, format) { 0 } else { rows::words(format, m, k) }
 }
 
 /// Few rows of real numbers are read where they are.
@@ -25,105 +25,214 @@ fn is_direct(m: usize, format: Format) -> bool {
     m < 8 && !format.is_whole()
 }
 
-/// `c[m n] = a[m k] W[n k]^T`, added to `c` when `accumulate` is set; `after` sees every block of
-/// the result once, from the thread that completed it.
+/// `c[m n] = a[m k] W[n k]^T`: a [`gemm::product`] of one left and one right side.
 ///
 /// # Panics
-/// When a matrix reaches beyond its slice, two elements of `c` share a place, or `scratch` is
-/// shorter than [`scratch_len`] says.
+/// As [`gemm::product`] does.
 pub fn product(
     pool: &Pool,
     m: usize,
-    a: &[f32],
-    sa: Matrix,
+    (a, sa): (&[f32], Matrix),
     w: &Packed,
-    c: &mut [f32],
-    sc: Matrix,
-    accumulate: bool,
-    scratch: &mut [i32],
+    (c, sc): (&mut [f32], Matrix),
+    scratch: &mut [f32],
     after: Option<&After>,
 ) {
-    product_at(level(), pool, m, a, sa, w, c, sc, accumulate, scratch, after);
+    let ((n, k), b) = (w.size(), [Right::Rounded(w)]);
+    let left = [Left { k, data: a, at: sa }];
+    let mut right = [Columns::new(n, &b, c, sc)];
+    gemm::product(pool, &mut gemm::Product { m, left: &left, right: &mut right, accumulate: false, after }, scratch);
 }
 
-/// The same with the instructions of a level, which the processor has.
-pub(super) fn product_at(
-    level: Level,
-    pool: &Pool,
-    m: usize,
-    a: &[f32],
-    sa: Matrix,
-    w: &Packed,
-    c: &mut [f32],
-    sc: Matrix,
-    accumulate: bool,
-    scratch: &mut [i32],
-    after: Option<&After>,
-) {
-    let (n, k) = w.size();
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(reach(m, k, sa) <= a.len() && reach(m, n, sc) <= c.len(), "a matrix is cut off");
-    let distinct = (m <= 1 || sc.row > 0) && (n <= 1 || sc.col > 0);
-    let nested = m <= 1 || n <= 1 || sc.row > (n - 1) * sc.col || sc.col > (m - 1) * sc.row;
-    assert!(distinct && nested, "elements of a result share a place");
-    // The sums of whole numbers over all of K must fit 32 bits.
-    assert!(w.format() != Format::Int8 || k <= 65_536, "Int8 sums at most 65536 products");
-    let machine = Machine::at(level);
-    let scratch = &mut scratch[..scratch_len(m, w)];
-    let direct = is_direct(m, w.format());
-    if !direct {
-        lay_out(pool, &machine, w, m, a, sa, scratch);
-    }
-    let x = Activations { a, sa, scratch, direct };
-    // A task's activations stay in the second-level cache while panels stream by.
-    let row_words = rows::words(w.format(), 1, k).max(1);
-    let height = (65_536 / row_words).next_multiple_of(MOST).min(m);
-    let heights = m.div_ceil(height);
-    // Enough tasks to even out the threads, but none much shorter than starting it.
-    let step = machine.panels * LANES;
-    let strips = n.div_ceil(step);
-    let work = (k * step * height).max(1);
-    let least = (1usize << 18).div_ceil(work);
-    let wide = strips.div_ceil((4 * pool.threads()).div_ceil(heights)).max(least).min(strips);
-    let widths = strips.div_ceil(wide);
-    let out = Parts::new(c);
-    pool.run(heights * widths, &|task| {
-        let (first, strip) = (task % heights * height, task / heights * wide);
-        let lines = first..(first + height).min(m);
-        let columns = strip * step..((strip + wide) * step).min(n);
-        for strip in columns.clone().step_by(step) {
-            let mut i = lines.start;
-            while i < lines.end {
-                let count = machine.rows(w.format(), lines.end - i);
-                let mut tile = [0f32; MOST * 2 * LANES];
-                // SAFETY: the rows lie below m, the panels below n.
-                unsafe { x.run(&machine, w, strip / LANES, i, count, &mut tile) };
-                let width = step.min(n - strip);
-                for r in 0..count {
-                    let values = &tile[r * step..r * step + width];
-                    let reach = (width - 1) * sc.col + 1;
-                    let start = out.at((i + r) * sc.row + strip * sc.col, reach);
-                    // SAFETY: in bounds by the assertion of `at`; elements of C are distinct, and
-                    // tasks write distinct ones.
-                    unsafe { store(values, start, sc.col, accumulate) };
-                }
-                i += count;
+/// The results of a product whose right sides are rounded, with the instructions of a level that
+/// the processor has.
+///
+/// # Safety
+/// Sizes and strides fit the slices, and elements of results are distinct.
+pub(in crate::cpu) unsafe fn drive(level: Level, pool: &Pool, x: &gemm::Product, scratch: &mut [f32]) {
+    // SAFETY: every pattern of 32 bits is either.
+    let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast::<i32>(), scratch.len()) };
+    let (machine, m) = (Machine::at(level), x.m);
+    for (i, left) in x.left.iter().enumerate() {
+        let right = |j: usize| match x.right[j].b[i] {
+            Right::Rounded(w) => Some(w),
+            Right::Plain(..) | Right::Packed(_) => {
+                assert!(!x.right[j].is_rounded(), "all right sides of a result are rounded, or none");
+                None
+            }
+        };
+        // The activations in every format that occurs, one behind the other.
+        let mut used = 0;
+        let mut places = [None; Format::ALL.len()];
+        for w in (0..x.right.len()).filter_map(right) {
+            let (format, k) = (w.format(), w.size().1);
+            // Sums of whole numbers over all of K must fit 32 bits.
+            assert!(format != Format::Int8 || k <= 65_536, "Int8 sums at most 65536 products");
+            let words = scratch_len(m, format, k);
+            if places[format as usize].is_none() && words > 0 {
+                lay_out(pool, &machine, format, (m, k), left, &mut scratch[used..used + words]);
+                places[format as usize] = Some(used);
+                used += words;
             }
         }
-        if let Some(after) = after {
-            after(lines, columns);
+        let last = i + 1 == x.left.len();
+        let job = |j: usize| {
+            let w = right(j)?;
+            let laid = places[w.format() as usize].map(|at| &scratch[at..]);
+            let after = x.after.filter(|_| last);
+            Some(Job { machine, m, left, w, laid, c: &x.right[j], j, add: x.accumulate || i > 0, after })
+        };
+        // Tasks of all results in one region; the first results' come first.
+        let tasks = |j: usize| job(j).map_or(0, |job| job.cut(pool.threads()).tasks);
+        pool.run((0..x.right.len()).map(tasks).sum(), &|mut task| {
+            for j in 0..x.right.len() {
+                let Some(job) = job(j) else { continue };
+                let cut = job.cut(pool.threads());
+                if task < cut.tasks {
+                    // SAFETY: by the caller's promise; blocks of results are disjoint.
+                    return unsafe { job.run(task, cut) };
+                }
+                task -= cut.tasks;
+            }
+        });
+    }
+}
+
+/// Fills `out` with the activations in the order of the tiles, group by group.
+fn lay_out(pool: &Pool, machine: &Machine, format: Format, (m, k): (usize, usize), left: &Left, out: &mut [i32]) {
+    let each = rows::words(format, 1, k);
+    let out = Parts::new(out);
+    // The same groups as the tiles', which start at multiples of the largest.
+    let largest = machine.rows(format, usize::MAX);
+    let some = (16_384usize.div_ceil(k.max(1))).next_multiple_of(largest);
+    pool.run(m.div_ceil(some), &|task| {
+        let mut i = task * some;
+        let end = (i + some).min(m);
+        while i < end {
+            let count = machine.rows(format, end - i);
+            // SAFETY: groups are disjoint.
+            let part = unsafe { out.get(i * each, count * each) };
+            rows::group(format, count, k, &left.data[(i * left.at.row).min(left.data.len())..], left.at, part);
+            i += count;
         }
     });
 }
 
+/// How a result is cut into tasks: of `height` rows and `wide` strips of channels.
+#[derive(Clone, Copy)]
+struct Cut {
+    height: usize,
+    heights: usize,
+    wide: usize,
+    tasks: usize,
+}
+
+/// A result and what leads to it.
+struct Job<'a> {
+    machine: Machine,
+    m: usize,
+    left: &'a Left<'a>,
+    w: &'a Packed,
+    /// The activations laid out, or none where they are read in place.
+    laid: Option<&'a [i32]>,
+    c: &'a Columns<'a>,
+    j: usize,
+    add: bool,
+    after: Option<&'a After<'a>>,
+}
+
+impl Job<'_> {
+    /// Channels that a tile computes.
+    fn step(&self) -> usize {
+        self.machine.panels * LANES
+    }
+
+    fn cut(&self, threads: usize) -> Cut {
+        let (n, k) = self.w.size();
+        // A task's activations stay in the second-level cache while panels stream by.
+        let row_words = rows::words(self.w.format(), 1, k).max(1);
+        let height = (65_536 / row_words).next_multiple_of(MOST).min(self.m).max(1);
+        let heights = self.m.div_ceil(height);
+        // Enough tasks to even out the threads, but none much shorter than starting it.
+        let strips = n.div_ceil(self.step());
+        let work = (k * self.step() * height).max(1);
+        let least = (1usize << 18).div_ceil(work);
+        let wide = strips.div_ceil((4 * threads).div_ceil(heights.max(1))).max(least).min(strips).max(1);
+        Cut { height, heights, wide, tasks: heights * strips.div_ceil(wide) }
+    }
+
+    /// # Safety
+    /// Sizes and strides fit, and nobody else touches the task's block of the result.
+    unsafe fn run(&self, task: usize, cut: Cut) {
+        let (n, step, sc) = (self.w.size().0, self.step(), self.c.at);
+        let (first, strip) = (task % cut.heights * cut.height, task / cut.heights * cut.wide);
+        let lines = first..(first + cut.height).min(self.m);
+        let columns = strip * step..((strip + cut.wide) * step).min(n);
+        for strip in columns.clone().step_by(step) {
+            let mut i = lines.start;
+            while i < lines.end {
+                let count = self.machine.rows(self.w.format(), lines.end - i);
+                let mut tile = [0f32; MOST * 2 * LANES];
+                // SAFETY: the rows lie below m, the panels below n.
+                unsafe { self.tile(strip / LANES, i, count, &mut tile) };
+                let width = step.min(n - strip);
+                for r in 0..count {
+                    let values = &mut tile[r * step..r * step + width];
+                    if let Some(bias) = self.c.bias.filter(|_| !self.add) {
+                        values.iter_mut().zip(&bias[strip..]).for_each(|(v, b)| *v += b);
+                    }
+                    // SAFETY: row i + r and `width` columns from `strip` lie in the result.
+                    unsafe { store(values, self.c.c.add((i + r) * sc.row + strip * sc.col), sc.col, self.add) };
+                }
+                i += count;
+            }
+        }
+        if let Some(after) = self.after {
+            let c = self.c.c.wrapping_add(lines.start * sc.row + columns.start * sc.col);
+            // SAFETY: the block is this task's.
+            after(&mut unsafe { Finished::new(self.j, lines, columns, c, sc) });
+        }
+    }
+
+    /// Rows `i..i + count` times the panels from `panel`.
+    ///
+    /// # Safety
+    /// The rows and panels exist, and `count` is what `Machine::rows` gave.
+    unsafe fn tile(&self, panel: usize, i: usize, count: usize, out: &mut [f32]) {
+        let (format, k) = (self.w.format(), self.w.size().1);
+        let (data, bytes) = self.w.panels();
+        // Pointers to what the format does not have are not followed.
+        let start = self.laid.map_or(std::ptr::null(), |w| w[i * rows::words(format, 1, k)..].as_ptr());
+        let words = blocks(k) * 8 * count;
+        let scales = if format.is_blocks() { blocks(k) * count } else { count };
+        let (x, x_row, x_col) = match self.laid {
+            Some(_) => (start.cast(), 1, count),
+            None => (self.left.data.as_ptr().wrapping_add(i * self.left.at.row), self.left.at.row, self.left.at.col),
+        };
+        let tile = Tile {
+            inner: if format.is_whole() { blocks(k) } else { k },
+            x,
+            x_row,
+            x_col,
+            quants: start,
+            scales: start.wrapping_add(words),
+            starts: start.wrapping_add(words + scales),
+            w: data[panel * bytes..].as_ptr(),
+            panel: bytes,
+            out: out.as_mut_ptr(),
+        };
+        debug_assert!(out.len() >= count * self.step());
+        // SAFETY: the layout of both operands was made for these sizes; the rest is promised.
+        unsafe { self.machine.run(format, count, &tile) }
+    }
+}
+
 /// # Safety
 /// As many places as there are values, `col` apart, may be written.
-unsafe fn store(values: &[f32], c: *mut f32, col: usize, accumulate: bool) {
+unsafe fn store(values: &[f32], c: *mut f32, col: usize, add: bool) {
     // SAFETY: by the caller's promise.
     unsafe {
-        if accumulate {
+        if add {
             for (j, v) in values.iter().enumerate() {
                 *c.add(j * col) += v;
             }
@@ -134,64 +243,5 @@ unsafe fn store(values: &[f32], c: *mut f32, col: usize, accumulate: bool) {
                 *c.add(j * col) = *v;
             }
         }
-    }
-}
-
-/// Fills the scratch memory, group by group.
-fn lay_out(pool: &Pool, machine: &Machine, w: &Packed, m: usize, a: &[f32], sa: Matrix, scratch: &mut [i32]) {
-    let (format, k) = (w.format(), w.size().1);
-    let each = rows::words(format, 1, k);
-    let out = Parts::new(scratch);
-    // The same groups as the tiles', whose rows start at multiples of the largest tile.
-    let largest = machine.rows(format, usize::MAX);
-    let some = (16_384usize.div_ceil(k.max(1))).next_multiple_of(largest);
-    pool.run(m.div_ceil(some), &|task| {
-        let mut i = task * some;
-        let end = (i + some).min(m);
-        while i < end {
-            let count = machine.rows(format, end - i);
-            // SAFETY: groups are disjoint.
-            let part = unsafe { out.get(i * each, count * each) };
-            rows::group(format, count, k, &a[(i * sa.row).min(a.len())..], sa, part);
-            i += count;
-        }
-    });
-}
-
-struct Activations<'a> {
-    a: &'a [f32],
-    sa: Matrix,
-    scratch: &'a [i32],
-    direct: bool,
-}
-
-impl Activations<'_> {
-    /// Rows `i..i + count` times the panels from `panel`.
-    ///
-    /// # Safety
-    /// The rows and panels exist, and `count` is what `Machine::rows` gave.
-    unsafe fn run(&self, machine: &Machine, w: &Packed, panel: usize, i: usize, count: usize, out: &mut [f32]) {
-        let (format, k) = (w.format(), w.size().1);
-        let (data, bytes) = w.panels();
-        let group = i * rows::words(format, 1, k);
-        // Within the allocations, or not read at all.
-        let start = self.scratch.as_ptr().wrapping_add(group);
-        let words = blocks(k) * 8 * count;
-        let scales = if format.is_blocks() { blocks(k) * count } else { count };
-        let tile = Tile {
-            inner: if format.is_whole() { blocks(k) } else { k },
-            x: if self.direct { self.a.as_ptr().wrapping_add(i * self.sa.row) } else { start.cast() },
-            x_row: if self.direct { self.sa.row } else { 1 },
-            x_col: if self.direct { self.sa.col } else { count },
-            quants: start,
-            scales: start.wrapping_add(words),
-            starts: start.wrapping_add(words + scales),
-            w: data[panel * bytes..].as_ptr(),
-            panel: bytes,
-            out: out.as_mut_ptr(),
-        };
-        debug_assert!(out.len() >= count * machine.panels * LANES);
-        // SAFETY: the layout of both operands was made for these sizes; the rest is promised.
-        unsafe { machine.run(format, count, &tile) }
     }
 }

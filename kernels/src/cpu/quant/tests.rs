@@ -1,13 +1,11 @@
 //! Products of every format and level against sums in `f64`.
 
-use super::product::product_at;
-use super::{Format, Packed, scratch_len};
-use crate::cpu::gemm::Matrix;
+use super::product::drive;
+use super::{Format, Packed, product, scratch_len};
+use crate::cpu::gemm::{self, Columns, Finished, Left, Matrix, Right};
 use crate::cpu::simd::{Level, level};
 use crate::pool::Pool;
 use std::sync::Mutex;
-
-const FORMATS: [Format; 5] = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Int8];
 
 fn levels() -> impl Iterator<Item = Level> {
     [Level::Base, Level::Avx2, Level::Avx512].into_iter().filter(|l| *l <= level())
@@ -47,9 +45,13 @@ impl Case {
     }
 
     fn run(&self, level: Level, threads: usize, sc: Matrix, c: &mut [f32], accumulate: bool) {
-        let mut scratch = vec![-1; scratch_len(self.m, &self.w)];
-        let pool = Pool::new(threads);
-        product_at(level, &pool, self.m, &self.a, self.sa, &self.w, c, sc, accumulate, &mut scratch, None);
+        let mut scratch = vec![f32::NAN; scratch_len(self.m, self.w.format(), self.k)];
+        let left = [Left { k: self.k, data: &self.a, at: self.sa }];
+        let b = [Right::Rounded(&self.w)];
+        let right = &mut [Columns::new(self.n, &b, c, sc)];
+        let x = gemm::Product { m: self.m, left: &left, right, accumulate, after: None };
+        // SAFETY: the matrices fit their slices.
+        unsafe { drive(level, &Pool::new(threads), &x, &mut scratch) };
     }
 
     /// The exact product with the stored weights, and how far a result may be from it.
@@ -95,7 +97,7 @@ fn products_are_within_the_rounding_of_activations() {
         (31, 5, 64),
         (97, 34, 257),
     ];
-    for format in FORMATS {
+    for format in Format::ALL {
         for (size, transposed) in sizes.iter().zip([false, true].into_iter().cycle()) {
             let case = Case::new(format, *size, transposed);
             let expected = case.expected();
@@ -123,7 +125,7 @@ fn products_are_within_the_rounding_of_activations() {
 
 #[test]
 fn threads_do_not_change_results_and_levels_hardly() {
-    for format in FORMATS {
+    for format in Format::ALL {
         let case = Case::new(format, (29, 150, 320), false);
         let sc = Matrix { row: 150, col: 1 };
         let mut base: Option<Vec<f32>> = None;
@@ -147,7 +149,7 @@ fn whole_numbers_are_exact() {
     let (m, n, k) = (9, 40, 96);
     // The largest magnitude is 127 (and -8 of four bits), so every step is 1.
     let at = |i: usize, most: i32| ((i as u32).wrapping_mul(2_654_435_761) >> 9) as i32 % most;
-    for format in FORMATS {
+    for format in Format::ALL {
         let most = if format == Format::Q4_0 { 8 } else { 127 };
         let mut b: Vec<f32> = (0..n * k).map(|i| at(i, most) as f32).collect();
         b.iter_mut().step_by(32).for_each(|v| *v = if most == 8 { -8.0 } else { -127.0 });
@@ -169,7 +171,7 @@ fn whole_numbers_are_exact() {
 #[test]
 fn what_is_not_finite_shows() {
     let (m, n, k) = (14, 20, 64);
-    for format in FORMATS {
+    for format in Format::ALL {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut case = Case::new(format, (m, n, k), false);
             case.a[3 * case.sa.row + 40] = bad;
@@ -195,21 +197,24 @@ fn every_result_is_shown_once_complete() {
     for (m, n) in [(1, 50), (100, 200)] {
         let case = Case::new(Format::Q8_0, (m, n, 640), false);
         let seen = Mutex::new(vec![0; m * n]);
-        let after = |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
+        let after = |f: &mut Finished| {
             let mut seen = seen.lock().unwrap();
-            rows.for_each(|i| columns.clone().for_each(|j| seen[i * n + j] += 1));
+            for i in f.rows.clone() {
+                f.row(i).iter_mut().for_each(|v| *v = 2.0);
+                f.columns.clone().for_each(|j| seen[i * n + j] += 1);
+            }
         };
-        let mut scratch = vec![0; scratch_len(m, &case.w)];
+        let mut scratch = vec![0.0; scratch_len(m, Format::Q8_0, 640)];
         let (mut c, sc) = (vec![0.0; m * n], Matrix { row: n, col: 1 });
-        let pool = Pool::new(2);
-        super::product(&pool, m, &case.a, case.sa, &case.w, &mut c, sc, false, &mut scratch, Some(&after));
+        product(&Pool::new(2), m, (&case.a, case.sa), &case.w, (&mut c, sc), &mut scratch, Some(&after));
+        assert!(c.iter().all(|v| *v == 2.0));
         assert!(seen.lock().unwrap().iter().all(|count| *count == 1));
     }
 }
 
 #[test]
 fn nothing_to_sum_is_zero_and_nothing_to_fill_is_fine() {
-    for format in FORMATS {
+    for format in Format::ALL {
         for (m, n, k) in [(2, 3, 0), (0, 3, 4), (2, 0, 4)] {
             let case = Case::new(format, (m, n, k), false);
             let mut c = vec![1.0; m * n];
@@ -238,10 +243,61 @@ fn stored_weights_are_those_of_the_blocks() {
     }
 }
 
+/// Two left sides, three results in formats of their own and one of them not rounded, with biases
+/// and an epilogue, are the same products one by one.
+#[test]
+fn results_of_all_kinds_share_a_call() {
+    let (m, n, ks) = (9, [33, 16, 20], [64, 40]);
+    let pool = Pool::new(2);
+    let lefts: Vec<Vec<f32>> = ks.iter().map(|k| values(m * k, *k as u32)).collect();
+    let plain: Vec<Vec<f32>> = (0..6).map(|i| values(n[i / 2] * ks[i % 2], 20 + i as u32)).collect();
+    let bias = values(16, 40);
+    let pack = |i: usize, format: Format| {
+        let k = ks[i % 2];
+        Packed::new(&pool, format, (n[i / 2], k), &plain[i], Matrix { row: 1, col: k })
+    };
+    let rounded = [pack(0, Format::Q8_0), pack(1, Format::Q8_0), pack(2, Format::Bf16), pack(3, Format::Int8)];
+    let at = |i: usize| Right::Plain(&plain[i], Matrix { row: 1, col: ks[i % 2] });
+    let b = [
+        [Right::Rounded(&rounded[0]), Right::Rounded(&rounded[1])],
+        [Right::Rounded(&rounded[2]), Right::Rounded(&rounded[3])],
+        [at(4), at(5)],
+    ];
+    let left: Vec<Left> = ks.iter().zip(&lefts).map(|(k, x)| Left { k: *k, data: x, at: Matrix::rows(*k) }).collect();
+    let mut c: Vec<Vec<f32>> = n.iter().map(|n| vec![0.0; m * n]).collect();
+    let seen = Mutex::new([0; 3]);
+    let after = |f: &mut Finished| seen.lock().unwrap()[f.result] += f.rows.len() * f.columns.len();
+    let mut right: Vec<Columns> = c
+        .iter_mut()
+        .enumerate()
+        .map(|(j, c)| Columns::new(n[j], &b[j], c, Matrix::rows(n[j])).bias((j == 1).then_some(&bias[..])))
+        .collect();
+    let mut scratch = vec![0.0; gemm::scratch_len(m, 104, n, true) + 3 * m * 64];
+    let x = &mut gemm::Product { m, left: &left, right: &mut right, accumulate: false, after: Some(&after) };
+    gemm::product(&pool, x, &mut scratch);
+    assert_eq!(*seen.lock().unwrap(), n.map(|n| n * m));
+    for j in 0..3 {
+        let mut expected = vec![0.0; m * n[j]];
+        for i in 0..2 {
+            let mut one = vec![0.0; m * n[j]];
+            let b = [b[j][i]];
+            let mut right = [Columns::new(n[j], &b, &mut one, Matrix::rows(n[j]))];
+            let x = &mut gemm::Product { m, left: &left[i..=i], right: &mut right, accumulate: false, after: None };
+            gemm::product(&pool, x, &mut scratch);
+            expected.iter_mut().zip(&one).for_each(|(e, v)| *e += v);
+        }
+        for (at, (c, e)) in c[j].iter().zip(&expected).enumerate() {
+            let e = if j == 1 { e + bias[at % 16] } else { *e };
+            assert!((c - e).abs() < 1e-5, "result {j}: {c} and {e}");
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "cut off")]
 fn short_slices_are_refused() {
     let mut case = Case::new(Format::Q8_0, (3, 3, 32), false);
     case.a.truncate(2 * case.sa.row + 31);
-    case.run(level(), 1, Matrix { row: 3, col: 1 }, &mut [0.0; 9], false);
+    let sc = Matrix { row: 3, col: 1 };
+    product(&Pool::new(1), 3, (&case.a, case.sa), &case.w, (&mut [0.0; 9], sc), &mut [0.0; 99], None);
 }
