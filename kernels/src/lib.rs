@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod cpu;
+pub mod large;
 pub mod memory;
 pub mod philox;
 pub mod pool;

@@ -50,7 +50,7 @@ pub use ops::conv::Sliding;
 pub use ops::elementwise::Operand;
 pub use ops::pad::Padding;
 pub use ops::window::Windows;
-pub use program::{Program, ProgramError};
+pub use program::{Program, ProgramError, WeightFormat, Weights};
 pub use tensor::Tensor;
 
 /// Everything a user's file needs: `use mobilis::prelude::*;`.
@@ -70,5 +70,6 @@ pub mod prelude {
     // Models and programs.
     pub use crate::{
         Device, LoadOptions, Model, ModelError, Module, NeuralModule, Program, ProgramError, SaveOptions, Sequential,
+        WeightFormat, Weights,
     };
 }

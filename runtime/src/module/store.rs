@@ -10,6 +10,7 @@
 
 use crate::graph::{DType, VarId};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Row-major values in one storage.
@@ -121,33 +122,65 @@ impl Entry {
     }
 }
 
+/// An entry and the number of its last change.
+#[derive(Clone, Debug)]
+struct Held {
+    entry: Entry,
+    version: u64,
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Held) -> bool {
+        self.entry == other.entry
+    }
+}
+
+/// A number that no change has had before, in any store.
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// All values of a store, while it is locked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
-    entries: HashMap<VarId, Entry>,
+    entries: HashMap<VarId, Held>,
     wide: bool,
 }
 
 impl Values {
     /// The value of a variable, where it has one.
     pub fn get(&self, id: VarId) -> Option<&Entry> {
-        self.entries.get(&id)
+        self.entries.get(&id).map(|held| &held.entry)
     }
 
-    /// The value of a variable, to be changed in place.
+    /// The value of a variable, to be changed in place. Counts as a change.
     pub fn get_mut(&mut self, id: VarId) -> Option<&mut Entry> {
-        self.entries.get_mut(&id)
+        let held = self.entries.get_mut(&id)?;
+        held.version = next_version();
+        Some(&mut held.entry)
+    }
+
+    /// A number that is another one after every change of the variable's value: what was computed
+    /// from the value holds as long as it stays. Nothing for a variable without a value.
+    pub fn version(&self, id: VarId) -> Option<u64> {
+        self.entries.get(&id).map(|held| held.version)
+    }
+
+    /// The values of a variable, to be lent to a run and given back as they were.
+    pub(crate) fn lend(&mut self, id: VarId) -> Option<&mut Data> {
+        self.entries.get_mut(&id).map(|held| &mut held.entry.data)
     }
 
     /// Gives a variable a value, at the store's precision. Gives back the one that it had.
     pub fn insert(&mut self, id: VarId, mut entry: Entry) -> Option<Entry> {
         entry.data = if self.wide { entry.data.widened() } else { entry.data.narrowed() };
-        self.entries.insert(id, entry)
+        self.entries.insert(id, Held { entry, version: next_version() }).map(|held| held.entry)
     }
 
     /// Forgets a variable's value.
     pub fn remove(&mut self, id: VarId) -> Option<Entry> {
-        self.entries.remove(&id)
+        self.entries.remove(&id).map(|held| held.entry)
     }
 
     /// Whether a variable has a value.
@@ -162,7 +195,7 @@ impl Values {
 
     /// Every variable with a value, sorted by name and then identity.
     pub fn iter(&self) -> impl Iterator<Item = (VarId, &Entry)> + '_ {
-        let mut all: Vec<(VarId, &Entry)> = self.entries.iter().map(|(id, e)| (*id, e)).collect();
+        let mut all: Vec<(VarId, &Entry)> = self.entries.iter().map(|(id, held)| (*id, &held.entry)).collect();
         all.sort_by(|a, b| a.1.name.cmp(&b.1.name).then(a.0.cmp(&b.0)));
         all.into_iter()
     }
@@ -182,7 +215,8 @@ impl Values {
             return;
         }
         self.wide = wide;
-        for entry in self.entries.values_mut() {
+        for Held { entry, version } in self.entries.values_mut() {
+            *version = next_version();
             let data = std::mem::replace(&mut entry.data, Data::Bool(Vec::new()));
             entry.data = if wide { data.widened() } else { data.narrowed() };
         }
@@ -267,6 +301,24 @@ mod tests {
         assert_eq!(store.lock().get(VarId(2)).map(|e| e.data.clone()), Some(Data::I32(vec![7])));
         store.to_single();
         assert_eq!(real(&store), Some(Data::F32(vec![0.1])));
+    }
+
+    #[test]
+    fn versions_tell_changes() {
+        let store = Store::new();
+        let version = |store: &Store| store.lock().version(VarId(1));
+        assert_eq!(version(&store), None);
+        store.lock().insert(VarId(1), Entry::new("w", &[1], Data::F32(vec![0.1])));
+        let first = version(&store);
+        let copy = store.deep_clone();
+        assert_eq!(version(&copy), first);
+        store.lock().lend(VarId(1)).expect("it has a value");
+        assert_eq!(version(&store), first);
+        store.lock().get_mut(VarId(1)).expect("it has a value");
+        copy.lock().get_mut(VarId(1)).expect("it has a value");
+        assert!(first.is_some() && version(&store) != first && version(&copy) != first);
+        assert_ne!(version(&store), version(&copy));
+        assert_eq!(store.lock().get(VarId(1)), copy.lock().get(VarId(1)));
     }
 
     #[test]

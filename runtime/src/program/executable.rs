@@ -4,8 +4,10 @@
 use super::ProgramError;
 use super::bind::{BindError, bind};
 use super::host::{self, HostRef, HostSlice};
+use super::weights::{StoredWeight, Weights};
 use crate::array::show::Picture;
 use crate::devices::Device;
+use crate::devices::cpu::weights::Prepared as PreparedWeights;
 use crate::devices::cpu::{self, Bound, Out};
 use crate::devices::reference::{self, RefArray};
 use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
@@ -62,6 +64,7 @@ pub struct Executable {
     device: Device,
     store: Store,
     known: Sizes,
+    weights: PreparedWeights,
     prepared: Mutex<Vec<Prepared>>,
     taps: Mutex<HashMap<String, Tapped>>,
 }
@@ -85,9 +88,30 @@ impl Executable {
             device,
             store,
             known,
+            weights: PreparedWeights::new(Weights::default()),
             prepared: Mutex::new(vec![]),
             taps: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// The same with another storage for the weights that products read. It is the CPU's alone.
+    ///
+    /// # Errors
+    /// An exception whose pattern matches no variable.
+    pub fn with_weights(mut self, weights: Weights) -> Result<Executable, ProgramError> {
+        let names = self.source.vars.iter().map(|v| v.name.as_str());
+        if let Some(pattern) = weights.stray(names.clone()) {
+            let hint = crate::suggest::did_you_mean(pattern, names);
+            return Err(ProgramError::NoWeight { pattern: pattern.into(), hint });
+        }
+        self.weights = PreparedWeights::new(weights);
+        lock(&self.prepared).clear();
+        Ok(self)
+    }
+
+    /// What became of the weights that products read, for the sizes of the runs so far.
+    pub fn weights(&self) -> Vec<StoredWeight> {
+        self.weights.report(&self.optimized)
     }
 
     /// The graph as it was traced.
@@ -204,7 +228,8 @@ impl Executable {
             }
             None => {
                 let sizes = self.bind(inputs)?;
-                let bound = cpu::bind(&self.optimized, &sizes).map_err(ProgramError::Lower)?;
+                let bound =
+                    cpu::bind_with(&self.optimized, &sizes, Some(&self.weights)).map_err(ProgramError::Lower)?;
                 let result_sizes = self.result_sizes(&sizes)?;
                 if prepared.len() == PREPARED {
                     prepared.remove(0);
@@ -216,6 +241,7 @@ impl Executable {
         }
         let Some(p) = prepared.last_mut() else { return Ok(()) };
         self.ready(&mut values, &p.var_sizes)?;
+        self.weights.refresh(&self.optimized, &values);
         let Prepared { bound, vars, result_sizes, .. } = p;
         let mut taken = Taken { graph: &self.optimized, values: &mut values, vars };
         taken.take();
@@ -414,8 +440,8 @@ impl Taken<'_, '_> {
     fn take(&mut self) {
         self.vars.clear();
         for decl in &self.graph.vars {
-            if let Some(entry) = self.values.get_mut(decl.id) {
-                self.vars.push(std::mem::replace(&mut entry.data, Data::Bool(Vec::new())));
+            if let Some(data) = self.values.lend(decl.id) {
+                self.vars.push(std::mem::replace(data, Data::Bool(Vec::new())));
             }
         }
     }
@@ -424,9 +450,13 @@ impl Taken<'_, '_> {
 impl Drop for Taken<'_, '_> {
     fn drop(&mut self) {
         for (decl, data) in self.graph.vars.iter().zip(self.vars.drain(..)) {
-            if let Some(entry) = self.values.get_mut(decl.id) {
-                entry.data = data;
+            if let Some(lent) = self.values.lend(decl.id) {
+                *lent = data;
             }
+        }
+        // What the run wrote to has changed, whether it came to its end or not.
+        for (var, _) in &self.graph.updates {
+            self.values.get_mut(self.graph.vars[*var as usize].id);
         }
     }
 }

@@ -10,11 +10,13 @@ pub mod executable;
 pub mod host;
 pub mod model;
 pub mod typed;
+pub mod weights;
 
 use crate::graph::trace::TraceError;
 use crate::transforms::grad::GradError;
 pub use executable::{Executable, NonFinite};
 pub use typed::{Arguments, Feed, Program, Results, trace_function};
+pub use weights::{StoredWeight, WeightFormat, Weights};
 
 /// Why a program could not be made or run.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,14 @@ pub enum ProgramError {
         location: String,
         /// What it says.
         message: String,
+    },
+    /// A pattern for weights that matches none.
+    #[error("no weight of this program matches \"{pattern}\"{hint}")]
+    NoWeight {
+        /// The pattern.
+        pattern: String,
+        /// The nearest name.
+        hint: String,
     },
     /// A value that is not finite, found because the program was asked to look.
     #[error(transparent)]

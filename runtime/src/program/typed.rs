@@ -202,6 +202,46 @@ impl<I: Arguments, O: Results> Program<I, O> {
         Ok(to_array(&tapped.sizes, tapped.data))
     }
 
+    /// The same program with its weights stored in another format, for smaller memory and, where
+    /// reading weights is what takes the time, speed: one [`WeightFormat`](super::WeightFormat) for
+    /// all, or a [`Weights`](super::Weights) with exceptions. Weights are the matrices among the
+    /// parameters that inputs are multiplied by, with 16 output channels of 32 values or more; an
+    /// embedding table that is the head as well stays `f32` where rows are looked up. The model's
+    /// own values stay as they are: training goes on in `f32`, and shows in the next run.
+    ///
+    /// llama.cpp: `llama-quantize model.gguf q8_0`. PyTorch: `torch.ao.quantization.quantize_dynamic`.
+    ///
+    /// ```
+    /// use mobilis_runtime::nn::Linear;
+    /// use mobilis_runtime::prelude::*;
+    /// use mobilis_runtime::program::{WeightFormat, Weights};
+    /// # extern crate mobilis_runtime as mobilis;
+    /// axes! { pub Batch; pub Hidden = 64; pub Out = 32; }
+    /// #[neural_module]
+    /// struct Net { up: Linear<Hidden, Hidden>, head: Linear<Hidden, Out> }
+    /// let model = Model::init(Net::default(), 0)?;
+    /// let weights = Weights::new(WeightFormat::Q4_0).except("head.**", WeightFormat::F16);
+    /// let program = model
+    ///     .compile(|m, x: Tensor![Batch, Hidden]| m.head.forward(m.up.forward(x).relu()))?
+    ///     .with_weights(weights)?;
+    /// program.run(<Array![Batch, Hidden]>::full([1, 64], 0.5)?)?;
+    /// let stored: Vec<_> = program.weights().into_iter().map(|w| (w.name, w.format, w.bytes)).collect();
+    /// assert_eq!(stored[0], ("head.weight".into(), WeightFormat::F16, 32 * 64 * 2));
+    /// assert_eq!(stored[1], ("up.weight".into(), WeightFormat::Q4_0, 64 * 64 * 9 / 16));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An exception whose pattern matches no parameter or buffer of the program.
+    pub fn with_weights(self, weights: impl Into<super::Weights>) -> Result<Self, ProgramError> {
+        Ok(Program { executable: self.executable.with_weights(weights.into())?, ..self })
+    }
+
+    /// What became of the weights, for the sizes of the runs so far, by name.
+    pub fn weights(&self) -> Vec<super::StoredWeight> {
+        self.executable.weights()
+    }
+
     /// The untyped half: graph, memory, taps.
     pub fn executable(&self) -> &Executable {
         &self.executable

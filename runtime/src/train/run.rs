@@ -12,7 +12,7 @@ use crate::module::Module;
 use crate::module::model::Model;
 use crate::module::store::Store;
 use crate::program::host::{HostRef, HostSlice};
-use crate::program::{Arguments, Executable, Feed, NonFinite, ProgramError};
+use crate::program::{Arguments, Executable, Feed, NonFinite, ProgramError, Weights};
 use crate::tensor::Tensor;
 use std::marker::PhantomData;
 
@@ -135,11 +135,13 @@ impl<M: Module> Model<M> {
             ty: var.ty.clone(),
             kind: var.kind,
         });
+        // Its weights change before each is multiplied by often enough to be packed.
+        let accumulate = |graph| self.executable(graph).with_weights(Weights::default().pack(false));
         let programs = graphs.update.vars.iter().chain(graphs.accumulate.iter().flat_map(|g| &g.vars));
         Ok(TrainStep {
             kept: Kept::all(ours.collect(), programs),
             update: self.executable(graphs.update),
-            accumulate: graphs.accumulate.map(|g| self.executable(g)),
+            accumulate: graphs.accumulate.map(accumulate).transpose()?,
             store: self.store().clone(),
             states: graphs.states,
             options,

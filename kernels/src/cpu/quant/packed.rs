@@ -16,21 +16,18 @@ use super::block::{BLOCK, Quants, q4_0, q8_0};
 use super::half::{from_bf16, from_f16, to_bf16, to_f16};
 use crate::cpu::gemm::Matrix;
 use crate::cpu::parts::Parts;
+use crate::large::Large;
 use crate::pool::Pool;
 
 /// Channels of a panel.
 pub(super) const LANES: usize = 16;
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
 
 /// The weights of `n` channels of `k` values each, ready for [`product`](super::product()).
 pub struct Packed {
     format: Format,
     n: usize,
     k: usize,
-    data: Vec<Line>,
+    data: Large,
 }
 
 /// Blocks of 32 that hold `k` values.
@@ -61,12 +58,11 @@ impl Packed {
         let (_, bytes) = panel(format, k);
         // A multiple of two panels: tiles may take two at once.
         let panels = n.div_ceil(2 * LANES) * 2;
-        let mut data = vec![Line([0; 64]); panels * bytes / 64];
+        let mut data = Large::new(panels * bytes);
         let parts = Parts::new(&mut data);
         pool.run(panels, &|p| {
             // SAFETY: each task has its own panel.
-            let lines = unsafe { parts.get(p * bytes / 64, bytes / 64) };
-            let panel = lines.as_flattened_bytes();
+            let panel = unsafe { parts.get(p * bytes, bytes) };
             let mut values = [0f32; BLOCK];
             for lane in 0..LANES {
                 let channel = p * LANES + lane;
@@ -104,14 +100,12 @@ impl Packed {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.data.len() * 64
+        self.data.len()
     }
 
     /// The panels, and the bytes from one to the next.
     pub(super) fn panels(&self) -> (&[u8], usize) {
-        // SAFETY: lines are 64 bytes each without padding.
-        let data = unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast(), self.bytes()) };
-        (data, panel(self.format, self.k).1)
+        (&self.data, panel(self.format, self.k).1)
     }
 
     /// The weights of a channel as they are multiplied.
@@ -143,16 +137,6 @@ impl Packed {
                 }
             };
         }
-    }
-}
-
-trait Flat {
-    fn as_flattened_bytes(&mut self) -> &mut [u8];
-}
-impl Flat for [Line] {
-    fn as_flattened_bytes(&mut self) -> &mut [u8] {
-        // SAFETY: lines are 64 bytes each without padding, and any bytes are lines.
-        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), size_of_val(self)) }
     }
 }
 

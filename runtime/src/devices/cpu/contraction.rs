@@ -11,7 +11,7 @@ use crate::devices::reference::array::strides as contiguous;
 use crate::graph::DType;
 use crate::ops::contraction::Einsum;
 use mobilis_kernels::cpu::contract::{Batched, batched_gemm, diagonal_sum};
-use mobilis_kernels::cpu::gemm::Matrix;
+use mobilis_kernels::cpu::gemm::{self, Columns, Left, Matrix, Product};
 use mobilis_kernels::memory::Piece;
 use mobilis_kernels::pool::Pool;
 
@@ -91,6 +91,10 @@ fn single(x: &Operand, output: &[u8], cx: &mut Lower) {
 }
 
 fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
+    // Weights that are rounded are the right side; the result is the same.
+    if cx.rounds(a.view.slot) && !cx.rounds(b.view.slot) {
+        (a, b) = (b, a);
+    }
     let in_a = |l: &u8| a.labels.contains(l);
     let in_b = |l: &u8| b.labels.contains(l);
     let batch: Vec<u8> = output.iter().copied().filter(|l| in_a(l) && in_b(l)).collect();
@@ -156,8 +160,18 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
             (scratch, Matrix { row: n, col: 1 }, c_batch, Some(view))
         }
     };
+    let weight = if batch.is_empty() { cx.weight(pb, (m, n, k), sb) } else { None };
     let plan = Batched { sizes: batch_sizes, a: a_batch, b: b_batch, c: c_batch };
-    if pc.len > 0 {
+    if let (Some(weight), true) = (weight, pc.len > 0) {
+        let scratch = cx.scratch(gemm::scratch_len(m, k, [n], true) + weight.scratch(m));
+        cx.task(move |mem| {
+            let (ready, a, b, mut c) = (weight.lock(), mem.f32(pa), mem.f32(pb), mem.f32_mut(pc));
+            let (left, right) = ([Left { k, data: &a, at: sa }], [ready.right(&b)]);
+            let mut results = [Columns::new(n, &right, &mut c, sc)];
+            let x = &mut Product { m, left: &left, right: &mut results, accumulate: false, after: None };
+            gemm::product(mem.pool(), x, &mut mem.f32_mut(scratch));
+        });
+    } else if pc.len > 0 {
         let scratch = cx.scratch(plan.scratch((m, n, k), Pool::global().threads()));
         cx.task(move |mem| {
             batched_gemm(

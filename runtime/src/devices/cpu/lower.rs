@@ -5,11 +5,14 @@
 
 use super::plan::{Life, Plan, plan};
 use super::view::View;
+use super::weights::{Prepared, Weight};
 use crate::graph::{DType, Extent, Graph, Sizes, TensorType, Value};
 use crate::ops::Op;
 use mobilis_kernels::cpu::copy::{collapse, gather_view};
+use mobilis_kernels::cpu::gemm::Matrix;
 use mobilis_kernels::memory::{Memory, Piece};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 type Run = Box<dyn Fn(&Memory) -> Result<(), String> + Send + Sync>;
 
@@ -37,6 +40,8 @@ pub struct Lower<'g> {
     tasks: Vec<Task>,
     /// Values that are written straight into a variable: the variable's slot.
     homes: HashMap<Value, u32>,
+    /// Weights that are prepared once, where the caller keeps them.
+    pub(super) weights: Option<&'g Prepared>,
 }
 
 impl<'g> Lower<'g> {
@@ -57,6 +62,7 @@ impl<'g> Lower<'g> {
             externals: (graph.vars.len() + graph.inputs.len()) as u32,
             tasks: vec![],
             homes: homes(graph),
+            weights: None,
         })
     }
 
@@ -73,6 +79,17 @@ impl<'g> Lower<'g> {
         let dtype = self.graph.nodes[self.node as usize].types[0].dtype;
         let view = View::whole(slot, self.output_sizes(0), dtype);
         self.alias(0, view);
+    }
+
+    /// The handle of a right side that is prepared once: `k` by `n` values in `piece` with strides
+    /// `at`, to be multiplied by `m` rows. Nothing where a product reads the piece itself.
+    pub fn weight(&self, piece: Piece, size: (usize, usize, usize), at: Matrix) -> Option<Arc<Weight>> {
+        self.weights?.weight(self.graph, piece, size, at)
+    }
+
+    /// Whether products read the values of a buffer rounded, if it is their right side.
+    pub fn rounds(&self, slot: u32) -> bool {
+        self.weights.is_some_and(|w| w.rounds(self.graph, slot))
     }
 
     /// The value of an extent.

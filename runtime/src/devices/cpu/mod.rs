@@ -27,6 +27,7 @@ mod slice;
 mod softmax;
 mod stft;
 pub mod view;
+pub mod weights;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
@@ -108,7 +109,16 @@ pub struct TaskError {
 /// # Errors
 /// A size that cannot be evaluated, or an operation that has no kernel here.
 pub fn bind(graph: &Graph, sizes: &Sizes) -> Result<Bound, String> {
+    bind_with(graph, sizes, None)
+}
+
+/// The same, with weights that are prepared once for all sizes.
+///
+/// # Errors
+/// As of [`bind`].
+pub fn bind_with(graph: &Graph, sizes: &Sizes, weights: Option<&weights::Prepared>) -> Result<Bound, String> {
     let mut lower = Lower::new(graph, sizes)?;
+    lower.weights = weights;
     for id in 0..graph.nodes.len() {
         lower.enter(id as u32);
         dispatch(&graph.nodes[id].op, &mut lower).map_err(|e| {

@@ -1,0 +1,199 @@
+//! Weights made ready for products once, not in every run.
+//!
+//! In a program that does not update a variable, a matrix that is the variable (or a part of it,
+//! transposed or not) need not be packed or rounded anew in each run. While lowering, a product
+//! asks [`Lower::weight`](super::lower::Lower::weight) for a handle of its right side; all sizes
+//! that the program was bound to share it. Before every run [`Prepared::refresh`] compares the
+//! version of each variable with the one that was prepared, so a training step or a loaded
+//! checkpoint shows in the next run. The product reads the handle with [`Weight::lock`].
+//!
+//! What is done, by the program's [`Weights`]:
+//! * other formats than `F32`: rounded and packed before the first run with a value;
+//! * `F32`, multiplied by more than one row: packed before the *second* run with a value, for a
+//!   value that changes between all runs would be packed for nothing. Until then, and where
+//!   packing is switched off, the product reads the variable itself, with the same result;
+//! * matrices of fewer than 16 channels or 32 values each: left as they are.
+
+use crate::graph::{DType, Graph};
+use crate::module::store::{Data, Values};
+use crate::program::{StoredWeight, WeightFormat, Weights};
+use mobilis_kernels::cpu::gemm::{self, Matrix, Panels, Right};
+use mobilis_kernels::cpu::quant::{self, Format, Packed};
+use mobilis_kernels::large::Large;
+use mobilis_kernels::memory::Piece;
+use mobilis_kernels::pool::Pool;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+/// A matrix in a variable: `k` by `n` values from `offset`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Source {
+    var: u32,
+    offset: usize,
+    n: usize,
+    k: usize,
+    at: (usize, usize),
+}
+
+enum Made {
+    Nothing,
+    Panels(Large),
+    Rounded(Packed),
+}
+
+struct State {
+    /// The variable's version that the last run saw.
+    seen: Option<u64>,
+    made: Made,
+}
+
+/// The right side of a product, prepared.
+pub struct Weight {
+    source: Source,
+    format: Option<Format>,
+    state: RwLock<State>,
+}
+
+/// A weight while a run reads it.
+pub struct Ready<'a>(RwLockReadGuard<'a, State>, &'a Weight);
+
+impl Weight {
+    /// Scratch floats that it adds to a product of `m` rows.
+    pub fn scratch(&self, m: usize) -> usize {
+        self.format.map_or(0, |format| quant::scratch_len(m, format, self.source.k))
+    }
+
+    /// The weight as this run has it.
+    pub fn lock(&self) -> Ready<'_> {
+        Ready(self.state.read().unwrap_or_else(PoisonError::into_inner), self)
+    }
+
+    fn refresh(&self, graph: &Graph, values: &Values) {
+        let id = graph.vars[self.source.var as usize].id;
+        let (version, Some(entry)) = (values.version(id), values.get(id)) else { return };
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let known = state.seen == version;
+        let Data::F32(data) = &entry.data else { return };
+        let Source { offset, n, k, at, .. } = self.source;
+        let at = Matrix { row: at.0, col: at.1 };
+        let values = &data[offset.min(data.len())..];
+        match (self.format, &state.made) {
+            (Some(format), _) if !known => {
+                state.made = Made::Rounded(Packed::new(Pool::global(), format, (n, k), values, at));
+            }
+            (None, Made::Nothing) if known => {
+                let mut panels = Large::floats(gemm::packed_len(n, k));
+                gemm::pack_b(Pool::global(), (n, k), values, at, panels.as_f32_mut());
+                state.made = Made::Panels(panels);
+            }
+            (None, Made::Panels(_)) if !known => state.made = Made::Nothing,
+            _ => {}
+        }
+        state.seen = version;
+    }
+}
+
+impl Ready<'_> {
+    /// The right side for a product; `plain` is the variable's part that holds the matrix.
+    pub fn right<'a>(&'a self, plain: &'a [f32]) -> Right<'a> {
+        let Source { n, k, at, .. } = self.1.source;
+        match &self.0.made {
+            Made::Nothing => Right::Plain(plain, Matrix { row: at.0, col: at.1 }),
+            Made::Panels(data) => Right::Packed(Panels::new(data.as_f32(), n, k)),
+            Made::Rounded(w) => Right::Rounded(w),
+        }
+    }
+}
+
+/// All prepared weights of a program.
+pub struct Prepared {
+    weights: Weights,
+    made: Mutex<HashMap<Source, Arc<Weight>>>,
+}
+
+impl Prepared {
+    /// None yet; they are asked for while sizes are bound.
+    pub fn new(weights: Weights) -> Prepared {
+        Prepared { weights, made: Mutex::new(HashMap::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Source, Arc<Weight>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the values of a buffer are rounded where products read them.
+    pub(super) fn rounds(&self, graph: &Graph, slot: u32) -> bool {
+        let var = graph.vars.get(slot as usize);
+        var.is_some_and(|v| v.ty.dtype == DType::F32 && format(self.weights.of(&v.name)).is_some())
+            && !graph.updates.iter().any(|u| u.0 == slot)
+    }
+
+    /// The handle of the right side of a product of `m` rows: `k` by `n` values in a piece of a
+    /// buffer, at strides. Nothing where it is used as it is.
+    pub(super) fn weight(
+        &self,
+        graph: &Graph,
+        piece: Piece,
+        (m, n, k): (usize, usize, usize),
+        at: Matrix,
+    ) -> Option<Arc<Weight>> {
+        let var = graph.vars.get(piece.slot as usize)?;
+        let updated = graph.updates.iter().any(|u| u.0 == piece.slot);
+        // What is broadcast is no matrix of weights.
+        if var.ty.dtype != DType::F32 || updated || n < 16 || k < 32 || at.row == 0 || at.col == 0 {
+            return None;
+        }
+        let format = format(self.weights.of(&var.name));
+        if format.is_none() && !(self.weights.packs() && m > 1) {
+            return None;
+        }
+        // Sums over more values than Int8 has room for stay exact in blocks.
+        let format = format.map(|f| if f == Format::Int8 && k > 65_536 { Format::Q8_0 } else { f });
+        let source = Source { var: piece.slot, offset: piece.offset, n, k, at: (at.row, at.col) };
+        let new = || Weight { source, format, state: RwLock::new(State { seen: None, made: Made::Nothing }) };
+        Some(self.lock().entry(source).or_insert_with(|| Arc::new(new())).clone())
+    }
+
+    /// Prepares what is new or has changed.
+    pub fn refresh(&self, graph: &Graph, values: &Values) {
+        self.lock().values().for_each(|w| w.refresh(graph, values));
+    }
+
+    /// What became of the weights that products of the sizes bound so far read, by name.
+    pub fn report(&self, graph: &Graph) -> Vec<StoredWeight> {
+        let mut all: Vec<StoredWeight> = self.lock().values().map(|w| w.report(graph)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name).then(a.size.cmp(&b.size)));
+        all
+    }
+}
+
+impl Weight {
+    fn report(&self, graph: &Graph) -> StoredWeight {
+        let Source { var, n, k, .. } = self.source;
+        let bytes = match &self.lock().0.made {
+            Made::Nothing => 0,
+            Made::Panels(data) => data.len(),
+            Made::Rounded(w) => w.bytes(),
+        };
+        let format = match self.format {
+            None => WeightFormat::F32,
+            Some(Format::Bf16) => WeightFormat::Bf16,
+            Some(Format::F16) => WeightFormat::F16,
+            Some(Format::Q8_0) => WeightFormat::Q8_0,
+            Some(Format::Q4_0) => WeightFormat::Q4_0,
+            Some(Format::Int8) => WeightFormat::Int8,
+        };
+        StoredWeight { name: graph.vars[var as usize].name.clone(), format, size: (n, k), bytes }
+    }
+}
+
+fn format(format: WeightFormat) -> Option<Format> {
+    match format {
+        WeightFormat::F32 => None,
+        WeightFormat::Bf16 => Some(Format::Bf16),
+        WeightFormat::F16 => Some(Format::F16),
+        WeightFormat::Q8_0 => Some(Format::Q8_0),
+        WeightFormat::Q4_0 => Some(Format::Q4_0),
+        WeightFormat::Int8 => Some(Format::Int8),
+    }
+}

@@ -1,0 +1,126 @@
+//! How a program stores the weights that it multiplies by.
+
+use crate::module::pattern;
+
+/// A storage for weights.
+///
+/// The right column is the error of a weight relative to the largest of its block (of its output
+/// channel for `Int8`), at most.
+///
+/// | format | bits a weight | activations | rounding of a weight |
+/// |---|---|---|---|
+/// | `F32` | 32 | `f32` | none |
+/// | `Bf16` | 16 | `f32` | 1/256 of itself |
+/// | `F16` | 16 | `f32` | 1/2048 of itself |
+/// | `Q8_0` | 8.5 | 8 bits, a scale for 32 | 1/254 |
+/// | `Q4_0` | 4.5 | 8 bits, a scale for 32 | 1/16, 1/8 at one end |
+/// | `Int8` | 8 | 8 bits, a scale a row | 1/254 |
+///
+/// `Q8_0` and `Q4_0` are those of GGUF (llama.cpp `--type q8_0`), `Int8` is what onnxruntime's
+/// `quantize_dynamic` and PyTorch's `quantize_dynamic` do. Where activations have eight bits too,
+/// long prompts are two to three times as fast as with `f32`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum WeightFormat {
+    /// Single precision, as the model holds them.
+    #[default]
+    F32,
+    /// The upper half of single precision.
+    Bf16,
+    /// Half precision.
+    F16,
+    /// Eight bits, 32 weights share a scale.
+    Q8_0,
+    /// Four bits, 32 weights share a scale.
+    Q4_0,
+    /// Eight bits, the weights of an output channel share a scale.
+    Int8,
+}
+
+impl std::fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Which weights a program stores how: a format for all, and exceptions by name.
+///
+/// ```
+/// use mobilis_runtime::program::{WeightFormat, Weights};
+/// // The head in eight bits, the rest in four.
+/// let weights = Weights::new(WeightFormat::Q4_0).except("lm_head.**", WeightFormat::Q8_0);
+/// assert_eq!(weights.of("lm_head.weight"), WeightFormat::Q8_0);
+/// assert_eq!(weights.of("blocks.0.mlp.up.weight"), WeightFormat::Q4_0);
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct Weights {
+    format: WeightFormat,
+    exceptions: Vec<(String, WeightFormat)>,
+    pack: bool,
+}
+
+impl Default for Weights {
+    fn default() -> Weights {
+        Weights::new(WeightFormat::F32)
+    }
+}
+
+impl From<WeightFormat> for Weights {
+    fn from(format: WeightFormat) -> Weights {
+        Weights::new(format)
+    }
+}
+
+impl Weights {
+    /// Every weight in one format.
+    pub fn new(format: WeightFormat) -> Weights {
+        Weights { format, exceptions: vec![], pack: true }
+    }
+
+    /// Another format for the weights whose names match a [`pattern`]. Of several
+    /// patterns that match, the last decides.
+    #[must_use]
+    pub fn except(mut self, pattern: impl Into<String>, format: WeightFormat) -> Weights {
+        self.exceptions.push((pattern.into(), format));
+        self
+    }
+
+    /// Whether `f32` weights that are multiplied by more than one row are copied into the order in
+    /// which the product reads them (by default they are). It saves that work in every run, which
+    /// is most with 2 to 64 rows, and takes their memory a second time. Results do not change by a
+    /// bit.
+    #[must_use]
+    pub fn pack(mut self, on: bool) -> Weights {
+        self.pack = on;
+        self
+    }
+
+    /// The format of the weight of this name.
+    pub fn of(&self, name: &str) -> WeightFormat {
+        let found = self.exceptions.iter().rev().find(|(p, _)| pattern::matches(p, name));
+        found.map_or(self.format, |(_, format)| *format)
+    }
+
+    pub(crate) fn packs(&self) -> bool {
+        self.pack
+    }
+
+    /// The first pattern that matches none of these names.
+    pub(super) fn stray<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<&str> {
+        let stray = |p: &&(String, WeightFormat)| !names.clone().any(|n| pattern::matches(&p.0, n));
+        self.exceptions.iter().find(stray).map(|(p, _)| p.as_str())
+    }
+}
+
+/// What became of a weight, as [`Program::weights`](super::Program::weights) lists it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoredWeight {
+    /// The parameter's name.
+    pub name: String,
+    /// How the program stores it.
+    pub format: WeightFormat,
+    /// Output channels, and values of each.
+    pub size: (usize, usize),
+    /// Bytes that the program holds for it, beside the model's own value. 0 where it multiplies by
+    /// that.
+    pub bytes: usize,
+}
