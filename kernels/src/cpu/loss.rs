@@ -1,6 +1,6 @@
 //! Cross-entropy per row of logits.
 
-use super::math::exp;
+use super::math::plain::exp;
 use super::reduce::{largest, sum};
 use super::share::Shared;
 use crate::pool::Pool;

@@ -6,7 +6,7 @@
 //! own, compiled without the instructions that `dispatch!` enables.
 
 use super::gemm::{Matrix, gemm, gemm_scratch, reach};
-use super::math::{sigmoid, tanh};
+use super::math::plain::{sigmoid, tanh};
 use super::parts::Parts;
 use super::tile::{self, Block};
 use crate::pool::Pool;

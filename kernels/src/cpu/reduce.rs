@@ -156,7 +156,7 @@ fn exp_sum_body(x: &[f32], shift: f32) -> f32 {
     let mut total = 0f64;
     for block in x.chunks(512) {
         let mut terms = [0f32; 512];
-        terms.iter_mut().zip(block).for_each(|(t, v)| *t = math::exp(v - shift));
+        terms.iter_mut().zip(block).for_each(|(t, v)| *t = math::exp::<false>(v - shift));
         total += f64::from(sum(&terms[..block.len()]));
     }
     total as f32
@@ -172,12 +172,12 @@ fn logsumexp_columns_body(x: &[f32], inner: usize, first: usize, y: &mut [f32]) 
     let mut sums = [0f64; COLUMNS];
     for row in x.chunks_exact(inner) {
         for (sum, (v, largest)) in sums.iter_mut().zip(row[first..].iter().zip(&*y)) {
-            *sum += f64::from(math::exp(v - largest));
+            *sum += f64::from(math::exp::<false>(v - largest));
         }
     }
     for (y, sum) in y.iter_mut().zip(sums) {
         if y.is_finite() {
-            *y += math::log(sum as f32);
+            *y += math::log::<false>(sum as f32);
         }
     }
 }
@@ -203,7 +203,7 @@ pub fn logsumexp(pool: &Pool, (outer, n, inner): (usize, usize, usize), x: &[f32
             for (row, y) in x[first * n..].chunks_exact(n).zip(y) {
                 *y = largest(row);
                 if y.is_finite() {
-                    *y += math::log(exp_sum(row, *y));
+                    *y += math::log::<false>(exp_sum(row, *y));
                 }
             }
         });

@@ -55,8 +55,14 @@ pub(crate) fn levels() -> impl Iterator<Item = Level> {
     [Level::Base, Level::Avx2, Level::Avx512].into_iter().filter(|l| *l <= detect())
 }
 
+/// Whether the least processor of this build multiplies and adds in one instruction.
+pub const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
 /// Defines a function that runs `body`, an `#[inline(always)]` function of the same signature,
 /// compiled for the level in use.
+///
+/// With `= fused body`, the body has one parameter `const FUSED: bool`: whether the level multiplies
+/// and adds in one instruction, as the functions of [`math`](crate::cpu::math) ask.
 ///
 /// ```
 /// mod kernel {
@@ -72,7 +78,20 @@ pub(crate) fn levels() -> impl Iterator<Item = Level> {
 /// ```
 #[macro_export]
 macro_rules! dispatch {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$life:lifetime>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = fused $body:ident;) => {
+        $crate::dispatch! {
+            @levels [$body::<{ $crate::cpu::simd::FUSED }>] [$body::<true>]
+            $(#[$meta])* $vis fn $name $(<$life>)? ($($arg: $ty),*) $(-> $ret)?
+        }
+    };
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$life:lifetime>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
+        $crate::dispatch! {
+            @levels [$body] [$body]
+            $(#[$meta])* $vis fn $name $(<$life>)? ($($arg: $ty),*) $(-> $ret)?
+        }
+    };
+    (@levels [$base:expr] [$fused:expr]
+        $(#[$meta:meta])* $vis:vis fn $name:ident $(<$life:lifetime>)? ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name $(<$life>)? ($($arg: $ty),*) $(-> $ret)? {
@@ -82,12 +101,12 @@ macro_rules! dispatch {
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx2 $(<$life>)? ($($arg: $ty),*) $(-> $ret)? {
-                    $body($($arg),*)
+                    $fused($($arg),*)
                 }
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx512 $(<$life>)? ($($arg: $ty),*) $(-> $ret)? {
-                    $body($($arg),*)
+                    $fused($($arg),*)
                 }
                 match $crate::cpu::simd::level() {
                     // SAFETY: `level` is at most what the processor was found to have.
@@ -97,7 +116,7 @@ macro_rules! dispatch {
                     $crate::cpu::simd::Level::Base => {}
                 }
             }
-            $body($($arg),*)
+            $base($($arg),*)
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Softmax and log-softmax of the middle of `[outer, n, inner]`.
 
-use super::math::exp;
+use super::math::plain::exp;
 use super::reduce::{largest, sum};
 use crate::pool::Pool;
 

@@ -221,7 +221,7 @@ impl Settings<'_> {
 #[inline(always)]
 fn soft_cap_body(z: &mut [f32], slope: &mut [f32], cap: f32) {
     for (z, s) in z.iter_mut().zip(slope) {
-        let bounded = math::tanh(*z / cap);
+        let bounded = math::plain::tanh(*z / cap);
         *z = cap * bounded;
         *s = 1.0 - bounded * bounded;
     }

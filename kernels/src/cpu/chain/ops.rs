@@ -61,24 +61,24 @@ macro_rules! each {
 // none of the operands.
 
 #[inline(always)]
-pub(super) unsafe fn unary_f(kind: UnaryF, n: usize, to: *mut f32, a: Words) {
+pub(super) unsafe fn unary_f<const FUSED: bool>(kind: UnaryF, n: usize, to: *mut f32, a: Words) {
     // SAFETY: by the caller's promise.
     unsafe {
         match kind {
             UnaryF::Neg => each!(n, to, [x: f32 = a], -x),
-            UnaryF::Exp => each!(n, to, [x: f32 = a], math::exp(x)),
-            UnaryF::Expm1 => each!(n, to, [x: f32 = a], math::expm1(x)),
-            UnaryF::Log => each!(n, to, [x: f32 = a], math::log(x)),
-            UnaryF::Log1p => each!(n, to, [x: f32 = a], math::log1p(x)),
+            UnaryF::Exp => each!(n, to, [x: f32 = a], math::exp::<FUSED>(x)),
+            UnaryF::Expm1 => each!(n, to, [x: f32 = a], math::expm1::<FUSED>(x)),
+            UnaryF::Log => each!(n, to, [x: f32 = a], math::log::<FUSED>(x)),
+            UnaryF::Log1p => each!(n, to, [x: f32 = a], math::log1p::<FUSED>(x)),
             UnaryF::Sqrt => each!(n, to, [x: f32 = a], x.sqrt()),
             UnaryF::Rsqrt => each!(n, to, [x: f32 = a], 1.0 / x.sqrt()),
             UnaryF::Recip => each!(n, to, [x: f32 = a], 1.0 / x),
             UnaryF::Abs => each!(n, to, [x: f32 = a], x.abs()),
             UnaryF::Sign => each!(n, to, [x: f32 = a], if x == 0.0 || x.is_nan() { x } else { 1f32.copysign(x) }),
-            UnaryF::Sin | UnaryF::Cos => turn(kind, n, to, a),
-            UnaryF::Tanh => each!(n, to, [x: f32 = a], math::tanh(x)),
-            UnaryF::Erf => each!(n, to, [x: f32 = a], math::erf(x)),
-            UnaryF::Sigmoid => each!(n, to, [x: f32 = a], math::sigmoid(x)),
+            UnaryF::Sin | UnaryF::Cos => turn::<FUSED>(kind, n, to, a),
+            UnaryF::Tanh => each!(n, to, [x: f32 = a], math::tanh::<FUSED>(x)),
+            UnaryF::Erf => each!(n, to, [x: f32 = a], math::erf::<FUSED>(x)),
+            UnaryF::Sigmoid => each!(n, to, [x: f32 = a], math::sigmoid::<FUSED>(x)),
             UnaryF::Floor => each!(n, to, [x: f32 = a], x.floor()),
             UnaryF::Ceil => each!(n, to, [x: f32 = a], x.ceil()),
             UnaryF::Round => each!(n, to, [x: f32 = a], x.round_ties_even()),
@@ -88,7 +88,7 @@ pub(super) unsafe fn unary_f(kind: UnaryF, n: usize, to: *mut f32, a: Words) {
 
 /// Sine or cosine; large angles need the library's reduction.
 #[inline(always)]
-unsafe fn turn(kind: UnaryF, n: usize, to: *mut f32, a: Words) {
+unsafe fn turn<const FUSED: bool>(kind: UnaryF, n: usize, to: *mut f32, a: Words) {
     // SAFETY: by the caller's promise.
     unsafe {
         let mut large = false;
@@ -101,9 +101,9 @@ unsafe fn turn(kind: UnaryF, n: usize, to: *mut f32, a: Words) {
             large |= most >= math::TURNS;
         }
         match (kind, large) {
-            (UnaryF::Sin, false) => each!(n, to, [x: f32 = a], math::sin(x)),
+            (UnaryF::Sin, false) => each!(n, to, [x: f32 = a], math::sin::<FUSED>(x)),
             (UnaryF::Sin, true) => each!(n, to, [x: f32 = a], x.sin()),
-            (_, false) => each!(n, to, [x: f32 = a], math::cos(x)),
+            (_, false) => each!(n, to, [x: f32 = a], math::cos::<FUSED>(x)),
             (_, true) => each!(n, to, [x: f32 = a], x.cos()),
         }
     }

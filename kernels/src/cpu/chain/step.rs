@@ -32,11 +32,11 @@ impl Region {
 
 crate::dispatch! {
     /// Runs `rows` runs of `cols` positions from `start`, `pitch` apart.
-    pub(super) fn region(chain: &Chain, start: usize, rows: usize, cols: usize, pitch: usize) = region_body;
+    pub(super) fn region(chain: &Chain, start: usize, rows: usize, cols: usize, pitch: usize) = fused region_body;
 }
 
 #[inline(always)]
-fn region_body(chain: &Chain, start: usize, rows: usize, cols: usize, pitch: usize) {
+fn region_body<const FUSED: bool>(chain: &Chain, start: usize, rows: usize, cols: usize, pitch: usize) {
     let mut blocks = MaybeUninit::<Blocks>::uninit();
     let at = blocks.as_mut_ptr();
     // SAFETY: places within `blocks`; nothing is read.
@@ -66,7 +66,7 @@ fn region_body(chain: &Chain, start: usize, rows: usize, cols: usize, pitch: usi
     let (rows, cols) = if pitch == cols { (1, rows * cols) } else { (rows, cols) };
     let run = |region: Region, table: &mut [Words; ARGS]| {
         // SAFETY: the region lies in the targets, and the memory is as `block` expects.
-        unsafe { block(chain, region, values, uniform, &varies, table) }
+        unsafe { block::<FUSED>(chain, region, values, uniform, &varies, table) }
     };
     if cols > BLOCK / 2 {
         for row in 0..rows {
@@ -122,7 +122,7 @@ unsafe fn value(place: Place, at: usize) -> u32 {
 /// The region lies in the targets and has at most [`BLOCK`] values; `values` and `uniform` are
 /// those of [`Blocks`] and `table` points to them.
 #[inline(always)]
-unsafe fn block(
+unsafe fn block<const FUSED: bool>(
     chain: &Chain,
     region: Region,
     values: *mut u32,
@@ -161,7 +161,7 @@ unsafe fn block(
     for ins in &chain.code.ins {
         // SAFETY: registers and vectors lie in `values`, and what is read was written, because
         // the code was checked.
-        unsafe { execute(ins, region, vectors, values, table) };
+        unsafe { execute::<FUSED>(ins, region, vectors, values, table) };
     }
     for ((arg, _), out) in chain.code.results.iter().zip(&chain.outs) {
         let from = table[arg.0 as usize];
@@ -250,7 +250,13 @@ unsafe fn store(streams: bool, from: Words, at: usize, out: Place, to: usize, le
 /// # Safety
 /// The code was checked; `values` are the registers that `table` points to.
 #[inline(always)]
-unsafe fn execute(ins: &Ins, region: Region, vectors: usize, values: *mut u32, table: &[Words; ARGS]) {
+unsafe fn execute<const FUSED: bool>(
+    ins: &Ins,
+    region: Region,
+    vectors: usize,
+    values: *mut u32,
+    table: &[Words; ARGS],
+) {
     let float = |r: u8| values.wrapping_add(r as usize * BLOCK).cast::<f32>();
     let int = |r: u8| values.wrapping_add((FIRST_INT + r as usize) * BLOCK).cast::<i32>();
     macro_rules! arg {
@@ -271,7 +277,7 @@ unsafe fn execute(ins: &Ins, region: Region, vectors: usize, values: *mut u32, t
                     *int(dst).add(i) = 0;
                 }
             }
-            Ins::UnF(kind, d, a) => ops::unary_f(kind, vectors, float(d), arg!(a)),
+            Ins::UnF(kind, d, a) => ops::unary_f::<FUSED>(kind, vectors, float(d), arg!(a)),
             Ins::NegI(d, a) => ops::map_i(vectors, int(d), arg!(a), i32::wrapping_neg),
             Ins::AbsI(d, a) => ops::map_i(vectors, int(d), arg!(a), i32::wrapping_abs),
             Ins::SignI(d, a) => ops::map_i(vectors, int(d), arg!(a), i32::signum),
