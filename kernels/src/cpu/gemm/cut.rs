@@ -8,7 +8,7 @@
 use super::micro::Micro;
 use super::{Columns, Left, Right};
 
-/// The largest block of K: a panel of A (14 x 384 floats) stays in the first cache, a panel of B and
+/// The largest block of K: a panel of A (8 x 384 floats) stays in the first cache, a panel of B and
 /// a task's block of A in the second.
 pub(super) const KC: usize = 384;
 /// The depth of a slab, at most.
@@ -18,9 +18,9 @@ const A_FLOATS: usize = 1 << 20;
 /// Floats of packed B at most: 8 MiB.
 const B_FLOATS: usize = 1 << 21;
 /// Rows of a task: their block of A takes a quarter of a second cache of 1 MiB.
-const TASK_ROWS: usize = 168;
+const TASK_ROWS: usize = 128;
 /// Columns of a task.
-const TASK_COLUMNS: usize = 512;
+const TASK_COLUMNS: usize = 384;
 /// Multiply-adds below which a task is not worth splitting further (some ten microseconds).
 const TASK_WORK: usize = 1 << 18;
 

@@ -7,7 +7,7 @@
 
 use super::cut::{Sizes, Slab, any_plain, grid, panels, part, threads};
 use super::micro::{LARGEST, Micro, Tile, micro};
-use super::pack::{Source, pack};
+use super::pack::{Packed, Source, pack, pack_panels};
 use super::{Columns, Finished, Job, Matrix, Right};
 use crate::pool::Pool;
 use std::marker::PhantomData;
@@ -92,7 +92,7 @@ impl<'a> Region<'a> {
     /// As of [`drive`].
     unsafe fn run(&self, pool: &Pool, threads: usize) {
         // Panels of B are packed some at a time, blocks of A as the grid has them.
-        let each = self.panels.1.div_ceil(4 * threads).max(1);
+        let each = self.panels.1.div_ceil(4 * threads).clamp(1, 8);
         let b_tasks = if self.packs { self.panels.1.div_ceil(each) } else { 0 };
         let packing = b_tasks + self.grid.0;
         let tasks = packing + self.grid.0 * self.grid.1;
@@ -106,7 +106,7 @@ impl<'a> Region<'a> {
                 // SAFETY: by the caller's promise; each task is begun once.
                 unsafe {
                     if task < b_tasks {
-                        (task * each..self.panels.1.min((task + 1) * each)).for_each(|q| self.pack_b(q));
+                        self.pack_b(task * each, self.panels.1.min((task + 1) * each));
                     } else if task < packing {
                         self.pack_a(task - b_tasks);
                     } else {
@@ -135,18 +135,25 @@ impl<'a> Region<'a> {
         unreachable!("panels are numbered through the results")
     }
 
-    /// Packs panel `q` of the region for all blocks of the slab.
+    /// Packs the panels `q..end` of the region for all blocks of the slab.
     ///
     /// # Safety
     /// As of [`drive`]; each panel once.
-    unsafe fn pack_b(&self, q: usize) {
-        let (panel, nr) = (self.panel(q), self.micro.nr);
-        for cut in self.slab.cuts(self.x.left) {
-            let Right::Plain(data, at) = panel.of.b[cut.term] else { continue };
-            let from = data.as_ptr().wrapping_add(cut.k0 * at.row + panel.j * at.col);
-            let to = self.b.wrapping_add((cut.at * self.panels.1 + q * cut.k) * nr);
-            // SAFETY: the panel lies in its matrix and in the scratch.
-            unsafe { pack(Source { at: from, deep: at.row, wide: at.col }, cut.k, panel.w, to, nr) };
+    unsafe fn pack_b(&self, mut q: usize, end: usize) {
+        let nr = self.micro.nr;
+        while q < end {
+            let panel = self.panel(q);
+            let count = (panel.of.n.div_ceil(nr) - panel.q).min(end - q);
+            let w = (panel.of.n - panel.j).min(count * nr);
+            for cut in self.slab.cuts(self.x.left) {
+                let Right::Plain(data, at) = panel.of.b[cut.term] else { continue };
+                let from = data.as_ptr().wrapping_add(cut.k0 * at.row + panel.j * at.col);
+                let to = self.b.wrapping_add((cut.at * self.panels.1 + q * cut.k) * nr);
+                let (from, to) = (Source { at: from, deep: at.row, wide: at.col }, Packed { at: to, row: nr });
+                // SAFETY: the panels lie in their matrix and in the scratch.
+                unsafe { pack_panels(self.micro, from, cut.k, w, to) };
+            }
+            q += count;
         }
     }
 
@@ -169,7 +176,7 @@ impl<'a> Region<'a> {
                 let at = (self.rows.0 + i0 + i) * left.at.row + cut.k0 * left.at.col;
                 let from = Source { at: left.data.as_ptr().wrapping_add(at), deep: left.at.col, wide: left.at.row };
                 // SAFETY: the rows lie in their matrix and in the scratch.
-                unsafe { pack(from, cut.k, h, to.wrapping_add(i * cut.k), h) };
+                unsafe { pack(from, cut.k, h, Packed { at: to.wrapping_add(i * cut.k), row: h }) };
             }
         }
     }
@@ -187,17 +194,20 @@ impl<'a> Region<'a> {
             for q in q0..q0 + count {
                 let panel = self.panel(q);
                 let b = match panel.of.b[cut.term] {
-                    Right::Packed(p) => p
-                        .data
-                        .as_ptr()
-                        .wrapping_add(cut.k0 * p.n.next_multiple_of(self.micro.nr) + panel.q * cut.k * self.micro.nr),
+                    Right::Packed(p) => {
+                        p.data.as_ptr().wrapping_add(cut.k0 * self.micro.row(p.n) + panel.q * cut.k * self.micro.nr)
+                    }
                     Right::Rounded(_) => unreachable!("`product` gives those to `quant`"),
                     Right::Plain(..) => self.b.wrapping_add((cut.at * self.panels.1 + q * cut.k) * self.micro.nr),
                 };
                 for t in 0..self.tiles(rows) {
                     let (i, h) = part(rows, self.tiles(rows), t);
+                    // The first tiles fetch the next panel.
+                    let next = b.wrapping_add(cut.k * self.micro.nr + (16 * t * cut.k).min(cut.k * self.micro.nr));
                     // SAFETY: the tile lies in the block.
-                    unsafe { self.tile(&panel, self.rows.0 + i0 + i, h, cut.k, a.wrapping_add(i * cut.k), b, fresh) };
+                    unsafe {
+                        self.tile(&panel, self.rows.0 + i0 + i, h, cut.k, [a.wrapping_add(i * cut.k), b, next], fresh)
+                    };
                 }
             }
         }
@@ -222,12 +232,12 @@ impl<'a> Region<'a> {
     /// As of [`drive`]; the tile is this task's.
     #[allow(clippy::too_many_arguments)]
     #[inline]
-    unsafe fn tile(&self, panel: &Panel, i: usize, h: usize, k: usize, a: *const f32, b: *const f32, fresh: bool) {
+    unsafe fn tile(&self, panel: &Panel, i: usize, h: usize, k: usize, [a, b, next]: [*const f32; 3], fresh: bool) {
         let Columns { at, bias, .. } = *panel.of;
         let c = panel.of.c.wrapping_add(i * at.row + panel.j * at.col);
         let bias = bias.map_or(std::ptr::null(), |b| b.as_ptr().wrapping_add(panel.j));
-        let (w, b_row) = (panel.w, self.micro.nr);
-        let tile = Tile { h, w, k, a, b, b_row, whole: true, c, c_row: at.row, from: bias, from_row: 0 };
+        let (w, b_row) = (panel.w, self.micro.row(panel.w));
+        let tile = Tile { h, w, k, a, b, b_row, whole: true, c, c_row: at.row, from: bias, from_row: 0, next };
         // SAFETY: by the caller's promise.
         unsafe {
             if at.col == 1 || w == 1 {

@@ -5,7 +5,7 @@
 //! `k` elements do are transposed four by four in registers, others are copied one by one.
 
 use super::cut::blocks;
-use super::micro::micro;
+use super::micro::{Micro, micro};
 use super::{Matrix, reach};
 use crate::cpu::parts::Parts;
 use crate::pool::Pool;
@@ -18,123 +18,247 @@ pub(super) struct Source {
     pub wide: usize,
 }
 
-/// Packs `k` by `w` elements, rows `out_w` apart, and zeros where `w < out_w`.
+/// The place of a block that is packed.
+#[derive(Clone, Copy)]
+pub(super) struct Packed {
+    pub at: *mut f32,
+    /// Distance between the rows of a panel.
+    pub row: usize,
+}
+
+/// Packs `k` by `w` elements into one panel, and zeros where `w` is less than its rows.
 ///
 /// # Safety
-/// The elements can be read, and `out` holds `k * out_w` values.
-#[inline(always)]
-unsafe fn pack_body(x: Source, k: usize, w: usize, out: *mut f32, out_w: usize) {
-    // SAFETY: by the caller's promise, here and below.
+/// The elements can be read, and `k` rows written.
+pub(super) unsafe fn pack(x: Source, k: usize, w: usize, out: Packed) {
+    // SAFETY: by the caller's promise.
     unsafe {
         if x.wide == 1 || w == 1 {
-            match (w, out_w) {
-                (32, 32) => runs::<32>(x, k, out),
-                (16, 16) => runs::<16>(x, k, out),
-                (8, 8) => runs::<8>(x, k, out),
-                _ => {
-                    for p in 0..k {
-                        let (from, to) = (x.at.add(p * x.deep), out.add(p * out_w));
-                        let mut j = 0;
-                        while j + 4 <= w {
-                            to.add(j)
-                                .cast::<[f32; 4]>()
-                                .write_unaligned(from.add(j).cast::<[f32; 4]>().read_unaligned());
-                            j += 4;
-                        }
-                        while j < w {
-                            *to.add(j) = *from.add(j);
-                            j += 1;
-                        }
-                    }
-                }
-            }
+            copy(x, k, w, out);
         } else if x.deep == 1 {
-            transpose(x, k, w, out, out_w);
+            transpose(x, k, w, out);
         } else {
-            for p in 0..k {
-                for j in 0..w {
-                    *out.add(p * out_w + j) = *x.at.add(p * x.deep + j * x.wide);
-                }
+            for (p, j) in (0..k).flat_map(|p| (0..w).map(move |j| (p, j))) {
+                *out.at.add(p * out.row + j) = *x.at.add(p * x.deep + j * x.wide);
             }
         }
-        if w < out_w {
-            for p in 0..k {
-                for j in w..out_w {
-                    *out.add(p * out_w + j) = 0.0;
-                }
+        for p in 0..if w < out.row { k } else { 0 } {
+            std::slice::from_raw_parts_mut(out.at.add(p * out.row + w), out.row - w).fill(0.0);
+        }
+    }
+}
+
+/// Packs `k` by `count * out.row` elements, next to each other in rows, into `count` panels that
+/// follow each other. Rows are read to their end, for the processor fetches ahead along them.
+///
+/// # Safety
+/// As of [`pack`].
+pub(super) unsafe fn pack_runs(x: Source, k: usize, count: usize, out: Packed) {
+    runs((x, k, count, out));
+}
+
+#[inline(always)]
+fn runs_body(call: (Source, usize, usize, Packed)) {
+    // SAFETY: `pack_runs` passes its caller's promise on.
+    unsafe {
+        match call.3.row {
+            48 => runs_of::<48>(call),
+            16 => runs_of::<16>(call),
+            12 => runs_of::<12>(call),
+            8 => runs_of::<8>(call),
+            _ => unreachable!("the widths of all kernels are listed"),
+        }
+    }
+}
+crate::dispatch! { fn runs(call: (Source, usize, usize, Packed)) = runs_body; }
+
+/// # Safety
+/// As of [`pack`].
+#[inline(always)]
+unsafe fn runs_of<const W: usize>((x, k, count, out): (Source, usize, usize, Packed)) {
+    for p in 0..k {
+        for q in 0..count {
+            // SAFETY: by the caller's promise; fetching touches nothing.
+            unsafe {
+                fetch(x.at.wrapping_add((p + 8) * x.deep + q * W));
+                let run = x.at.add(p * x.deep + q * W).cast::<[f32; W]>().read_unaligned();
+                out.at.add((q * k + p) * W).cast::<[f32; W]>().write_unaligned(run);
             }
         }
     }
 }
 
-/// Runs of `W` elements.
+/// Asks for the cache line of an address, which may be none.
+#[inline(always)]
+fn fetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing; part of every x86-64 processor.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    let _ = at;
+}
+
+/// Runs of `w` elements, any number.
 ///
 /// # Safety
 /// As of [`pack`].
-#[inline(always)]
-unsafe fn runs<const W: usize>(x: Source, k: usize, out: *mut f32) {
+unsafe fn copy(x: Source, k: usize, w: usize, out: Packed) {
     for p in 0..k {
         // SAFETY: by the caller's promise.
         unsafe {
-            let row = x.at.add(p * x.deep).cast::<[f32; W]>().read_unaligned();
-            out.add(p * W).cast::<[f32; W]>().write_unaligned(row);
+            let (from, to) = (x.at.add(p * x.deep), out.at.add(p * out.row));
+            let mut j = 0;
+            while j + 4 <= w {
+                to.add(j).cast::<[f32; 4]>().write_unaligned(from.add(j).cast::<[f32; 4]>().read_unaligned());
+                j += 4;
+            }
+            while j < w {
+                *to.add(j) = *from.add(j);
+                j += 1;
+            }
         }
     }
 }
 
-/// Columns of unit distance become rows.
+/// Columns whose elements follow each other become rows.
 ///
 /// # Safety
 /// As of [`pack`].
-#[inline(always)]
-unsafe fn transpose(x: Source, k: usize, w: usize, out: *mut f32, out_w: usize) {
-    // SAFETY: by the caller's promise.
+unsafe fn transpose(x: Source, k: usize, w: usize, out: Packed) {
+    // SAFETY: by the caller's promise; the level is what the processor has.
     unsafe {
-        let mut j = 0;
-        while j + 4 <= w {
-            let from = x.at.add(j * x.wide);
-            let mut p = 0;
-            while p + 4 <= k {
-                let row = |i: usize| from.add(i * x.wide + p).cast::<[f32; 4]>().read_unaligned();
-                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-                for q in 0..4 {
-                    out.add((p + q) * out_w + j).cast::<[f32; 4]>().write_unaligned([a[q], b[q], c[q], d[q]]);
-                }
-                p += 4;
+        let mut done = 0;
+        #[cfg(target_arch = "x86_64")]
+        {
+            if crate::cpu::simd::level() >= crate::cpu::simd::Level::Avx2 {
+                done = x86::eights(x, k, w, out);
             }
-            while p < k {
-                for i in 0..4 {
-                    *out.add(p * out_w + j + i) = *from.add(i * x.wide + p);
-                }
-                p += 1;
-            }
-            j += 4;
+            done = x86::fours(x, k, w, out, done);
         }
-        while j < w {
+        for j in done..w {
             for p in 0..k {
-                *out.add(p * out_w + j) = *x.at.add(j * x.wide + p);
+                *out.at.add(p * out.row + j) = *x.at.add(j * x.wide + p);
             }
-            j += 1;
         }
     }
 }
 
-struct Call(Source, usize, usize, *mut f32, usize);
+/// Blocks transposed in registers.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Packed, Source};
+    use std::arch::x86_64::*;
 
-#[inline(always)]
-fn call_body(x: Call) {
-    // SAFETY: `pack` passes its caller's promise on.
-    unsafe { pack_body(x.0, x.1, x.2, x.3, x.4) }
+    /// Eight columns at a time; returns how many were done.
+    ///
+    /// # Safety
+    /// As of [`pack`](super::pack).
+    #[target_feature(enable = "avx")]
+    pub unsafe fn eights(x: Source, k: usize, w: usize, out: Packed) -> usize {
+        let mut j = 0;
+        while j + 8 <= w {
+            // SAFETY: by the caller's promise.
+            unsafe {
+                let (from, to) = (x.at.add(j * x.wide), out.at.add(j));
+                let mut p = 0;
+                while p + 8 <= k {
+                    let mut r = [_mm256_setzero_ps(); 8];
+                    for i in 0..8 {
+                        super::fetch(from.wrapping_add(i * x.wide + p + 48));
+                        r[i] = _mm256_loadu_ps(from.add(i * x.wide + p));
+                    }
+                    let mut t = r;
+                    for i in 0..4 {
+                        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+                    }
+                    for i in [0, 4] {
+                        r[i] = _mm256_shuffle_ps::<0x44>(t[i], t[i + 2]);
+                        r[i + 1] = _mm256_shuffle_ps::<0xee>(t[i], t[i + 2]);
+                        r[i + 2] = _mm256_shuffle_ps::<0x44>(t[i + 1], t[i + 3]);
+                        r[i + 3] = _mm256_shuffle_ps::<0xee>(t[i + 1], t[i + 3]);
+                    }
+                    for i in 0..4 {
+                        let (low, high) = (r[i], r[i + 4]);
+                        _mm256_storeu_ps(to.add((p + i) * out.row), _mm256_permute2f128_ps::<0x20>(low, high));
+                        _mm256_storeu_ps(to.add((p + 4 + i) * out.row), _mm256_permute2f128_ps::<0x31>(low, high));
+                    }
+                    p += 8;
+                }
+                while p < k {
+                    for i in 0..8 {
+                        *to.add(p * out.row + i) = *from.add(i * x.wide + p);
+                    }
+                    p += 1;
+                }
+            }
+            j += 8;
+        }
+        j
+    }
+
+    /// Four columns at a time, then two, from column `j` on; returns how many were done.
+    ///
+    /// # Safety
+    /// As of [`pack`](super::pack).
+    pub unsafe fn fours(x: Source, k: usize, w: usize, out: Packed, mut j: usize) -> usize {
+        while j + 2 <= w {
+            let four = j + 4 <= w;
+            // SAFETY: by the caller's promise; two columns are read twice rather than four.
+            unsafe {
+                let (from, to) = (x.at.add(j * x.wide), out.at.add(j));
+                let (third, fourth) = if four { (2 * x.wide, 3 * x.wide) } else { (0, x.wide) };
+                let mut p = 0;
+                while p + 4 <= k {
+                    let (a, b) = (_mm_loadu_ps(from.add(p)), _mm_loadu_ps(from.add(x.wide + p)));
+                    let (c, d) = (_mm_loadu_ps(from.add(third + p)), _mm_loadu_ps(from.add(fourth + p)));
+                    let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+                    let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+                    let rows = [
+                        _mm_movelh_ps(ab, cd),
+                        _mm_movehl_ps(cd, ab),
+                        _mm_movelh_ps(ab_high, cd_high),
+                        _mm_movehl_ps(cd_high, ab_high),
+                    ];
+                    for i in 0..4 {
+                        let to = to.add((p + i) * out.row);
+                        if four { _mm_storeu_ps(to, rows[i]) } else { _mm_store_sd(to.cast(), _mm_castps_pd(rows[i])) }
+                    }
+                    p += 4;
+                }
+                while p < k {
+                    for i in 0..if four { 4 } else { 2 } {
+                        *to.add(p * out.row + i) = *from.add(i * x.wide + p);
+                    }
+                    p += 1;
+                }
+            }
+            j += if four { 4 } else { 2 };
+        }
+        j
+    }
 }
-crate::dispatch! { fn call(x: Call) = call_body; }
 
-/// Packs `k` by `w` elements, rows `out_w` apart, and zeros where `w < out_w`.
+/// Packs columns of a right side, `w` from the first panel on, into panels that follow each other.
 ///
 /// # Safety
-/// The elements can be read, and `out` holds `k * out_w` values.
-pub(super) unsafe fn pack(x: Source, k: usize, w: usize, out: *mut f32, out_w: usize) {
-    call(Call(x, k, w, out, out_w));
+/// As of [`pack`].
+pub(super) unsafe fn pack_panels(micro: &Micro, x: Source, k: usize, w: usize, out: Packed) {
+    let whole = if x.wide == 1 { w / out.row } else { 0 };
+    // SAFETY: by the caller's promise.
+    unsafe {
+        pack_runs(x, k, whole, out);
+        for j in (whole * out.row..w).step_by(out.row) {
+            let from = Source { at: x.at.wrapping_add(j * x.wide), ..x };
+            let w = out.row.min(w - j);
+            pack(from, k, w, Packed { at: out.at.wrapping_add(j * k), row: micro.row(w) });
+        }
+    }
 }
+
+/// Panels that a task of [`pack_b`] packs together.
+const GROUP: usize = 8;
 
 /// A right side packed once for many products: blocks of K, in each the panels of all columns.
 ///
@@ -160,7 +284,7 @@ impl<'a> Panels<'a> {
 
 /// Values that [`pack_b`] writes for `k` by `n` elements.
 pub fn packed_len(n: usize, k: usize) -> usize {
-    k * n.next_multiple_of(micro().nr)
+    k * micro().row(n)
 }
 
 /// Packs the matrix `b`, `k` by `n`, as the right side of products.
@@ -172,14 +296,23 @@ pub fn pack_b(pool: &Pool, (n, k): (usize, usize), b: &[f32], at: Matrix, out: &
     let nr = micro().nr;
     let panels = n.div_ceil(nr);
     let out = Parts::new(&mut out[..packed_len(n, k)]);
-    pool.run(panels, &|q| {
-        let w = nr.min(n - q * nr);
+    pool.run(panels.div_ceil(GROUP), &|g| {
+        let q = g * GROUP;
+        let w = (GROUP * nr).min(n - q * nr);
         for (k0, kc) in blocks(k) {
             // SAFETY: panels are disjoint.
-            let to = unsafe { out.get(k0 * panels * nr + q * kc * nr, kc * nr) };
+            let to = unsafe { out.get(k0 * micro().row(n) + q * kc * nr, kc * micro().row(w)) };
             let from = b.as_ptr().wrapping_add(k0 * at.row + q * nr * at.col);
             // SAFETY: the matrix lies in its slice, as was asserted.
-            unsafe { pack(Source { at: from, deep: at.row, wide: at.col }, kc, w, to.as_mut_ptr(), nr) };
+            unsafe {
+                pack_panels(
+                    micro(),
+                    Source { at: from, deep: at.row, wide: at.col },
+                    kc,
+                    w,
+                    Packed { at: to.as_mut_ptr(), row: nr },
+                )
+            };
         }
     });
 }

@@ -112,6 +112,7 @@ fn every_tile_agrees_with_the_definition() {
                     c_row: w,
                     from,
                     from_row,
+                    next: b.as_ptr(),
                 };
                 // SAFETY: the slices hold the tile.
                 unsafe { (micro.tile)(&tile) };

@@ -4,7 +4,7 @@
 use super::{Micro, Tile};
 use std::arch::x86_64::*;
 
-pub(super) static MICRO: Micro = Micro { mr: 6, nr: 16, tile };
+pub(super) static MICRO: Micro = Micro { mr: 6, nr: 16, lanes: 8, tile };
 
 /// # Safety
 /// As of [`Micro::tile`].
@@ -33,13 +33,15 @@ unsafe fn rows<const H: usize, const V: usize>(t: &Tile) {
     let full = t.w == 8 * V;
     let last = _mm256_cmpgt_epi32(_mm256_set1_epi32(t.w as i32 - 8 * (V as i32 - 1)), lanes);
     let mut acc = [[_mm256_setzero_ps(); V]; H];
-    let (mut a, mut b) = (t.a, t.b);
+    let (mut a, mut b, mut next) = (t.a, t.b, t.next);
     // SAFETY: by the caller's promise; lanes beyond the width are masked out.
     unsafe {
         for i in 0..H {
             _mm_prefetch::<_MM_HINT_T0>(t.c.add(i * t.c_row).cast());
         }
         for _ in 0..t.k {
+            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            next = next.wrapping_add(16);
             let mut y = [_mm256_setzero_ps(); V];
             for v in 0..V - 1 {
                 y[v] = _mm256_loadu_ps(b.add(8 * v));

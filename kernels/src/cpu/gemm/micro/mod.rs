@@ -39,6 +39,8 @@ pub(super) struct Tile {
     /// What the product is added to: rows `from_row` apart (0 repeats one row); null for nothing.
     pub from: *const f32,
     pub from_row: usize,
+    /// What will be read next: a cache line is fetched with every step of `k`.
+    pub next: *const f32,
 }
 
 /// The kernels of a level.
@@ -47,6 +49,8 @@ pub(super) struct Micro {
     pub mr: usize,
     /// The width: that of the panels of `B`.
     pub nr: usize,
+    /// The multiple to which a narrower panel is filled up.
+    pub lanes: usize,
     /// Computes a tile.
     ///
     /// # Safety
@@ -54,8 +58,15 @@ pub(super) struct Micro {
     pub tile: unsafe fn(&Tile),
 }
 
+impl Micro {
+    /// The distance between the rows of a panel of `w` columns.
+    pub fn row(&self, w: usize) -> usize {
+        w.next_multiple_of(self.lanes)
+    }
+}
+
 /// The largest tile of any level, in elements.
-pub(super) const LARGEST: usize = 14 * 32;
+pub(super) const LARGEST: usize = 8 * 48;
 
 /// The kernels of a level that the processor has.
 pub(super) fn at(level: Level) -> &'static Micro {

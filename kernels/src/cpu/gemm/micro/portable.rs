@@ -6,7 +6,7 @@ use super::{Micro, Tile};
 const WIDE: bool = cfg!(target_arch = "aarch64");
 const NR: usize = if WIDE { 12 } else { 8 };
 
-pub(super) static MICRO: Micro = Micro { mr: if WIDE { 8 } else { 4 }, nr: NR, tile };
+pub(super) static MICRO: Micro = Micro { mr: if WIDE { 8 } else { 4 }, nr: NR, lanes: NR, tile };
 
 /// # Safety
 /// As of [`Micro::tile`].
