@@ -5,9 +5,9 @@
 //! packing is done; as tasks are begun in order, every packing task is then in somebody's hands, and
 //! on one thread nobody ever waits.
 
-use super::cut::{Sizes, Slab, any_plain, grid, panels, part, threads};
+use super::cut::{Cut, Sizes, Slab, any_plain, grid, panels, part, threads};
 use super::micro::{LARGEST, Micro, Tile, micro};
-use super::pack::{Packed, Source, pack, pack_panels};
+use super::pack::{Source, pack_panels, pack_tiles};
 use super::{Columns, Finished, Job, Matrix, Right};
 use crate::pool::Pool;
 use std::marker::PhantomData;
@@ -48,6 +48,8 @@ struct Panel<'a> {
     /// The first column, and columns.
     j: usize,
     w: usize,
+    /// Packed columns of the region before it.
+    spot: usize,
 }
 
 /// Computes `x`.
@@ -123,14 +125,18 @@ impl<'a> Region<'a> {
 
     /// Where a panel of all columns lies.
     fn panel(&self, q: usize) -> Panel<'a> {
-        let mut q = self.panels.0 + q;
+        let (mut before, q, nr) = (0, self.panels.0 + q, self.micro.nr);
         for (result, of) in self.x.right.iter().enumerate() {
-            let count = of.n.div_ceil(self.micro.nr);
-            if q < count {
-                let j = q * self.micro.nr;
-                return Panel { result, of, q, j, w: self.micro.nr.min(of.n - j) };
+            let count = of.n.div_ceil(nr);
+            if q < before + count {
+                let q = q - before;
+                let (j, w) = self.micro.panel(of.n, q);
+                // Packed columns follow those of the matrix's first panel in the region.
+                let first = self.panels.0.saturating_sub(before);
+                let spot = (before + first - self.panels.0) * nr + j - self.micro.panel(of.n, first).0;
+                return Panel { result, of, q, j, w, spot };
             }
-            q -= count;
+            before += count;
         }
         unreachable!("panels are numbered through the results")
     }
@@ -140,26 +146,24 @@ impl<'a> Region<'a> {
     /// # Safety
     /// As of [`drive`]; each panel once.
     unsafe fn pack_b(&self, mut q: usize, end: usize) {
-        let nr = self.micro.nr;
         while q < end {
             let panel = self.panel(q);
-            let count = (panel.of.n.div_ceil(nr) - panel.q).min(end - q);
-            let w = (panel.of.n - panel.j).min(count * nr);
+            let n = panel.of.n;
+            let count = (n.div_ceil(self.micro.nr) - panel.q).min(end - q);
             for cut in self.slab.cuts(self.x.left) {
                 let Right::Plain(data, at) = panel.of.b[cut.term] else { continue };
                 let from = data.as_ptr().wrapping_add(cut.k0 * at.row + panel.j * at.col);
-                let to = self.b.wrapping_add((cut.at * self.panels.1 + q * cut.k) * nr);
-                let (from, to) = (Source { at: from, deep: at.row, wide: at.col }, Packed { at: to, row: nr });
+                let from = Source { at: from, deep: at.row, wide: at.col };
                 // SAFETY: the panels lie in their matrix and in the scratch.
-                unsafe { pack_panels(self.micro, from, cut.k, w, to) };
+                unsafe { pack_panels(self.micro, from, cut.k, n, panel.q, panel.q + count, self.spot(&panel, &cut)) };
             }
             q += count;
         }
     }
 
-    /// Tiles of a part of `rows` rows.
-    fn tiles(&self, rows: usize) -> usize {
-        rows.div_ceil(self.micro.mr)
+    /// Where a block of a panel is packed.
+    fn spot(&self, panel: &Panel, cut: &Cut) -> *mut f32 {
+        self.b.wrapping_add(cut.at * self.panels.1 * self.micro.nr + panel.spot * cut.k)
     }
 
     /// Packs a part of the rows for all blocks of the slab, tile by tile.
@@ -171,13 +175,10 @@ impl<'a> Region<'a> {
         for cut in self.slab.cuts(self.x.left) {
             let left = &self.x.left[cut.term];
             let to = self.a.wrapping_add(i0 * self.slab.k + rows * cut.at);
-            for t in 0..self.tiles(rows) {
-                let (i, h) = part(rows, self.tiles(rows), t);
-                let at = (self.rows.0 + i0 + i) * left.at.row + cut.k0 * left.at.col;
-                let from = Source { at: left.data.as_ptr().wrapping_add(at), deep: left.at.col, wide: left.at.row };
-                // SAFETY: the rows lie in their matrix and in the scratch.
-                unsafe { pack(from, cut.k, h, Packed { at: to.wrapping_add(i * cut.k), row: h }) };
-            }
+            let at = (self.rows.0 + i0) * left.at.row + cut.k0 * left.at.col;
+            let from = Source { at: left.data.as_ptr().wrapping_add(at), deep: left.at.col, wide: left.at.row };
+            // SAFETY: the rows lie in their matrix and in the scratch.
+            unsafe { pack_tiles(self.micro, from, cut.k, rows, to) };
         }
     }
 
@@ -194,14 +195,12 @@ impl<'a> Region<'a> {
             for q in q0..q0 + count {
                 let panel = self.panel(q);
                 let b = match panel.of.b[cut.term] {
-                    Right::Packed(p) => {
-                        p.data.as_ptr().wrapping_add(cut.k0 * self.micro.row(p.n) + panel.q * cut.k * self.micro.nr)
-                    }
+                    Right::Packed(p) => p.data.as_ptr().wrapping_add(cut.k0 * self.micro.row(p.n) + panel.j * cut.k),
+                    Right::Plain(..) => self.spot(&panel, &cut),
                     Right::Rounded(_) => unreachable!("`product` gives those to `quant`"),
-                    Right::Plain(..) => self.b.wrapping_add((cut.at * self.panels.1 + q * cut.k) * self.micro.nr),
                 };
-                for t in 0..self.tiles(rows) {
-                    let (i, h) = part(rows, self.tiles(rows), t);
+                for t in 0..rows.div_ceil(self.micro.mr) {
+                    let (i, h) = self.micro.rows(rows, t);
                     // The first tiles fetch the next panel.
                     let next = b.wrapping_add(cut.k * self.micro.nr + (16 * t * cut.k).min(cut.k * self.micro.nr));
                     // SAFETY: the tile lies in the block.
@@ -217,7 +216,8 @@ impl<'a> Region<'a> {
             while q < q0 + count {
                 let panel = self.panel(q);
                 let panels = (panel.of.n.div_ceil(self.micro.nr) - panel.q).min(q0 + count - q);
-                let columns = panel.j..panel.of.n.min(panel.j + panels * self.micro.nr);
+                let last = self.micro.panel(panel.of.n, panel.q + panels - 1);
+                let columns = panel.j..last.0 + last.1;
                 let (at, result) = (panel.of.at, panel.result);
                 let c = panel.of.c.wrapping_add(rows.start * at.row + columns.start * at.col);
                 after(&mut Finished { result, rows: rows.clone(), columns, c, at, life: PhantomData });

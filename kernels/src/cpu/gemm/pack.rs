@@ -66,6 +66,8 @@ fn runs_body(call: (Source, usize, usize, Packed)) {
             16 => runs_of::<16>(call),
             12 => runs_of::<12>(call),
             8 => runs_of::<8>(call),
+            6 => runs_of::<6>(call),
+            4 => runs_of::<4>(call),
             _ => unreachable!("the widths of all kernels are listed"),
         }
     }
@@ -240,19 +242,48 @@ mod x86 {
     }
 }
 
-/// Packs columns of a right side, `w` from the first panel on, into panels that follow each other.
+/// Packs the panels `q..end` of a matrix of `k` by `n` elements, of which `x` is the first, into
+/// `out`, where they follow each other.
 ///
 /// # Safety
 /// As of [`pack`].
-pub(super) unsafe fn pack_panels(micro: &Micro, x: Source, k: usize, w: usize, out: Packed) {
-    let whole = if x.wide == 1 { w / out.row } else { 0 };
+pub(super) unsafe fn pack_panels(micro: &Micro, x: Source, k: usize, n: usize, q: usize, end: usize, out: *mut f32) {
+    let (first, mut next) = (micro.panel(n, q).0, q);
     // SAFETY: by the caller's promise.
     unsafe {
-        pack_runs(x, k, whole, out);
-        for j in (whole * out.row..w).step_by(out.row) {
-            let from = Source { at: x.at.wrapping_add(j * x.wide), ..x };
-            let w = out.row.min(w - j);
-            pack(from, k, w, Packed { at: out.at.wrapping_add(j * k), row: micro.row(w) });
+        if x.wide == 1 {
+            while next < end && micro.panel(n, next).1 == micro.nr {
+                next += 1;
+            }
+            pack_runs(x, k, next - q, Packed { at: out, row: micro.nr });
+        }
+        for q in next..end {
+            let (j, w) = micro.panel(n, q);
+            let from = Source { at: x.at.wrapping_add((j - first) * x.wide), ..x };
+            pack(from, k, w, Packed { at: out.wrapping_add((j - first) * k), row: micro.row(w) });
+        }
+    }
+}
+
+/// Packs `m` rows of a left side, of `k` elements each, tile by tile.
+///
+/// # Safety
+/// As of [`pack`].
+pub(super) unsafe fn pack_tiles(micro: &Micro, x: Source, k: usize, m: usize, out: *mut f32) {
+    let mut next = 0;
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if x.wide == 1 {
+            // All whole tiles together: rows of K are then read to their end.
+            while next < m.div_ceil(micro.mr) && micro.rows(m, next).1 == micro.mr {
+                next += 1;
+            }
+            pack_runs(x, k, next, Packed { at: out, row: micro.mr });
+        }
+        for t in next..m.div_ceil(micro.mr) {
+            let (i, h) = micro.rows(m, t);
+            let from = Source { at: x.at.wrapping_add(i * x.wide), ..x };
+            pack(from, k, h, Packed { at: out.wrapping_add(i * k), row: h });
         }
     }
 }
@@ -293,26 +324,20 @@ pub fn packed_len(n: usize, k: usize) -> usize {
 /// When the matrix reaches beyond its slice, or `out` holds fewer than [`packed_len`] values.
 pub fn pack_b(pool: &Pool, (n, k): (usize, usize), b: &[f32], at: Matrix, out: &mut [f32]) {
     assert!(reach(k, n, at) <= b.len(), "a matrix is cut off");
-    let nr = micro().nr;
-    let panels = n.div_ceil(nr);
+    let micro = micro();
+    let panels = n.div_ceil(micro.nr);
     let out = Parts::new(&mut out[..packed_len(n, k)]);
     pool.run(panels.div_ceil(GROUP), &|g| {
-        let q = g * GROUP;
-        let w = (GROUP * nr).min(n - q * nr);
+        let (q, end) = (g * GROUP, panels.min((g + 1) * GROUP));
+        let (first, last) = (micro.panel(n, q).0, micro.panel(n, end - 1));
         for (k0, kc) in blocks(k) {
+            let len = micro.row(last.0 + last.1 - first) * kc;
             // SAFETY: panels are disjoint.
-            let to = unsafe { out.get(k0 * micro().row(n) + q * kc * nr, kc * micro().row(w)) };
-            let from = b.as_ptr().wrapping_add(k0 * at.row + q * nr * at.col);
+            let to = unsafe { out.get(k0 * micro.row(n) + first * kc, len) };
+            let from = b.as_ptr().wrapping_add(k0 * at.row + first * at.col);
+            let from = Source { at: from, deep: at.row, wide: at.col };
             // SAFETY: the matrix lies in its slice, as was asserted.
-            unsafe {
-                pack_panels(
-                    micro(),
-                    Source { at: from, deep: at.row, wide: at.col },
-                    kc,
-                    w,
-                    Packed { at: to.as_mut_ptr(), row: nr },
-                )
-            };
+            unsafe { pack_panels(micro, from, kc, n, q, end, to.as_mut_ptr()) };
         }
     });
 }

@@ -42,9 +42,13 @@ fn run(pool: &Pool, micro: &Micro, x: &mut Product) {
     let k = x.left.iter().map(|l| l.k).sum();
     let panels = cut::panels(micro, x.right);
     let sizes = cut::Sizes::new(micro, x.m, k, panels, cut::any_plain(x.right));
-    let mut scratch = vec![f32::NAN; sizes.scratch(micro)];
+    // Values around the scratch show whether it is kept to.
+    let (len, around) = (sizes.scratch(micro), 50_000);
+    let mut scratch = vec![123.0; len + 2 * around];
+    scratch[around..around + len].fill(f32::NAN);
     // SAFETY: the tests' matrices fit their sizes.
-    unsafe { drive::drive(pool, micro, &Job::of(x), &mut scratch) }
+    unsafe { drive::drive(pool, micro, &Job::of(x), &mut scratch[around..around + len]) }
+    assert!(scratch[..around].iter().chain(&scratch[around + len..]).all(|v| *v == 123.0), "written outside");
 }
 
 fn plain(m: usize, n: usize, k: usize, a: &[f32], sa: Matrix, b: &[f32], sb: Matrix) -> Vec<f32> {
@@ -207,7 +211,7 @@ fn several_results_and_sums_and_packed_sides_and_biases() {
 #[test]
 fn large_products_are_cut_and_agree_bit_by_bit_for_all_threads() {
     let mut r = Lcg(4);
-    for (m, n, k) in [(300, 200, 5000), (1200, 100, 900), (40, 3000, 2100), (7, 65, 4096)] {
+    for (m, n, k) in [(300, 200, 5000), (1200, 100, 900), (40, 3000, 2100), (7, 65, 4096), (30, 1024, 2048)] {
         let a: Vec<f32> = (0..m * k).map(|_| r.below(1000) as f32 / 500.0 - 1.0).collect();
         let b: Vec<f32> = (0..k * n).map(|_| r.below(1000) as f32 / 500.0 - 1.0).collect();
         for micro in levels() {

@@ -63,6 +63,31 @@ impl Micro {
     pub fn row(&self, w: usize) -> usize {
         w.next_multiple_of(self.lanes)
     }
+
+    /// The first column, and columns, of panel `q` of `n` columns.
+    pub fn panel(&self, n: usize, q: usize) -> (usize, usize) {
+        stripe(n, self.nr, self.lanes, q)
+    }
+
+    /// The first row, and rows, of tile `t` of `m` rows.
+    pub fn rows(&self, m: usize, t: usize) -> (usize, usize) {
+        stripe(m, self.mr, 1, t)
+    }
+}
+
+/// Stripe `q` of those that cover `n`: `size` wide but for the last two, which share what is left by
+/// halves, in multiples of `lanes`: a narrow tile makes poor use of a step.
+fn stripe(n: usize, size: usize, lanes: usize, q: usize) -> (usize, usize) {
+    let from = q * size;
+    if n >= from + 2 * size || n == from + size {
+        return (from, size);
+    }
+    if n > from + size {
+        return (from, (n - from).div_ceil(2).next_multiple_of(lanes));
+    }
+    // The last one, after a shorter one if there is one before it.
+    let start = if q > 0 { from - size + (n + size - from).div_ceil(2).next_multiple_of(lanes) } else { 0 };
+    (start, n - start)
 }
 
 /// The largest tile of any level, in elements.
