@@ -6,6 +6,7 @@ pub mod contract;
 pub mod conv;
 pub mod copy;
 pub mod embedding;
+pub mod epilogue;
 pub mod fourier;
 pub mod gather;
 pub mod gemm;

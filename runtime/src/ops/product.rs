@@ -4,16 +4,20 @@
 //! Result `j` is `sum over i of left_i right_ij`, with `left_i` of equal height: queries, keys and
 //! values are three results of one left side, and the gradient of what they were projected from is
 //! one result of three left sides. Each operand is a matrix by two groups of its dimensions.
+//!
+//! A result may go through a chain while it is in cache ([`crate::transforms::epilogue`]).
 
 use super::{Cost, GradContext, NoGradient, Rule};
 use crate::graph::trace::Handle;
 use crate::graph::{DType, Extent, TensorType};
+use crate::ops::chain::Chain;
 use crate::ops::contraction::Einsum;
+use std::ops::Range;
 
 /// The left sides of a product at most.
 pub const LEFTS: usize = 4;
 /// The results of a product at most.
-pub const RESULTS: usize = 4;
+pub const RESULTS: usize = mobilis_kernels::cpu::epilogue::RESULTS;
 
 /// A tensor as a matrix: which of its dimensions, in this order, are the rows and the columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,14 +36,29 @@ impl Axes {
     }
 }
 
-/// Joined products. Inputs: the left sides; for each result, the right side for each of them. The
-/// dimensions of a result are the rows of the left sides and then the columns of its right sides.
+/// What becomes of a result.
+#[derive(Clone, Debug)]
+pub struct After {
+    /// The chain that it goes through.
+    pub chain: Chain,
+    /// The chain's inputs by number among the product's inputs; `None` is the result.
+    pub inputs: Vec<Option<usize>>,
+    /// Whether the result itself is wanted too.
+    pub keep: bool,
+}
+
+/// Joined products. Inputs: the left sides; for each result, the right side for each of them; what
+/// chains read. The dimensions of a result are the rows of the left sides and then the columns of
+/// its right sides. Outputs: for each result itself, if no chain follows or it is kept, and then
+/// the chain's results.
 #[derive(Clone, Debug)]
 pub struct Product {
     /// The left sides, whose columns are summed over.
     pub left: Vec<Axes>,
     /// For each result the right sides, whose rows are summed over.
     pub right: Vec<Vec<Axes>>,
+    /// For each result what follows.
+    pub after: Vec<Option<After>>,
 }
 
 impl Product {
@@ -65,7 +84,7 @@ impl Product {
             };
             let left = Axes { rows: places(left, rows), columns: places(left, &inner) };
             let right = Axes { rows: places(right, &inner), columns: places(right, columns) };
-            Some((Product { left: vec![left], right: vec![vec![right]] }, order))
+            Some((Product { left: vec![left], right: vec![vec![right]], after: vec![None] }, order))
         })
     }
 
@@ -83,6 +102,17 @@ impl Product {
         Einsum { operands: vec![labels(left, 0), labels(right, height)], output: output.collect() }
     }
 
+    /// The output that is result `j` itself, and those that its chain gives.
+    pub fn ports(&self, j: usize) -> (Option<usize>, Range<usize>) {
+        let count = |after: &Option<After>| match after {
+            None => (1, 0),
+            Some(after) => (after.keep as usize, after.chain.results.len()),
+        };
+        let first = self.after[..j].iter().map(|a| count(a).0 + count(a).1).sum::<usize>();
+        let (own, more) = count(&self.after[j]);
+        ((own > 0).then_some(first), first + own..first + own + more)
+    }
+
     /// The place of a right side among the inputs.
     pub fn right_input(&self, result: usize, left: usize) -> usize {
         self.left.len() * (result + 1) + left
@@ -96,7 +126,7 @@ impl Rule for Product {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, String> {
         let count = self.left.len();
-        if count == 0 || inputs.len() != count * (1 + self.right.len()) {
+        if count == 0 || inputs.len() < count * (1 + self.right.len()) {
             return Err(format!("takes {} inputs, is given {}", count * (1 + self.right.len()), inputs.len()));
         }
         let extents = |ty: &TensorType, axes: &[usize]| -> Vec<Extent> {
@@ -122,7 +152,13 @@ impl Rule for Product {
                     Some(known) => return Err(format!("does not add {ty} to {known}")),
                 }
             }
-            outputs.extend(first);
+            match &self.after[j] {
+                None => outputs.extend(first),
+                Some(after) => {
+                    outputs.extend(first.filter(|_| after.keep));
+                    outputs.extend(after.chain.infer(&[])?);
+                }
+            }
         }
         Ok(outputs)
     }
@@ -132,14 +168,28 @@ impl Rule for Product {
     }
 
     fn cost(&self, inputs: &[&TensorType], outputs: &[TensorType]) -> Cost {
-        let width = self.left.iter().enumerate().fold(Extent::constant(0), |sum, (i, a)| {
-            Extent::add(sum, Extent::product(a.columns.iter().map(|d| &inputs[i].dims[*d].extent)))
-        });
-        let values = outputs.iter().fold(Extent::constant(0), |sum, ty| Extent::add(sum, ty.count()));
-        Cost::streaming(Extent::mul(Extent::mul(width, values), Extent::constant(2)), inputs, outputs)
+        let count = |axes: &[usize], ty: &TensorType| Extent::product(axes.iter().map(|d| &ty.dims[*d].extent));
+        let mut flops = Extent::constant(0);
+        for (j, right) in self.right.iter().enumerate() {
+            let width = count(&right[0].columns, inputs[self.right_input(j, 0)]);
+            let chain = self.after[j].iter().flat_map(|a| &a.chain.steps).filter(|s| !s.args.is_empty()).count();
+            let values = Extent::mul(count(&self.left[0].rows, inputs[0]), width);
+            flops = Extent::add(flops, Extent::mul(values.clone(), Extent::constant(chain as u64)));
+            for (i, left) in self.left.iter().enumerate() {
+                let depth = count(&left.columns, inputs[i]);
+                let work = Extent::mul(Extent::mul(values.clone(), depth), Extent::constant(2));
+                flops = Extent::add(flops, work);
+            }
+        }
+        Cost::streaming(flops, inputs, outputs)
     }
 
     fn attributes(&self) -> String {
-        format!("{}x{}", self.left.len(), self.right.len())
+        let mut words = vec![];
+        if self.left.len() * self.right.len() > 1 {
+            words.push(format!("{}x{}", self.left.len(), self.right.len()));
+        }
+        words.extend(self.after.iter().flatten().map(|a| a.chain.attributes()));
+        words.join(" ")
     }
 }

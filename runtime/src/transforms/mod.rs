@@ -1,6 +1,7 @@
 //! Transforms: functions from graphs to graphs, each callable, testable and printable alone.
 
 pub mod common;
+pub mod epilogue;
 pub mod fuse;
 pub mod grad;
 pub mod order;

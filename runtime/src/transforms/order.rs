@@ -1,7 +1,8 @@
 //! Puts nodes in an order in which every node comes after its inputs, keeping the given order where
 //! it may: what transforms call that put a node in a place before its inputs.
 
-use crate::graph::{Graph, Node, Value};
+use super::rewrite::rename;
+use crate::graph::{Graph, Node};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -39,9 +40,5 @@ pub(super) fn arrange(graph: &mut Graph, sequence: &[u32]) {
     sequence.iter().enumerate().for_each(|(to, from)| place[*from as usize] = to as u32);
     let mut nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();
     graph.nodes = sequence.iter().filter_map(|id| nodes[*id as usize].take()).collect();
-    let rename = |v: &mut Value| v.node = place[v.node as usize];
-    graph.nodes.iter_mut().flat_map(|n| &mut n.inputs).for_each(rename);
-    graph.outputs.iter_mut().for_each(rename);
-    graph.updates.iter_mut().for_each(|u| rename(&mut u.1));
-    graph.taps.iter_mut().for_each(|t| rename(&mut t.1));
+    rename(graph, |v| v.node = place[v.node as usize]);
 }

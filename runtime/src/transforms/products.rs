@@ -7,6 +7,7 @@
 
 use super::order::order;
 use super::prune::prune;
+use super::rewrite::rename;
 use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
 use crate::ops::elementwise::BinaryKind;
@@ -20,7 +21,7 @@ pub fn join(graph: Graph) -> Graph {
 }
 
 /// A node as a product with its operands in order.
-fn product(node: &Node) -> Option<(Product, Vec<Value>)> {
+pub(super) fn product(node: &Node) -> Option<(Product, Vec<Value>)> {
     match &node.op {
         Op::Product(op) => Some((op.clone(), node.inputs.clone())),
         Op::Einsum(op) => Product::of(op).map(|(op, order)| (op, order.map(|i| node.inputs[i]).to_vec())),
@@ -50,6 +51,7 @@ fn sums(mut graph: Graph) -> Graph {
         let op = Product {
             left: [x.left, y.left].concat(),
             right: x.right.into_iter().zip(y.right).map(|(x, y)| [x, y].concat()).collect(),
+            after: vec![None],
         };
         let inputs = [from.0, more.0, from.1, more.1].concat();
         let node = &mut graph.nodes[id];
@@ -85,11 +87,7 @@ fn together(mut graph: Graph) -> Graph {
     if renamed.is_empty() {
         return graph;
     }
-    let rename = |v: &mut Value| *v = renamed.get(v).copied().unwrap_or(*v);
-    graph.nodes.iter_mut().flat_map(|n| &mut n.inputs).for_each(rename);
-    graph.outputs.iter_mut().for_each(rename);
-    graph.updates.iter_mut().for_each(|u| rename(&mut u.1));
-    graph.taps.iter_mut().for_each(|t| rename(&mut t.1));
+    rename(&mut graph, |v| *v = renamed.get(v).copied().unwrap_or(*v));
     order(prune(graph))
 }
 
@@ -104,7 +102,7 @@ fn is_given(graph: &Graph, v: Value) -> bool {
 /// Makes one node of several, in place of the last; what the others gave is renamed.
 fn merge(graph: &mut Graph, members: &[u32], renamed: &mut HashMap<Value, Value>) {
     let last = *members.last().expect("a group is not empty");
-    let mut joined = Product { left: vec![], right: vec![] };
+    let mut joined = Product { left: vec![], right: vec![], after: vec![] };
     let (mut inputs, mut types) = (vec![], vec![]);
     for (port, id) in members.iter().enumerate() {
         let node = &graph.nodes[*id as usize];
@@ -113,6 +111,7 @@ fn merge(graph: &mut Graph, members: &[u32], renamed: &mut HashMap<Value, Value>
             (joined.left, inputs) = (op.left, vec![operands[0]]);
         }
         joined.right.extend(op.right);
+        joined.after.extend(op.after);
         inputs.extend(&operands[1..]);
         types.push(node.types[0].clone());
         renamed.insert(Value { node: *id, port: 0 }, Value { node: last, port: port as u16 });

@@ -1,6 +1,7 @@
 //! Removes nodes that no result needs.
 
-use crate::graph::{Graph, Value};
+use super::rewrite::rename;
+use crate::graph::Graph;
 use crate::ops::Op;
 
 /// The graph without nodes that no output, update or tap depends on. Arguments and variables
@@ -25,15 +26,11 @@ pub fn prune(mut graph: Graph) -> Graph {
         renumbered[id] = next;
         next += *alive as u32;
     }
-    let rename = |v: &mut Value| v.node = renumbered[v.node as usize];
     let mut index = 0;
     graph.nodes.retain(|_| {
         index += 1;
         live[index - 1]
     });
-    graph.nodes.iter_mut().flat_map(|n| &mut n.inputs).for_each(rename);
-    graph.outputs.iter_mut().for_each(rename);
-    graph.updates.iter_mut().for_each(|u| rename(&mut u.1));
-    graph.taps.iter_mut().for_each(|t| rename(&mut t.1));
+    rename(&mut graph, |v| v.node = renumbered[v.node as usize]);
     graph
 }

@@ -16,6 +16,14 @@ pub(super) fn push(graph: &mut Graph, node: Node) -> Vec<Value> {
     outputs
 }
 
+/// Calls `f` with every value that a node reads or that is a result.
+pub(super) fn rename(graph: &mut Graph, f: impl Fn(&mut Value)) {
+    graph.nodes.iter_mut().flat_map(|n| &mut n.inputs).for_each(&f);
+    graph.outputs.iter_mut().for_each(&f);
+    graph.updates.iter_mut().for_each(|u| f(&mut u.1));
+    graph.taps.iter_mut().for_each(|t| f(&mut t.1));
+}
+
 /// The graph in which `step` has replaced every node. A result keeps its axes' names: where what
 /// replaces it has others, it is seen through a reshape.
 pub(super) fn rewrite(graph: Graph, mut step: impl FnMut(&mut Graph, Node) -> Vec<Value>) -> Graph {

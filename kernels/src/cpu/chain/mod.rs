@@ -120,6 +120,11 @@ impl<'a> Chain<'a> {
         Chain { code, layouts, inputs, outs, total, streams, life: PhantomData }
     }
 
+    /// The place of a target of four-byte values, and how many they are.
+    pub(super) fn target(&self, k: usize) -> (*mut f32, usize) {
+        (self.outs[k].start.cast(), self.total)
+    }
+
     /// Runs everything on the pool's threads.
     pub fn run(&mut self, pool: &Pool) {
         let blocks = self.total.div_ceil(BLOCK);

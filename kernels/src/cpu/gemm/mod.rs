@@ -98,6 +98,15 @@ impl<'a> Columns<'a> {
         Columns { n, b, bias: None, c: c.as_mut_ptr(), len: c.len(), at, life: PhantomData }
     }
 
+    /// The same in a place that something else writes too, when blocks are finished.
+    ///
+    /// # Safety
+    /// The `len` values at `c` are there for `'a`, and are touched by nobody before they are
+    /// finished.
+    pub(super) unsafe fn at(n: usize, b: &'a [Right<'a>], c: *mut f32, len: usize, at: Matrix) -> Columns<'a> {
+        Columns { n, b, bias: None, c, len, at, life: PhantomData }
+    }
+
     /// Adds `bias[j]` to column `j`.
     pub fn bias(mut self, bias: Option<&'a [f32]>) -> Columns<'a> {
         self.bias = bias;

@@ -1,6 +1,7 @@
 //! Elementwise operations on the CPU: every one is a chain of at least one step.
 
 use super::lower::Lower;
+use super::view::View;
 use crate::graph::{DType, Extent};
 use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
@@ -25,7 +26,7 @@ pub fn single(op: &Op, cx: &mut Lower) -> Result<(), String> {
     lower(&Chain::single(inputs, vec![Step { op: op.clone(), args, ty }]), cx)
 }
 
-fn storage(dtype: DType) -> Kind {
+pub fn storage(dtype: DType) -> Kind {
     match dtype {
         DType::F32 => Kind::F32,
         DType::I32 => Kind::I32,
@@ -39,14 +40,7 @@ pub fn lower(chain: &Chain, cx: &mut Lower) -> Result<(), String> {
     }
     let sizes = cx.output_sizes(0).to_vec();
     let views: Vec<_> = (0..chain.inputs).map(|i| cx.view(i)).collect();
-    let layouts: Vec<Layout> = views
-        .iter()
-        .map(|v| {
-            let mut strides = vec![0; sizes.len() - v.strides.len()];
-            strides.extend(&v.strides);
-            Layout::new(&sizes, &strides, 0)
-        })
-        .collect();
+    let layouts: Vec<Layout> = views.iter().map(|v| layout(v, &sizes)).collect();
     let dtypes: Vec<DType> = (0..chain.inputs).map(|i| cx.input_dtype(i)).collect();
     let code = assemble(chain, &dtypes, &sizes, &|e| cx.extent(e))?;
 
@@ -86,53 +80,77 @@ pub fn lower(chain: &Chain, cx: &mut Lower) -> Result<(), String> {
 }
 
 /// A borrowed input of any storage.
-enum Input<'m> {
+pub enum Input<'m> {
     F32(Read<'m, f32>),
     I32(Read<'m, i32>),
     U8(Read<'m, u8>),
     Out(usize),
 }
 
+impl<'m> Input<'m> {
+    pub fn borrow(m: &'m Memory, (piece, kind): (Piece, Kind)) -> Input<'m> {
+        match kind {
+            Kind::F32 => Input::F32(m.f32(piece)),
+            Kind::I32 => Input::I32(m.i32(piece)),
+            Kind::U8 => Input::U8(m.u8(piece)),
+        }
+    }
+
+    pub fn source(&self) -> Source<'_> {
+        match self {
+            Input::F32(s) => Source::F32(s),
+            Input::I32(s) => Source::I32(s),
+            Input::U8(s) => Source::U8(s),
+            Input::Out(port) => Source::Out(*port),
+        }
+    }
+}
+
 /// A borrowed output of any storage.
-enum Output<'m> {
+pub enum Output<'m> {
     F32(Write<'m, f32>),
     I32(Write<'m, i32>),
     U8(Write<'m, u8>),
+}
+
+impl<'m> Output<'m> {
+    pub fn borrow(m: &'m Memory, (piece, kind): (Piece, Kind)) -> Output<'m> {
+        match kind {
+            Kind::F32 => Output::F32(m.f32_mut(piece)),
+            Kind::I32 => Output::I32(m.i32_mut(piece)),
+            Kind::U8 => Output::U8(m.u8_mut(piece)),
+        }
+    }
+
+    pub fn target<'a>(output: &'a mut Option<Output<'m>>) -> Target<'a> {
+        match output {
+            Some(Output::F32(t)) => Target::F32(t),
+            Some(Output::I32(t)) => Target::I32(t),
+            Some(Output::U8(t)) => Target::U8(t),
+            None => Target::U8(&mut []),
+        }
+    }
 }
 
 fn execute(m: &Memory, code: &Code, layouts: &[Layout], pieces: &[(Piece, Kind)], outs: &[(Piece, Kind)]) {
     let inputs: [Option<Input>; INPUTS] = std::array::from_fn(|i| {
         let (piece, kind) = pieces.get(i)?;
         let own = outs.iter().position(|o| o.1 != Kind::U8 && *kind != Kind::U8 && m.same(*piece, o.0));
-        Some(match (own, kind) {
-            (Some(port), _) => Input::Out(port),
-            (None, Kind::F32) => Input::F32(m.f32(*piece)),
-            (None, Kind::I32) => Input::I32(m.i32(*piece)),
-            (None, Kind::U8) => Input::U8(m.u8(*piece)),
-        })
+        Some(own.map_or_else(|| Input::borrow(m, (*piece, *kind)), Input::Out))
     });
-    let sources: [Source; INPUTS] = std::array::from_fn(|i| match &inputs[i] {
-        Some(Input::F32(s)) => Source::F32(s),
-        Some(Input::I32(s)) => Source::I32(s),
-        Some(Input::U8(s)) => Source::U8(s),
-        Some(Input::Out(port)) => Source::Out(*port),
-        None => Source::Out(0),
-    });
-    let mut outputs: [Option<Output>; RESULTS] = std::array::from_fn(|i| {
-        let (piece, kind) = outs.get(i)?;
-        Some(match kind {
-            Kind::F32 => Output::F32(m.f32_mut(*piece)),
-            Kind::I32 => Output::I32(m.i32_mut(*piece)),
-            Kind::U8 => Output::U8(m.u8_mut(*piece)),
-        })
-    });
-    let mut targets = outputs.each_mut().map(|o| match o {
-        Some(Output::F32(t)) => Target::F32(t),
-        Some(Output::I32(t)) => Target::I32(t),
-        Some(Output::U8(t)) => Target::U8(t),
-        None => Target::U8(&mut []),
-    });
+    let sources: [Source; INPUTS] =
+        std::array::from_fn(|i| inputs[i].as_ref().map_or(Source::Out(0), |input| input.source()));
+    let mut outputs: [Option<Output>; RESULTS] =
+        std::array::from_fn(|i| outs.get(i).map(|out| Output::borrow(m, *out)));
+    let mut targets = outputs.each_mut().map(Output::target);
     run(m.pool(), code, layouts, &sources[..pieces.len()], &mut targets[..outs.len()]);
+}
+
+/// How a view's values lie over an output of these sizes.
+pub fn layout(view: &View, sizes: &[usize]) -> Layout {
+    let mut strides = vec![0; sizes.len() - view.strides.len()];
+    strides.extend(&view.strides);
+    Layout::new(sizes, &strides, 0)
 }
 
 /// Registers of one file.

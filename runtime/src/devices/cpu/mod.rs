@@ -31,11 +31,10 @@ pub mod weights;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
-use crate::transforms::common;
 use crate::transforms::fuse::{Limits, fuse};
-use crate::transforms::products;
 use crate::transforms::prune::prune;
 use crate::transforms::simplify::simplify;
+use crate::transforms::{common, epilogue, products};
 use lower::{Lower, Task};
 use mobilis_kernels::cpu::chain as kernel;
 use mobilis_kernels::memory::{External, Frame, Piece};
@@ -69,11 +68,12 @@ fn split_at(sizes: &[usize], axis: usize) -> (usize, usize, usize) {
 }
 
 /// The transforms that precede binding: the graph is simplified, nodes that compute the same are
-/// joined, so are matrix products, chains are fused, what is not needed is removed.
+/// joined, so are matrix products, elementwise operations become chains, chains are attached to
+/// products, what is not needed is removed.
 pub fn optimize(graph: Graph) -> Graph {
     let limits = Limits { inputs: kernel::INPUTS, steps: 48, floats: kernel::FLOATS, ints: kernel::INTS };
     let graph = prune(common::join(simplify(graph)));
-    prune(fuse(products::join(graph), &limits))
+    epilogue::attach(prune(fuse(products::join(graph), &limits)))
 }
 
 /// A program with its sizes: tasks, their memory, where results lie.
@@ -166,7 +166,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::Sort(op) => order::sort(op, cx)?,
         Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::lower(op, cx),
-        Op::Product(op) => product::lower(op, cx),
+        Op::Product(op) => product::lower(op, cx)?,
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx),
         Op::SoftmaxGrad(op) => softmax::grad(op.axis, op.log, cx),
         Op::Norm(op) => norm::lower(op, cx)?,

@@ -1,10 +1,16 @@
-//! Joined matrix products on the CPU: one call of the kernel, whatever their number.
+//! Joined matrix products on the CPU: one call of the kernel, whatever their number and whatever
+//! follows them.
 
+use super::chain::{Input, Output, assemble, layout, storage};
 use super::lower::Lower;
 use super::view::View;
-use crate::ops::product::{Axes, LEFTS, Product, RESULTS};
-use mobilis_kernels::cpu::gemm::{self, Columns, Left, Matrix, Right};
+use crate::graph::DType;
+use crate::ops::product::{After, Axes, LEFTS, Product};
+use mobilis_kernels::cpu::chain::{self, Code, INPUTS, Kind, Layout, Source};
+use mobilis_kernels::cpu::epilogue::{Fused, RESULTS, Then, product};
+use mobilis_kernels::cpu::gemm::{self, Left, Matrix, Right};
 use mobilis_kernels::memory::Piece;
+use std::ops::Range;
 
 /// An operand: where it is, its strides, its rows and columns.
 #[derive(Clone, Copy)]
@@ -36,7 +42,31 @@ fn operand(input: usize, axes: &Axes, cx: &mut Lower) -> Operand {
     Operand { piece, at: Matrix::rows(columns), columns }
 }
 
-pub fn lower(op: &Product, cx: &mut Lower) {
+/// The chain that follows a result, with its places.
+struct Following {
+    code: Code,
+    layouts: Vec<Layout>,
+    /// The input that is the product.
+    product: usize,
+    inputs: Vec<(Piece, Kind)>,
+    outs: Vec<(Piece, Kind)>,
+}
+
+fn following(after: &After, ports: Range<usize>, cx: &mut Lower) -> Result<Following, String> {
+    let sizes = cx.output_sizes(ports.start).to_vec();
+    let product = after.inputs.iter().position(Option::is_none).ok_or("a chain does not read its product")?;
+    let outs: Vec<(Piece, Kind)> = ports.map(|port| (cx.output(port), storage(cx.output_dtype(port)))).collect();
+    let own = View::whole(outs[0].0.slot, &sizes, DType::F32);
+    let views: Vec<View> = after.inputs.iter().map(|i| i.map_or_else(|| own.clone(), |i| cx.view(i))).collect();
+    let layouts: Vec<Layout> = views.iter().map(|v| layout(v, &sizes)).collect();
+    let dtypes: Vec<DType> = views.iter().map(|v| v.dtype).collect();
+    let code = assemble(&after.chain, &dtypes, &sizes, &|e| cx.extent(e))?;
+    let piece = |(v, l): (&View, &Layout)| (Piece { slot: v.slot, offset: v.offset, len: l.reach() }, storage(v.dtype));
+    let inputs = views.iter().zip(&layouts).map(piece).collect();
+    Ok(Following { code, layouts, product, inputs, outs })
+}
+
+pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
     let (lefts, results) = (op.left.len(), op.right.len());
     let left: Vec<Operand> = op.left.iter().enumerate().map(|(i, axes)| operand(i, axes, cx)).collect();
     let mut right: Vec<Operand> = vec![];
@@ -46,7 +76,12 @@ pub fn lower(op: &Product, cx: &mut Lower) {
         }
     }
     let m: usize = op.left[0].rows.iter().map(|a| cx.input_sizes(0)[*a]).product();
-    let out: Vec<Piece> = (0..results).map(|j| cx.output(j)).collect();
+    let (mut own, mut then) = ([None; RESULTS], [const { None }; RESULTS]);
+    for j in 0..results {
+        let (port, more) = op.ports(j);
+        own[j] = port.map(|port| cx.output(port));
+        then[j] = op.after[j].as_ref().map(|after| following(after, more, cx)).transpose()?;
+    }
     let width = |j: usize| right[j * lefts].columns;
     let depth = left.iter().map(|l| l.columns).sum();
     let scratch = cx.scratch(gemm::scratch_len(m, depth, (0..results).map(width), true));
@@ -55,29 +90,48 @@ pub fn lower(op: &Product, cx: &mut Lower) {
     let left: [Operand; LEFTS] = std::array::from_fn(|i| at(&left, i));
     let right: [Operand; LEFTS * RESULTS] = std::array::from_fn(|i| at(&right, i));
     if m == 0 {
-        return;
+        return Ok(());
     }
     cx.task(move |mem| {
         let a: [_; LEFTS] = std::array::from_fn(|i| (i < lefts).then(|| mem.f32(left[i].piece)));
-        let b: [_; LEFTS * RESULTS] = std::array::from_fn(|i| (i < lefts * results).then(|| mem.f32(right[i].piece)));
-        let mut c: [_; RESULTS] = std::array::from_fn(|j| out.get(j).map(|p| mem.f32_mut(*p)));
         let a: [Left; LEFTS] =
             std::array::from_fn(|i| Left { k: left[i].columns, data: a[i].as_deref().unwrap_or(&[]), at: left[i].at });
+        let b: [_; LEFTS * RESULTS] = std::array::from_fn(|i| (i < lefts * results).then(|| mem.f32(right[i].piece)));
         let b: [Right; LEFTS * RESULTS] =
             std::array::from_fn(|i| Right::Plain(b[i].as_deref().unwrap_or(&[]), right[i].at));
-        let mut number = 0;
-        let mut columns = c.each_mut().map(|c| {
-            let j = number;
-            number += 1;
-            let (terms, c) = match c {
-                Some(c) => (&b[j * lefts..(j + 1) * lefts], &mut c[..]),
-                None => (&b[..0], &mut [][..]),
-            };
-            let n = right[(j * lefts).min(LEFTS * RESULTS - 1)].columns;
-            Columns::new(n, terms, c, Matrix::rows(n))
+        let mut c: [_; RESULTS] = std::array::from_fn(|j| own[j].map(|p| mem.f32_mut(p)));
+        let inputs: [[Option<Input>; INPUTS]; RESULTS] = std::array::from_fn(|j| {
+            std::array::from_fn(|i| {
+                let then = then[j].as_ref().filter(|t: &&Following| t.product != i)?;
+                then.inputs.get(i).map(|input| Input::borrow(mem, *input))
+            })
         });
-        let right = &mut columns[..results];
-        let x = &mut gemm::Product { m, left: &a[..lefts], right, accumulate: false, after: None };
-        gemm::product(mem.pool(), x, &mut mem.f32_mut(scratch));
+        let mut sources: [[Source; INPUTS]; RESULTS] = inputs
+            .each_ref()
+            .map(|inputs| inputs.each_ref().map(|i| i.as_ref().map_or(Source::Out(0), |i| i.source())));
+        let mut outputs: [[Option<Output>; chain::RESULTS]; RESULTS] = std::array::from_fn(|j| {
+            std::array::from_fn(|k| then[j].as_ref().and_then(|t| t.outs.get(k)).map(|out| Output::borrow(mem, *out)))
+        });
+        let mut targets = outputs.each_mut().map(|o| o.each_mut().map(Output::target));
+        let mut places = c.iter_mut().zip(&mut sources).zip(&mut targets).enumerate();
+        let fused: [Option<Fused>; RESULTS] = std::array::from_fn(|_| {
+            let (j, ((c, sources), targets)) = places.next()?;
+            let c = c.as_deref_mut();
+            let b = b.get(j * lefts..(j + 1) * lefts).filter(|_| j < results)?;
+            let then = match &then[j] {
+                None => Then::Store(c?),
+                Some(t) => Then::Chain {
+                    code: &t.code,
+                    layouts: &t.layouts,
+                    sources: &mut sources[..t.inputs.len()],
+                    product: t.product,
+                    keep: c,
+                    targets: &mut targets[..t.outs.len()],
+                },
+            };
+            Some(Fused { n: right[j * lefts].columns, b, then })
+        });
+        product(mem.pool(), m, &a[..lefts], fused, &mut mem.f32_mut(scratch));
     });
+    Ok(())
 }

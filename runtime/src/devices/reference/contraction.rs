@@ -2,6 +2,7 @@
 
 use super::array::for_each_index;
 use super::{Eval, RefArray};
+use crate::graph::DType;
 use crate::ops::contraction::Einsum;
 use crate::ops::product::Product;
 
@@ -33,22 +34,20 @@ pub fn einsum(op: &Einsum, cx: &Eval) -> RefArray {
     out
 }
 
-/// Every result is the sum of its contractions.
-pub fn product(op: &Product, cx: &Eval) -> Vec<RefArray> {
-    let result = |j: usize| {
-        let mut sum = RefArray::filled(&cx.outputs[j], 0.0);
-        for i in 0..op.left.len() {
-            let (left, right) = (i, op.right_input(j, i));
-            let cx = Eval {
-                inputs: vec![cx.inputs[left], cx.inputs[right]],
-                dtypes: vec![cx.dtypes[left], cx.dtypes[right]],
-                outputs: vec![cx.outputs[j].clone()],
-                sizes: cx.sizes,
-            };
-            let term = einsum(&op.term(j, i), &cx);
-            sum.data.iter_mut().zip(term.data).for_each(|(s, t)| *s += t);
+/// Result `j` of a product, without what follows.
+pub fn product(op: &Product, j: usize, cx: &Eval) -> RefArray {
+    let mut sum: Option<RefArray> = None;
+    for i in 0..op.left.len() {
+        let (left, right) = (cx.inputs[i], cx.inputs[op.right_input(j, i)]);
+        let rows = op.left[i].rows.iter().map(|d| left.sizes[*d]);
+        let sizes = rows.chain(op.right[j][i].columns.iter().map(|d| right.sizes[*d])).collect();
+        let dtypes = vec![DType::F32; 2];
+        let cx = Eval { inputs: vec![left, right], dtypes, outputs: vec![sizes], sizes: cx.sizes };
+        let term = einsum(&op.term(j, i), &cx);
+        match &mut sum {
+            Some(sum) => sum.data.iter_mut().zip(term.data).for_each(|(s, t)| *s += t),
+            None => sum = Some(term),
         }
-        sum
-    };
-    (0..op.right.len()).map(result).collect()
+    }
+    sum.expect("a product has a left side")
 }

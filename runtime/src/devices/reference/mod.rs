@@ -27,6 +27,7 @@ use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
 use crate::ops::chain::Chain;
 use crate::ops::leaf::Fill;
+use crate::ops::product::Product;
 pub use array::RefArray;
 
 /// What an operation's evaluation sees.
@@ -115,7 +116,7 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Sort(op) => return order::sort(op, cx),
         Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::einsum(op, cx),
-        Op::Product(op) => return Ok(contraction::product(op, cx)),
+        Op::Product(op) => return product(op, cx),
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
@@ -143,6 +144,25 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::StftInputGrad(op) => stft::stft_input_grad(op, cx),
         Op::StftWindowGrad(op) => stft::stft_window_grad(op, cx),
     }])
+}
+
+/// Products, each followed by its chain.
+fn product(op: &Product, cx: &Eval) -> Result<Vec<RefArray>, String> {
+    let mut values = vec![];
+    for (j, after) in op.after.iter().enumerate() {
+        let own = contraction::product(op, j, cx);
+        let Some(after) = after else {
+            values.push(own);
+            continue;
+        };
+        let pick = |i: &Option<usize>| i.map_or((&own, DType::F32), |i| (cx.inputs[i], cx.dtypes[i]));
+        let inputs = after.inputs.iter().map(|i| pick(i).0).collect();
+        let dtypes = after.inputs.iter().map(|i| pick(i).1).collect();
+        let more = chain(&after.chain, &Eval { inputs, dtypes, outputs: vec![], sizes: cx.sizes })?;
+        values.extend(after.keep.then_some(own));
+        values.extend(more);
+    }
+    Ok(values)
 }
 
 /// Runs the steps of a chain one after the other.
