@@ -64,6 +64,47 @@ fn graph_draws_training() {
 }
 
 #[test]
+fn profile_measures_every_model() {
+    let models = json(&["graph"])["models"].clone();
+    for model in models.as_array().expect("a list") {
+        let name = model["name"].as_str().expect("a name");
+        let options = ["--sizes", "Batch=2", "--runs", "2"];
+        let profile = json(&[&["profile", name], &options[..]].concat());
+        assert!(profile["seconds"].as_f64() > Some(0.0) && profile["runs"] == 2, "{name}");
+        let operations = profile["operations"].as_array().expect("a list");
+        let flops: f64 = operations.iter().filter_map(|o| o["flops"].as_f64()).sum();
+        assert!(flops > 0.0 && profile["modules"][0]["flops"].as_f64() == Some(flops), "{name}");
+        if !["dense", "lstm", "mlp"].contains(&name) {
+            continue;
+        }
+        let training = json(&[&["profile", name, "--train"], &options[..]].concat());
+        assert!(training["modules"][0]["flops"].as_f64() > Some(2.0 * flops), "{name}");
+    }
+}
+
+#[test]
+fn profile_writes_a_table_a_picture_and_a_trace() {
+    let (svg, trace) = (scratch("dense.svg"), scratch("dense.json"));
+    let (svg_name, trace_name) = (svg.to_str().expect("a plain path"), trace.to_str().expect("a plain path"));
+    let text = good(&["profile", "dense", "--runs", "3", "--svg", svg_name, "--trace", trace_name]);
+    assert!(text.contains("operations") && text.contains("of the peak"), "{text}");
+    let svg = std::fs::read_to_string(&svg).expect("written");
+    assert!(svg.starts_with("<svg") && svg.contains("dense, Batch=8"), "{svg}");
+    let trace: Value = serde_json::from_str(&std::fs::read_to_string(&trace).expect("written")).expect("JSON");
+    assert!(trace["traceEvents"].as_array().expect("a list").len() > 4);
+    let out = mobilis(&["profile", "dense", "--runs", "1", "--quiet"]);
+    assert!(out.status.success() && out.stderr.is_empty());
+}
+
+#[test]
+fn profile_says_what_it_cannot_do() {
+    assert!(bad(&["profile", "dens"], 1).contains("did you mean `dense`?"));
+    assert!(bad(&["profile", "dense", "--sizes", "Time=3"], 1).contains("`Time` is no run-time axis"));
+    bad(&["profile", "dense", "--runs", "0"], 2);
+    bad(&["profile"], 2);
+}
+
+#[test]
 fn graph_writes_files_in_the_format_of_their_ending() {
     for (ending, start) in [("html", "<!doctype html>"), ("mmd", "---\ntitle:"), ("txt", "graph dense")] {
         let path = scratch(&format!("dense.{ending}"));

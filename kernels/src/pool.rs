@@ -4,6 +4,8 @@
 //! when every task is done. Starting a region allocates nothing. Workers spin for a moment
 //! between regions (kernels follow each other closely) and then sleep.
 
+pub mod record;
+
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -160,6 +162,7 @@ impl<T> Base<T> {
 }
 
 fn take_tasks(s: &Shared, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+    let _recorded = record::begin();
     loop {
         let i = s.next.fetch_add(1, Ordering::Relaxed);
         if i >= tasks {

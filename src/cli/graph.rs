@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 }
 
 /// `Batch=8`
-fn size(text: &str) -> Result<(String, usize), String> {
+pub(super) fn size(text: &str) -> Result<(String, usize), String> {
     let (axis, size) = text.split_once('=').ok_or("expected AXIS=SIZE, for instance Batch=8")?;
     let size = size.trim().replace('_', "");
     let size = size.parse().map_err(|_| format!("`{size}` is not a size: expected a whole number"))?;
@@ -39,10 +39,7 @@ fn size(text: &str) -> Result<(String, usize), String> {
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let Some(name) = &arguments.name else { return list(output) };
-    let Some(model) = gallery::find(name) else {
-        let hint = did_you_mean(name, gallery::ALL.iter().map(|d| d.name));
-        return Err(CliError::UnknownModel { name: name.clone(), hint });
-    };
+    let model = model_named(name)?;
     let trace = match (arguments.train, model.training) {
         (false, _) => model.forward,
         (true, Some(training)) => training,
@@ -63,6 +60,14 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
         };
     }
     output.result(|| drawing.clone(), || summary(model, &graph, &options, json!(drawing)))
+}
+
+/// A model of the gallery.
+pub(super) fn model_named(name: &str) -> Result<&'static Drawable, CliError> {
+    gallery::find(name).ok_or_else(|| {
+        let hint = did_you_mean(name, gallery::ALL.iter().map(|d| d.name));
+        CliError::UnknownModel { name: name.into(), hint }
+    })
 }
 
 fn format(arguments: &Arguments) -> Format {

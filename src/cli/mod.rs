@@ -8,6 +8,7 @@ mod completions;
 mod demo;
 mod graph;
 mod inspect;
+mod profile;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Draw a model of the examples or the zoo; without a name, list them.
     Graph(graph::Arguments),
+    /// Measure where a model's time goes, and how near that is to the machine's limits.
+    Profile(profile::Arguments),
     /// List the tensors in a safetensors file or a checkpoint folder.
     Inspect(inspect::Arguments),
     /// Print a completion script for a shell.
@@ -57,6 +60,14 @@ pub(crate) enum CliError {
     /// A model that cannot be traced.
     #[error("`{model}` cannot be drawn: {source}")]
     Trace {
+        /// The model.
+        model: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error>,
+    },
+    /// A model that cannot be run.
+    #[error("`{model}` cannot be profiled: {source}")]
+    Profile {
         /// The model.
         model: &'static str,
         /// Why.
@@ -118,6 +129,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Demo(arguments) => demo::run(arguments, &output),
         Command::Graph(arguments) => graph::run(arguments, &output),
+        Command::Profile(arguments) => profile::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };

@@ -7,6 +7,7 @@ use super::host::{self, HostRef, HostSlice};
 use super::weights::{StoredWeight, Weights};
 use crate::array::show::Picture;
 use crate::devices::Device;
+use crate::devices::cpu::lower::Task;
 use crate::devices::cpu::weights::Prepared as PreparedWeights;
 use crate::devices::cpu::{self, Bound, Out};
 use crate::devices::reference::{self, RefArray};
@@ -14,6 +15,7 @@ use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
 use crate::module::init::Key;
 use crate::module::store::{Data, Entry, Store, Values};
 use crate::ops::Op;
+use mobilis_kernels::memory::Memory;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -140,7 +142,18 @@ impl Executable {
         lock(&self.prepared).last().map(|p| (p.bound.arena_bytes(), p.bound.lower_bound))
     }
 
-    fn check_arguments(&self, inputs: &[HostRef]) -> Result<(), BindError> {
+    /// The device.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What was prepared for the sizes of the last run.
+    #[cfg(feature = "draw")]
+    pub(super) fn prepared<R>(&self, f: impl FnOnce(&Bound) -> R) -> Option<R> {
+        lock(&self.prepared).last().map(|p| f(&p.bound))
+    }
+
+    pub(super) fn check_arguments(&self, inputs: &[HostRef]) -> Result<(), BindError> {
         let expected = self.source.inputs.len();
         if inputs.len() != expected {
             return Err(BindError::Count { expected, found: inputs.len() });
@@ -164,7 +177,7 @@ impl Executable {
         Ok(())
     }
 
-    fn bind(&self, inputs: &[HostRef]) -> Result<Sizes, BindError> {
+    pub(super) fn bind(&self, inputs: &[HostRef]) -> Result<Sizes, BindError> {
         let given: Vec<&[usize]> = inputs.iter().map(|i| i.sizes).collect();
         bind(&self.source, &self.known, &given)
     }
@@ -212,12 +225,18 @@ impl Executable {
     pub fn run(&self, inputs: &[HostRef], mut each: impl FnMut(usize, &[usize], Out)) -> Result<(), ProgramError> {
         self.check_arguments(inputs)?;
         match self.device {
-            Device::Cpu => self.run_cpu(inputs, &mut each),
+            Device::Cpu => self.run_cpu(inputs, &mut each, |_, task, m| (task.run)(m)),
             Device::Reference => self.run_reference(inputs, &mut each),
         }
     }
 
-    fn run_cpu(&self, inputs: &[HostRef], each: &mut dyn FnMut(usize, &[usize], Out)) -> Result<(), ProgramError> {
+    /// Runs on the CPU. `step` runs each task, which is given its number.
+    pub(super) fn run_cpu(
+        &self,
+        inputs: &[HostRef],
+        each: &mut dyn FnMut(usize, &[usize], Out),
+        step: impl FnMut(usize, &Task, &Memory) -> Result<(), String>,
+    ) -> Result<(), ProgramError> {
         let mut prepared = lock(&self.prepared);
         let mut values = self.store.lock();
         let flat = || inputs.iter().flat_map(|i| i.sizes.iter().copied());
@@ -249,7 +268,7 @@ impl Executable {
         let externals = taken.vars.iter_mut().map(host::external).chain(inputs.iter().map(HostRef::external));
         let mut taps = (!graph.taps.is_empty()).then(|| lock(&self.taps));
         let mut position = 0usize;
-        let result = bound.run(
+        let result = bound.run_with(
             externals,
             |v| graph.ty(v).dtype,
             |v, out| {
@@ -262,6 +281,7 @@ impl Executable {
                 }
                 position += 1;
             },
+            step,
         );
         result.map_err(|e| self.failure(graph, e.node, e.message))
     }

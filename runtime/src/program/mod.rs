@@ -9,6 +9,8 @@ pub mod bind;
 pub mod executable;
 pub mod host;
 pub mod model;
+#[cfg(feature = "draw")]
+pub mod profile;
 pub mod typed;
 pub mod weights;
 

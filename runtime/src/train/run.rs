@@ -230,6 +230,11 @@ impl<I: Arguments> TrainStep<I> {
         &self.options
     }
 
+    /// The learning rate of the next step.
+    pub fn learning_rate(&self) -> f64 {
+        self.learning_rate * self.options.schedule.factor(self.steps)
+    }
+
     /// The program of an update: its graph, its memory.
     pub fn program(&self) -> &Executable {
         &self.update

@@ -20,6 +20,8 @@ type Run = Box<dyn Fn(&Memory) -> Result<(), String> + Send + Sync>;
 pub struct Task {
     /// The node that it computes (a part of).
     pub node: u32,
+    /// Where it was made, for profiles: `softmax::lower`.
+    pub kernel: &'static str,
     /// The kernel with its sizes and places.
     pub run: Run,
 }
@@ -265,16 +267,20 @@ impl<'g> Lower<'g> {
     }
 
     /// Adds a kernel.
-    pub fn task(&mut self, f: impl Fn(&Memory) + Send + Sync + 'static) {
-        self.try_task(move |m| {
+    pub fn task<F: Fn(&Memory) + Send + Sync + 'static>(&mut self, f: F) {
+        self.push(std::any::type_name::<F>(), move |m| {
             f(m);
             Ok(())
         });
     }
 
     /// Adds a kernel that may refuse its data, in words.
-    pub fn try_task(&mut self, f: impl Fn(&Memory) -> Result<(), String> + Send + Sync + 'static) {
-        self.tasks.push(Task { node: self.node, run: Box::new(f) });
+    pub fn try_task<F: Fn(&Memory) -> Result<(), String> + Send + Sync + 'static>(&mut self, f: F) {
+        self.push(std::any::type_name::<F>(), f);
+    }
+
+    fn push(&mut self, kernel: &'static str, f: impl Fn(&Memory) -> Result<(), String> + Send + Sync + 'static) {
+        self.tasks.push(Task { node: self.node, kernel, run: Box::new(f) });
     }
 
     /// Copies results to where they are read from, and plans the arena.

@@ -37,7 +37,7 @@ use crate::transforms::simplify::simplify;
 use crate::transforms::{common, epilogue, products};
 use lower::{Lower, Task};
 use mobilis_kernels::cpu::chain as kernel;
-use mobilis_kernels::memory::{External, Frame, Piece};
+use mobilis_kernels::memory::{External, Frame, Memory, Piece};
 use mobilis_kernels::pool::Pool;
 
 /// Defines the storage type `T` of a [`DType`] in an expression, for kernels that only move
@@ -207,12 +207,26 @@ impl Bound {
         &mut self,
         externals: impl Iterator<Item = External<'e>>,
         dtype: impl Fn(Value) -> DType,
+        each: impl FnMut(Value, Out),
+    ) -> Result<(), TaskError> {
+        self.run_with(externals, dtype, each, |_, task, m| (task.run)(m))
+    }
+
+    /// The same, with a function that runs each task, which is given its number.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn run_with<'e>(
+        &mut self,
+        externals: impl Iterator<Item = External<'e>>,
+        dtype: impl Fn(Value) -> DType,
         mut each: impl FnMut(Value, Out),
+        mut step: impl FnMut(usize, &Task, &Memory) -> Result<(), String>,
     ) -> Result<(), TaskError> {
         let Bound { frame, tasks, results, .. } = self;
         frame.run(Pool::global(), externals, |m| {
-            for task in tasks.iter() {
-                (task.run)(m).map_err(|message| TaskError { node: task.node, message })?;
+            for (i, task) in tasks.iter().enumerate() {
+                step(i, task, m).map_err(|message| TaskError { node: task.node, message })?;
             }
             for (value, piece) in results.iter() {
                 match dtype(*value) {
@@ -223,6 +237,11 @@ impl Bound {
             }
             Ok(())
         })
+    }
+
+    /// The tasks in their order.
+    pub fn tasks(&self) -> &[Task] {
+        &self.tasks
     }
 
     /// Bytes of the arena.
