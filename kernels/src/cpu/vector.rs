@@ -44,6 +44,11 @@ pub(crate) trait Vector: Copy {
     fn sum(self) -> f32;
     /// The largest value that is a number.
     fn largest(self) -> f32;
+    /// The sums of four vectors.
+    #[inline(always)]
+    fn sums(four: [Self; 4]) -> [f32; 4] {
+        [four[0].sum(), four[1].sum(), four[2].sum(), four[3].sum()]
+    }
 
     /// e^x for `x <= 88`, within 2 ulp; 0 below the least normal number. As `math::exp`.
     #[inline(always)]
@@ -202,11 +207,7 @@ mod x86 {
         }
         #[inline(always)]
         fn sum(self) -> f32 {
-            // SAFETY: as in `fma`.
-            unsafe {
-                let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
-                Avx2(_mm256_add_ps(_mm512_castps512_ps256(self.0), high)).sum()
-            }
+            halved(self).sum()
         }
         #[inline(always)]
         fn largest(self) -> f32 {
@@ -215,6 +216,20 @@ mod x86 {
                 let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
                 Avx2(_mm256_max_ps(_mm512_castps512_ps256(self.0), high)).largest()
             }
+        }
+        #[inline(always)]
+        fn sums(four: [Self; 4]) -> [f32; 4] {
+            Avx2::sums([halved(four[0]), halved(four[1]), halved(four[2]), halved(four[3])])
+        }
+    }
+
+    /// The lower half plus the upper.
+    #[inline(always)]
+    fn halved(x: Avx512) -> Avx2 {
+        // SAFETY: as in `fma`.
+        unsafe {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x.0)));
+            Avx2(_mm256_add_ps(_mm512_castps512_ps256(x.0), high))
         }
     }
 
@@ -291,6 +306,18 @@ mod x86 {
                 let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
                 _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps::<1>(x, x)))
             }
+        }
+        #[inline(always)]
+        fn sums(four: [Self; 4]) -> [f32; 4] {
+            let [a, b, c, d] = four;
+            let mut sums = [0.0; 4];
+            // SAFETY: as in `fma`; there is room for four values.
+            unsafe {
+                let x = _mm256_hadd_ps(_mm256_hadd_ps(a.0, b.0), _mm256_hadd_ps(c.0, d.0));
+                let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                _mm_storeu_ps(sums.as_mut_ptr(), x);
+            }
+            sums
         }
     }
 }

@@ -14,13 +14,13 @@ use crate::pool::Pool;
 use std::ops::Range;
 
 /// Keys per block.
-const COLS: usize = 256;
+pub(super) const COLS: usize = 256;
 /// Distance between rows of scores: not a power of two, where addresses collide.
-const ROW: usize = COLS + 16;
+pub(super) const ROW: usize = COLS + 16;
 
 /// Scratch values for so many threads.
 pub fn forward_scratch(n: &Sizes, threads: usize) -> usize {
-    if decode::fits(n) { decode::scratch(n) } else { threads.min((n.b * n.g * blocks(n)).max(1)) * each(n) }
+    if decode::fits(n) { decode::scratch(n, threads) } else { threads.min((n.b * n.g * blocks(n)).max(1)) * each(n) }
 }
 
 /// Scratch values of a task: keys, values, queries, scores, slopes, sums, two numbers per row.
@@ -218,5 +218,5 @@ unsafe fn absorb_body<V: Vector>(
     }
 }
 at_level! {
-    unsafe fn absorb(size: (usize, usize), scores: &mut [f32], sums: (&mut [f32], usize), max: &mut [f32], total: &mut [f32]) = absorb_body;
+    pub(super) unsafe fn absorb(size: (usize, usize), scores: &mut [f32], sums: (&mut [f32], usize), max: &mut [f32], total: &mut [f32]) = absorb_body;
 }

@@ -130,11 +130,11 @@ crate::dispatch! {
 
 /// Rows that are asked for before they are read: heads lie next to each other, so the rows of one
 /// are too far apart for the processor to guess.
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 
 /// Asks for the start of a row.
 #[inline(always)]
-fn prefetch(x: &[f32], width: usize) {
+pub(super) fn prefetch(x: &[f32], width: usize) {
     #[cfg(target_arch = "x86_64")]
     for f in (0..width.min(x.len())).step_by(16) {
         use std::arch::x86_64::*;
