@@ -13,7 +13,6 @@ use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::simd::Level;
 use crate::cpu::vector::{Vector, at_level};
 use crate::pool::Pool;
-use std::ops::Range;
 
 /// Rows of queries of one key-value head for which packing keys does not pay.
 const FEW: usize = 8;
