@@ -5,6 +5,8 @@
 //!
 //! Threads take output tiles, or whole images where tiles overlap in the result.
 
+mod depthwise;
+
 use super::gemm::{Matrix, gemm_raw, gemm_scratch, reach};
 use super::parts::Parts;
 use crate::pool::Pool;
@@ -82,7 +84,7 @@ impl Conv {
 
     /// Scratch floats of [`forward`] and [`input_grad`] on so many threads.
     pub fn scratch(&self, threads: usize) -> usize {
-        threads * (self.columns() + self.packing())
+        threads * if self.direct() { depthwise::scratch(self) } else { self.columns() + self.packing() }
     }
     /// Scratch floats of [`weight_grad`].
     pub fn weight_scratch(&self, threads: usize) -> usize {
@@ -190,16 +192,7 @@ pub fn forward(
         return;
     }
     if conv.direct() {
-        pool.rows(y, plane_out, 1, |first, block| {
-            for (i, y) in block.chunks_mut(plane_out).enumerate() {
-                let (b, o) = ((first + i) / (conv.groups * conv.filters), (first + i) % (conv.groups * conv.filters));
-                let g = o / conv.filters;
-                let x = &x[(b * conv.groups + g) * plane_in..][..plane_in];
-                y.fill(bias.map_or(0.0, |bias| bias[o]));
-                direct_forward(conv, x, &w[o * patch..][..patch], y);
-            }
-        });
-        return;
+        return depthwise::forward(pool, conv, x, w, bias, y, scratch, threads);
     }
     let (y, scratch) = (Parts::new(y), Parts::new(scratch));
     in_slots(pool, threads, conv.batch * conv.groups * conv.tiles(), |slot, task| {
@@ -340,23 +333,6 @@ pub fn weight_grad(pool: &Pool, conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]
 }
 
 #[inline(always)]
-fn direct_forward_body(conv: &Conv, x: &[f32], w: &[f32], y: &mut [f32]) {
-    let s = conv.stride[1];
-    conv.stretches(0, conv.plane_out(), |row, at, first, last| {
-        let (w, y) = (w[row], &mut y[first..last]);
-        if s == 1 {
-            for (y, x) in y.iter_mut().zip(&x[at..]) {
-                *y += w * x;
-            }
-        } else {
-            for (y, x) in y.iter_mut().zip(x[at..].iter().step_by(s)) {
-                *y += w * x;
-            }
-        }
-    });
-}
-
-#[inline(always)]
 fn direct_input_grad_body(conv: &Conv, y: &[f32], w: &[f32], x: &mut [f32]) {
     let s = conv.stride[1];
     conv.stretches(0, conv.plane_out(), |row, at, first, last| {
@@ -404,6 +380,5 @@ fn direct_weight_grad_body(conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]) {
     });
 }
 
-crate::dispatch! { fn direct_forward(conv: &Conv, x: &[f32], w: &[f32], y: &mut [f32]) = direct_forward_body; }
 crate::dispatch! { fn direct_input_grad(conv: &Conv, y: &[f32], w: &[f32], x: &mut [f32]) = direct_input_grad_body; }
 crate::dispatch! { fn direct_weight_grad(conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]) = direct_weight_grad_body; }
