@@ -44,6 +44,9 @@ impl Padded {
     /// Copies a plane.
     fn fill(&self, conv: &Conv, x: &[f32], out: &mut [f32]) {
         let (n, s, before) = (conv.input[1], conv.stride[1], conv.before[1]);
+        if n == 0 {
+            out.fill(0.0);
+        }
         for (x, out) in x.chunks_exact(n.max(1)).zip(out.chunks_exact_mut(self.row(conv))) {
             for (p, out) in out.chunks_exact_mut(self.phase).enumerate() {
                 // Place `k` holds what is at `k s + p` between the zeros.
@@ -69,7 +72,7 @@ pub(super) fn scratch(conv: &Conv) -> usize {
     Padded::of(conv).room(conv)
 }
 
-/// `y = conv(x, w) + bias`. `weight(o, tap)` is that of output channel `o`.
+/// `y = conv(x, w) + bias`
 pub(super) fn forward(
     pool: &Pool,
     conv: &Conv,
@@ -110,65 +113,158 @@ fn forward_at(
             let w = &w[o * taps..][..taps];
             for (oy, y) in y.chunks_exact_mut(conv.output[1]).enumerate() {
                 sums.fill(bias.map_or(0.0, |bias| bias[o]));
-                for (ky, w) in w.chunks_exact(conv.kernel[1]).enumerate() {
-                    let at = oy * conv.stride[0] + ky * conv.dilation[0];
-                    if at >= conv.before[0] && at - conv.before[0] < conv.input[0] {
-                        let row = &plane[(at - conv.before[0]) * padded.row(conv)..][..padded.row(conv)];
-                        one_row(level, conv, &padded, row, w, sums);
-                    }
-                }
+                one_row(level, conv, &padded, oy, plane, w, sums);
                 y.copy_from_slice(&sums[..y.len()]);
             }
         }
     });
 }
 
-/// Adds one row of taps over one row of inputs.
-fn one_row(level: Level, conv: &Conv, padded: &Padded, row: &[f32], w: &[f32], sums: &mut [f32]) {
-    let (s, d) = (conv.stride[1], conv.dilation[1]);
-    let mut some = |phase: usize, from: usize, first: usize, step: usize, d: usize| {
-        let x = &row[phase * padded.phase..][..padded.phase];
-        let taps = (w.len() - first).div_ceil(step);
-        let reach = from + (taps - 1) * d + padded.wide;
-        assert!(reach <= x.len() && padded.wide <= sums.len(), "inputs are cut off");
+/// Whether the gradient by the input is a convolution of one channel too, by the reversed filter.
+pub(super) fn reverses(conv: &Conv) -> bool {
+    conv.stride == [1; 2] && (0..2).all(|a| conv.before[a] <= span(conv, a))
+}
+
+/// Positions between the first tap and the last.
+fn span(conv: &Conv, axis: usize) -> usize {
+    (conv.kernel[axis].max(1) - 1) * conv.dilation[axis]
+}
+
+fn reversed(conv: &Conv) -> Conv {
+    let before = [0, 1].map(|a| span(conv, a).saturating_sub(conv.before[a]));
+    Conv { input: conv.output, output: conv.input, before, ..conv.clone() }
+}
+
+/// Scratch values of [`input_grad`] for a thread.
+pub(super) fn back_scratch(conv: &Conv) -> usize {
+    scratch(&reversed(conv)) + conv.taps()
+}
+
+/// The gradient by the input, plus `bias`, of a convolution that [`reverses`].
+pub(super) fn input_grad(
+    pool: &Pool,
+    conv: &Conv,
+    y: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    x: &mut [f32],
+    scratch: &mut [f32],
+    threads: usize,
+) {
+    input_grad_at(level(), pool, conv, y, w, bias, x, scratch, threads);
+}
+
+fn input_grad_at(
+    level: Level,
+    pool: &Pool,
+    conv: &Conv,
+    y: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    x: &mut [f32],
+    scratch: &mut [f32],
+    threads: usize,
+) {
+    let (plane_in, plane_out, taps) = (conv.plane_in(), conv.plane_out(), conv.taps());
+    let (back, room) = (reversed(conv), back_scratch(conv));
+    let padded = Padded::of(&back);
+    let (x, scratch) = (Parts::new(x), Parts::new(scratch));
+    super::in_slots(pool, threads, conv.batch * conv.groups, |slot, image| {
+        // SAFETY: slots have distinct scratch, images distinct results.
+        let (scratch, x) = unsafe { (scratch.get(slot * room, room), x.get(image * plane_in, plane_in)) };
+        let (turned, rest) = scratch.split_at_mut(taps);
+        let (plane, sums) = rest.split_at_mut(room - taps - padded.wide);
+        x.fill(bias.map_or(0.0, |bias| bias[image % conv.groups]));
+        sums.fill(0.0);
+        for f in 0..conv.filters {
+            let w = &w[(image % conv.groups * conv.filters + f) * taps..][..taps];
+            turned.iter_mut().zip(w.iter().rev()).for_each(|(t, w)| *t = *w);
+            padded.fill(&back, &y[(image * conv.filters + f) * plane_out..][..plane_out], plane);
+            for (row, x) in x.chunks_exact_mut(conv.input[1]).enumerate() {
+                sums[..x.len()].copy_from_slice(x);
+                one_row(level, &back, &padded, row, plane, turned, sums);
+                x.copy_from_slice(&sums[..x.len()]);
+            }
+        }
+    });
+}
+
+/// Adds all taps for one row of outputs.
+fn one_row(level: Level, conv: &Conv, padded: &Padded, oy: usize, plane: &[f32], w: &[f32], sums: &mut [f32]) {
+    let ([_, s], [dy, d], [_, width]) = (conv.stride, conv.dilation, conv.kernel);
+    // Rows of taps whose inputs exist.
+    let (at, before) = (oy * conv.stride[0], conv.before[0]);
+    let end = (conv.input[0] + before).saturating_sub(at).div_ceil(dy).min(conv.kernel[0]);
+    let first = before.saturating_sub(at).div_ceil(dy).min(end);
+    if first == end {
+        return;
+    }
+    let plane = &plane[(at + first * dy - before) * padded.row(conv)..];
+    let next = dy * padded.row(conv);
+    let mut some = |phase: usize, from: usize, first_tap: usize, step: usize, d: usize| {
+        let x = &plane[phase * padded.phase + from..];
+        let taps = Taps {
+            w: &w[first * width + first_tap..],
+            step,
+            count: (width - first_tap).div_ceil(step),
+            apart: d,
+            rows: end - first,
+            next_row: width,
+        };
+        let reach = (taps.rows - 1) * next + (taps.count - 1) * d + padded.wide;
+        let last = (taps.rows - 1) * width + (taps.count - 1) * step;
+        assert!(reach <= x.len() && last < taps.w.len() && padded.wide <= sums.len(), "inputs are cut off");
         // SAFETY: the level is the processor's; what is read and written was checked.
-        unsafe { add(level, x[from..].as_ptr(), (&w[first..], step, taps), d, &mut sums[..padded.wide]) };
+        unsafe { add(level, x.as_ptr(), next, taps, &mut sums[..padded.wide]) };
     };
     match (s, d) {
         (1, _) => some(0, 0, 0, 1, d),
         // Taps whose inputs have the same remainder are neighbours there.
-        (_, 1) => (0..s.min(w.len())).for_each(|p| some(p, 0, p, s, 1)),
-        _ => (0..w.len()).for_each(|t| some(t * d % s, t * d / s, t, w.len(), 1)),
+        (_, 1) => (0..s.min(width)).for_each(|p| some(p, 0, p, s, 1)),
+        _ => (0..width).for_each(|t| some(t * d % s, t * d / s, t, width, 1)),
     }
 }
 
-/// `y[o] += sum over t of w[t * step] x[o + t * d]` for `taps` taps and whole vectors of outputs.
+/// Rows of taps.
+#[derive(Clone, Copy)]
+struct Taps<'a> {
+    w: &'a [f32],
+    /// Between the weights of taps, and the inputs of taps.
+    step: usize,
+    apart: usize,
+    count: usize,
+    rows: usize,
+    /// Between rows of weights.
+    next_row: usize,
+}
+
+/// Adds the taps of all rows, whose inputs are `next` apart, to whole vectors of outputs.
 ///
 /// # Safety
 /// The vector's instructions exist, and inputs lie at `x`.
 #[inline(always)]
-unsafe fn add_body<V: Vector>(x: *const f32, (w, step, taps): (&[f32], usize, usize), d: usize, y: &mut [f32]) {
+unsafe fn add_body<V: Vector>(x: *const f32, next: usize, taps: Taps, y: &mut [f32]) {
     let vectors = y.len() / V::LANES;
-    // Taps so far apart see inputs a vector apart.
-    let period = if V::LANES.is_multiple_of(d) { V::LANES / d } else { taps };
+    // Taps so many apart see inputs a vector apart.
+    let period = if V::LANES.is_multiple_of(taps.apart) { V::LANES / taps.apart } else { taps.count };
     let y = y.as_mut_ptr();
     let mut v = 0;
-    // SAFETY: vectors of outputs lie in `y`; weights in `w`, inputs at `x` by the caller's promise.
+    // SAFETY: vectors of outputs lie in `y`; inputs at `x` by the caller's promise.
     unsafe {
         while v < vectors {
             let (x, y) = (x.add(v * V::LANES), y.add(v * V::LANES));
             v += match vectors - v {
-                16.. if V::ROWS == 12 => block::<V, 16>(x, (w, step, taps), d, period, y),
-                8.. => block::<V, 8>(x, (w, step, taps), d, period, y),
-                4.. => block::<V, 4>(x, (w, step, taps), d, period, y),
-                2.. => block::<V, 2>(x, (w, step, taps), d, period, y),
-                _ => block::<V, 1>(x, (w, step, taps), d, period, y),
+                16.. if V::ROWS == 12 => block::<V, 16>(x, next, &taps, period, y),
+                8.. => block::<V, 8>(x, next, &taps, period, y),
+                4.. => block::<V, 4>(x, next, &taps, period, y),
+                2.. => block::<V, 2>(x, next, &taps, period, y),
+                _ => block::<V, 1>(x, next, &taps, period, y),
             };
         }
     }
 }
 at_level! {
-    unsafe fn add(x: *const f32, w: (&[f32], usize, usize), d: usize, y: &mut [f32]) = add_body;
+    unsafe fn add(x: *const f32, next: usize, taps: Taps, y: &mut [f32]) = add_body;
 }
 
 /// All taps for `N` vectors of outputs; says how many vectors.
@@ -178,29 +274,32 @@ at_level! {
 #[inline(always)]
 unsafe fn block<V: Vector, const N: usize>(
     x: *const f32,
-    (w, step, taps): (&[f32], usize, usize),
-    d: usize,
+    next: usize,
+    taps: &Taps,
     period: usize,
     y: *mut f32,
 ) -> usize {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; weights lie in their slice.
     unsafe {
         let mut acc = [V::splat(0.0); N];
         for n in 0..N {
             acc[n] = V::load(y.add(n * V::LANES));
         }
-        let w = w.as_ptr();
-        for i in 0..period.min(taps) {
-            let mut t = i;
-            while t < taps {
-                let (x, w, next) = (x.add(t * d), w.add(t * step), period * step);
-                t += period
-                    * match (taps - t).div_ceil(period) {
-                        1 => turn::<V, N, 1>(x, w, next, &mut acc),
-                        2 => turn::<V, N, 2>(x, w, next, &mut acc),
-                        3 => turn::<V, N, 3>(x, w, next, &mut acc),
-                        _ => turn::<V, N, 4>(x, w, next, &mut acc),
-                    };
+        let step = period * taps.step;
+        for row in 0..taps.rows {
+            let (x, w) = (x.add(row * next), taps.w.as_ptr().add(row * taps.next_row));
+            for i in 0..period.min(taps.count) {
+                let mut t = i;
+                while t < taps.count {
+                    let (x, w) = (x.add(t * taps.apart), w.add(t * taps.step));
+                    t += period
+                        * match (taps.count - t).div_ceil(period) {
+                            1 => turn::<V, N, 1>(x, w, step, &mut acc),
+                            2 => turn::<V, N, 2>(x, w, step, &mut acc),
+                            3 => turn::<V, N, 3>(x, w, step, &mut acc),
+                            _ => turn::<V, N, 4>(x, w, step, &mut acc),
+                        };
+                }
             }
         }
         for n in 0..N {
@@ -227,12 +326,10 @@ unsafe fn turn<V: Vector, const N: usize, const J: usize>(
         for j in 0..J {
             taps[j] = V::splat(*w.add(j * next));
         }
-        for q in 0..N + J - 1 {
-            let x = V::load(x.add(q * V::LANES));
+        // Neighbouring outputs load the same inputs again: the compiler keeps them.
+        for n in 0..N {
             for j in 0..J {
-                if q >= j && q - j < N {
-                    acc[q - j] = taps[j].fma(x, acc[q - j]);
-                }
+                acc[n] = taps[j].fma(V::load(x.add((n + j) * V::LANES)), acc[n]);
             }
         }
     }
@@ -272,7 +369,9 @@ mod tests {
             let (plane_in, plane_out) = (conv.plane_in(), conv.plane_out());
             let (x, w) = (values(batch * groups * plane_in), values(groups * filters * conv.taps()));
             let bias = values(groups * filters);
-            let mut want = vec![0f64; batch * groups * filters * plane_out];
+            let given = values(batch * groups * filters * plane_out);
+            let mut want = vec![0f64; given.len()];
+            let mut want_x: Vec<f64> = (0..x.len()).map(|i| bias[i / plane_in.max(1) % groups] as f64).collect();
             for (i, want) in want.iter_mut().enumerate() {
                 let (o, b) = (i / plane_out % (groups * filters), i / plane_out / (groups * filters));
                 let place = [i % plane_out / output[1], i % output[1]];
@@ -284,8 +383,10 @@ mod tests {
                         && r < input[0]
                         && c < input[1]
                     {
-                        let x = x[(b * groups + o / filters) * plane_in + r * input[1] + c];
-                        *want += x as f64 * w[o * conv.taps() + tap] as f64;
+                        let at = (b * groups + o / filters) * plane_in + r * input[1] + c;
+                        let w = w[o * conv.taps() + tap] as f64;
+                        *want += x[at] as f64 * w;
+                        want_x[at] += given[i] as f64 * w;
                     }
                 }
             }
@@ -300,6 +401,15 @@ mod tests {
                         assert!((*y as f64 - want).abs() < 1e-4, "{level:?} {conv:?}: {y} is not {want}");
                     }
                     assert!(first.get_or_insert(y.clone()) == &y, "threads matter");
+                    if reverses(&conv) {
+                        let mut scratch = vec![f32::NAN; threads * back_scratch(&conv)];
+                        let mut x = vec![f32::NAN; x.len()];
+                        let bias = Some(&bias[..groups]);
+                        input_grad_at(level, pool, &conv, &given, &w, bias, &mut x, &mut scratch, threads);
+                        for (x, want) in x.iter().zip(&want_x) {
+                            assert!((*x as f64 - want).abs() < 1e-4, "{level:?} {conv:?}: {x} is not {want}");
+                        }
+                    }
                 }
             }
         }

@@ -3,7 +3,8 @@
 //! multiplied by the filters (Chellapilla et al. 2006). A kernel of one position needs no
 //! copying; one channel per group is done directly.
 //!
-//! Threads take output tiles, or whole images where tiles overlap in the result.
+//! Threads take output tiles, or whole images where tiles overlap in the result; they share a product
+//! where it is large or tasks are few.
 
 mod depthwise;
 
@@ -53,12 +54,15 @@ impl Conv {
     fn patch(&self) -> usize {
         self.channels * self.taps()
     }
-    /// Output positions per tile.
+    /// Output positions per tile: all where nothing is laid out.
     fn tile(&self) -> usize {
+        if self.pointwise() {
+            return self.plane_out();
+        }
         (TILE / self.patch().max(1)).next_multiple_of(16).clamp(16, self.plane_out().max(16))
     }
     fn tiles(&self) -> usize {
-        self.plane_out().div_ceil(self.tile())
+        self.plane_out().div_ceil(self.tile().max(1))
     }
     /// The input planes are the columns already.
     fn pointwise(&self) -> bool {
@@ -84,15 +88,16 @@ impl Conv {
 
     /// Scratch floats of [`forward`] and [`input_grad`] on so many threads.
     pub fn scratch(&self, threads: usize) -> usize {
-        threads * if self.direct() { depthwise::scratch(self) } else { self.columns() + self.packing() }
+        threads
+            * if self.direct() {
+                depthwise::scratch(self).max(depthwise::back_scratch(self))
+            } else {
+                self.columns() + self.packing()
+            }
     }
     /// Scratch floats of [`weight_grad`].
     pub fn weight_scratch(&self, threads: usize) -> usize {
-        if self.direct() {
-            0
-        } else {
-            threads * (self.columns() + self.packing() + self.groups * self.filters * self.patch())
-        }
+        if self.direct() { 0 } else { threads.min(self.groups) * (self.columns() + self.packing()) }
     }
 
     /// Outputs along `axis` whose input at kernel position `tap` exists.
@@ -111,25 +116,22 @@ impl Conv {
         o * self.stride[axis] + tap * self.dilation[axis] - self.before[axis]
     }
 
-    /// Calls `f(row of the columns, input offset in the group, output range)` for every stretch
-    /// of one output row within the positions `from..to` that has inputs, next to each other at
-    /// the stride.
+    /// Calls `f(row of the columns, input offset, output range)` for every stretch of one output row
+    /// within the positions `from..to` that has inputs in a channel, next to each other at the
+    /// stride.
     #[inline(always)]
     fn stretches(&self, from: usize, to: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
         let width = self.output[1];
-        for c in 0..self.channels {
-            for ky in 0..self.kernel[0] {
-                let (row_lo, row_hi) = self.valid(0, ky);
-                for kx in 0..self.kernel[1] {
-                    let (lo, hi) = self.valid(1, kx);
-                    let row = (c * self.kernel[0] + ky) * self.kernel[1] + kx;
-                    for oy in row_lo.max(from / width)..row_hi.min(to.div_ceil(width)) {
-                        let first = lo.max(from.saturating_sub(oy * width));
-                        let last = hi.min(to - oy * width);
-                        if first < last {
-                            let at = self.source(0, oy, ky) * self.input[1] + self.source(1, first, kx);
-                            f(row, c * self.plane_in() + at, oy * width + first, oy * width + last);
-                        }
+        for ky in 0..self.kernel[0] {
+            let (row_lo, row_hi) = self.valid(0, ky);
+            for kx in 0..self.kernel[1] {
+                let (lo, hi) = self.valid(1, kx);
+                for oy in row_lo.max(from / width)..row_hi.min(to.div_ceil(width)) {
+                    let first = lo.max(from.saturating_sub(oy * width));
+                    let last = hi.min(to - oy * width);
+                    if first < last {
+                        let at = self.source(0, oy, ky) * self.input[1] + self.source(1, first, kx);
+                        f(ky * self.kernel[1] + kx, at, oy * width + first, oy * width + last);
                     }
                 }
             }
@@ -137,28 +139,38 @@ impl Conv {
     }
 
     /// Lays out the patches of positions `from..to` of a group `x` as columns.
-    fn gather(&self, x: &[f32], from: usize, to: usize, columns: &mut [f32]) {
+    fn gather(&self, pool: &Pool, x: &[f32], (from, to): (usize, usize), columns: &mut [f32]) {
         let (n, s) = (to - from, self.stride[1]);
-        columns[..self.patch() * n].fill(0.0);
-        self.stretches(from, to, |row, at, first, last| {
-            let out = &mut columns[row * n + first - from..row * n + last - from];
-            if s == 1 {
-                out.copy_from_slice(&x[at..at + last - first]);
-            } else {
-                out.iter_mut().zip(x[at..].iter().step_by(s)).for_each(|(o, x)| *o = *x);
+        pool.rows(&mut columns[..self.patch() * n], self.taps() * n, 1, |channel, columns| {
+            for (c, columns) in columns.chunks_exact_mut(self.taps() * n).enumerate() {
+                let x = &x[(channel + c) * self.plane_in()..][..self.plane_in()];
+                columns.fill(0.0);
+                self.stretches(from, to, |row, at, first, last| {
+                    let out = &mut columns[row * n + first - from..row * n + last - from];
+                    if s == 1 {
+                        out.copy_from_slice(&x[at..at + last - first]);
+                    } else {
+                        out.iter_mut().zip(x[at..].iter().step_by(s)).for_each(|(o, x)| *o = *x);
+                    }
+                });
             }
         });
     }
 
     /// Adds columns back to where their patches came from.
-    fn scatter(&self, columns: &[f32], from: usize, to: usize, x: &mut [f32]) {
+    fn scatter(&self, pool: &Pool, columns: &[f32], (from, to): (usize, usize), x: &mut [f32]) {
         let (n, s) = (to - from, self.stride[1]);
-        self.stretches(from, to, |row, at, first, last| {
-            let source = &columns[row * n + first - from..row * n + last - from];
-            if s == 1 {
-                x[at..at + last - first].iter_mut().zip(source).for_each(|(x, c)| *x += c);
-            } else {
-                x[at..].iter_mut().step_by(s).zip(source).for_each(|(x, c)| *x += c);
+        pool.rows(x, self.plane_in(), 1, |channel, x| {
+            for (c, x) in x.chunks_exact_mut(self.plane_in()).enumerate() {
+                let columns = &columns[(channel + c) * self.taps() * n..][..self.taps() * n];
+                self.stretches(from, to, |row, at, first, last| {
+                    let source = &columns[row * n + first - from..row * n + last - from];
+                    if s == 1 {
+                        x[at..at + last - first].iter_mut().zip(source).for_each(|(x, c)| *x += c);
+                    } else {
+                        x[at..].iter_mut().step_by(s).zip(source).for_each(|(x, c)| *x += c);
+                    }
+                });
             }
         });
     }
@@ -166,6 +178,18 @@ impl Conv {
     fn range(&self, tile: usize) -> (usize, usize) {
         let from = tile * self.tile();
         (from, (from + self.tile()).min(self.plane_out()))
+    }
+}
+
+impl Conv {
+    /// Calls `f(slot, task)` for all tasks: on one thread each, or one after the other on all threads
+    /// where a task is large or tasks are few. The results are the same.
+    fn share(&self, pool: &Pool, slots: usize, tasks: usize, f: impl Fn(usize, usize) + Sync) {
+        let work = self.filters * self.patch() * self.tile();
+        if tasks < slots || (self.pointwise() && work > 1 << 24) {
+            return (0..tasks).for_each(|task| f(0, task));
+        }
+        in_slots(pool, slots, tasks, f);
     }
 }
 
@@ -195,20 +219,20 @@ pub fn forward(
         return depthwise::forward(pool, conv, x, w, bias, y, scratch, threads);
     }
     let (y, scratch) = (Parts::new(y), Parts::new(scratch));
-    in_slots(pool, threads, conv.batch * conv.groups * conv.tiles(), |slot, task| {
-        let (image, (from, to)) = (task / conv.tiles(), conv.range(task % conv.tiles()));
-        let (g, n) = (image % conv.groups, to - from);
+    conv.share(pool, threads, conv.batch * conv.groups * conv.tiles(), |slot, task| {
+        let (image, range) = (task / conv.tiles(), conv.range(task % conv.tiles()));
+        let (g, n) = (image % conv.groups, range.1 - range.0);
         let x = &x[image * conv.channels * plane_in..][..conv.channels * plane_in];
         // SAFETY: each slot has its own scratch.
         let columns = unsafe { scratch.get(slot * conv.scratch(1), conv.scratch(1)) };
         let (columns, packing) = columns.split_at_mut(conv.columns());
         let (b, sb) = if conv.pointwise() {
-            (&x[from..], Matrix { row: plane_in, col: 1 })
+            (x, Matrix { row: plane_in, col: 1 })
         } else {
-            conv.gather(x, from, to, columns);
+            conv.gather(pool, x, range, columns);
             (&*columns, Matrix { row: n, col: 1 })
         };
-        let place = image * conv.filters * plane_out + from;
+        let place = image * conv.filters * plane_out + range.0;
         for f in 0..conv.filters {
             // SAFETY: tasks write distinct positions of distinct planes.
             let row = unsafe { y.get(place + f * plane_out, n) };
@@ -239,8 +263,11 @@ pub fn input_grad(
     if x.is_empty() {
         return;
     }
+    if conv.direct() && depthwise::reverses(conv) && !y.is_empty() {
+        return depthwise::input_grad(pool, conv, y, w, bias, x, scratch, threads);
+    }
     let (x, scratch) = (Parts::new(x), Parts::new(scratch));
-    in_slots(pool, threads, conv.batch * conv.groups, |slot, image| {
+    conv.share(pool, threads, conv.batch * conv.groups, |slot, image| {
         let g = image % conv.groups;
         // SAFETY: tasks have distinct images, slots distinct scratch.
         let (x, columns) =
@@ -273,7 +300,7 @@ pub fn input_grad(
                 gemm_raw(pool, (patch, n, conv.filters), w, sa, y, sb, c, sc, conv.pointwise(), packing);
             }
             if !conv.pointwise() {
-                conv.scatter(columns, from, to, x);
+                conv.scatter(pool, columns, (from, to), x);
             }
         }
     });
@@ -295,41 +322,31 @@ pub fn weight_grad(pool: &Pool, conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]
         });
         return;
     }
-    let tasks = conv.batch * conv.tiles();
-    let slots = threads.min(tasks);
-    let size = conv.columns() + conv.packing() + w.len();
-    let parts = Parts::new(&mut *scratch);
-    pool.run(slots, &|slot| {
-        // SAFETY: slots have distinct scratch.
-        let (columns, rest) = unsafe { parts.get(slot * size, size) }.split_at_mut(conv.columns());
-        let (packing, sum) = rest.split_at_mut(conv.packing());
-        sum.fill(0.0);
-        for task in (slot..tasks).step_by(slots) {
-            let (b, (from, to)) = (task / conv.tiles(), conv.range(task % conv.tiles()));
-            let n = to - from;
-            for g in 0..conv.groups {
-                let image = b * conv.groups + g;
-                let x = &x[image * conv.channels * plane_in..][..conv.channels * plane_in];
-                let y = &y[image * conv.filters * plane_out + from..];
-                let (columns, sb) = if conv.pointwise() {
-                    (&x[from..], Matrix { row: 1, col: plane_in })
-                } else {
-                    conv.gather(x, from, to, columns);
-                    (&*columns, Matrix { row: 1, col: n })
-                };
-                let sum = &mut sum[g * conv.filters * patch..][..conv.filters * patch];
-                let (sa, sc) = (Matrix { row: plane_out, col: 1 }, Matrix { row: patch, col: 1 });
-                // SAFETY: the slices hold whole matrices.
-                unsafe {
-                    gemm_raw(pool, (conv.filters, patch, n), y, sa, columns, sb, sum.as_mut_ptr(), sc, true, packing);
-                }
-            }
+    // A group's gradient is summed in the order of images and tiles, whatever the threads.
+    let size = conv.filters * patch;
+    let room = conv.columns() + conv.packing();
+    let (w, scratch) = (Parts::new(w), Parts::new(scratch));
+    conv.share(pool, threads.min(conv.groups), conv.groups, |slot, g| {
+        // SAFETY: slots have distinct scratch, groups distinct weights.
+        let (w, scratch) = unsafe { (w.get(g * size, size), scratch.get(slot * room, room)) };
+        let (columns, packing) = scratch.split_at_mut(conv.columns());
+        for task in 0..conv.batch * conv.tiles() {
+            let (b, range) = (task / conv.tiles(), conv.range(task % conv.tiles()));
+            let (image, n) = (b * conv.groups + g, range.1 - range.0);
+            let x = &x[image * conv.channels * plane_in..][..conv.channels * plane_in];
+            let y = &y[image * conv.filters * plane_out + range.0..];
+            let (columns, sb) = if conv.pointwise() {
+                (x, Matrix { row: 1, col: plane_in })
+            } else {
+                conv.gather(pool, x, range, columns);
+                (&*columns, Matrix { row: 1, col: n })
+            };
+            let (sa, sc) = (Matrix { row: plane_out, col: 1 }, Matrix { row: patch, col: 1 });
+            let c = w.as_mut_ptr();
+            // SAFETY: the slices hold whole matrices.
+            unsafe { gemm_raw(pool, (conv.filters, patch, n), y, sa, columns, sb, c, sc, true, packing) };
         }
     });
-    for slot in 0..slots {
-        let sum = &scratch[(slot + 1) * size - w.len()..][..w.len()];
-        w.iter_mut().zip(sum).for_each(|(w, s)| *w += s);
-    }
 }
 
 #[inline(always)]
