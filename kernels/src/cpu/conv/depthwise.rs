@@ -292,12 +292,16 @@ unsafe fn block<V: Vector, const N: usize>(
                 let mut t = i;
                 while t < taps.count {
                     let (x, w) = (x.add(t * taps.apart), w.add(t * taps.step));
+                    let left = taps.count - t;
                     t += period
-                        * match (taps.count - t).div_ceil(period) {
-                            1 => turn::<V, N, 1>(x, w, step, &mut acc),
-                            2 => turn::<V, N, 2>(x, w, step, &mut acc),
-                            3 => turn::<V, N, 3>(x, w, step, &mut acc),
-                            _ => turn::<V, N, 4>(x, w, step, &mut acc),
+                        * if left > 3 * period {
+                            turn::<V, N, 4>(x, w, step, &mut acc)
+                        } else if left > 2 * period {
+                            turn::<V, N, 3>(x, w, step, &mut acc)
+                        } else if left > period {
+                            turn::<V, N, 2>(x, w, step, &mut acc)
+                        } else {
+                            turn::<V, N, 1>(x, w, step, &mut acc)
                         };
                 }
             }
