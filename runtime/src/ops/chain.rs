@@ -5,7 +5,7 @@
 
 use super::{Cost, GradContext, NoGradient, Op, Rule};
 use crate::graph::trace::Handle;
-use crate::graph::{Extent, TensorType};
+use crate::graph::{DType, Extent, TensorType};
 
 /// One operation of a chain.
 #[derive(Clone, Debug)]
@@ -49,6 +49,26 @@ impl Chain {
             last[self.inputs + *result as usize] = self.steps.len();
         }
         last
+    }
+}
+
+impl Chain {
+    /// The most real values, and the most whole numbers and truth values, that must be kept in
+    /// registers at once. Inputs and constants are read where they are.
+    pub fn pressure(&self) -> (usize, usize) {
+        let last = self.last_uses();
+        let mut alive: Vec<usize> = vec![];
+        let mut most = (0, 0);
+        for (i, step) in self.steps.iter().enumerate() {
+            if matches!(step.op, Op::Constant(_)) {
+                continue;
+            }
+            alive.push(i);
+            let floats = alive.iter().filter(|s| self.steps[**s].ty.dtype == DType::F32).count();
+            most = (most.0.max(floats), most.1.max(alive.len() - floats));
+            alive.retain(|s| last[self.inputs + s] > i);
+        }
+        most
     }
 }
 

@@ -8,7 +8,7 @@
 //! argument, and of all that lies between nothing is kept for the backward pass.) Otherwise it
 //! becomes a root itself. Constants and positions are taken into every chain that uses them.
 
-use crate::graph::{DType, Graph, Node, Value};
+use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
 use crate::ops::elementwise::{BinaryKind, UnaryKind};
@@ -25,6 +25,8 @@ pub struct Limits {
     pub floats: usize,
     /// Whole numbers and truth values alive at once.
     pub ints: usize,
+    /// Results.
+    pub results: usize,
 }
 
 /// The work, in additions, up to which a value is computed again rather than kept: that of two
@@ -222,24 +224,12 @@ fn build(graph: &Graph, members: &BTreeSet<u32>) -> (Chain, Vec<Value>) {
 
 /// Whether a chain keeps within the limits: every value has a register from its first use on.
 fn fits(graph: &Graph, members: &BTreeSet<u32>, limits: &Limits) -> bool {
-    let (chain, inputs) = build(graph, members);
+    let (chain, _) = build(graph, members);
     if chain.inputs > limits.inputs {
         return false;
     }
-    let dtype =
-        |a: usize| if a < chain.inputs { graph.ty(inputs[a]).dtype } else { chain.steps[a - chain.inputs].ty.dtype };
-    let last = chain.last_uses();
-    let mut alive: BTreeSet<usize> = BTreeSet::new();
-    for (i, step) in chain.steps.iter().enumerate() {
-        alive.extend(step.args.iter().map(|a| *a as usize));
-        alive.insert(chain.inputs + i);
-        let floats = alive.iter().filter(|a| dtype(**a) == DType::F32).count();
-        if floats > limits.floats || alive.len() - floats > limits.ints {
-            return false;
-        }
-        alive.retain(|a| last[*a] > i);
-    }
-    true
+    let (floats, ints) = chain.pressure();
+    floats <= limits.floats && ints <= limits.ints
 }
 
 #[cfg(test)]
@@ -252,7 +242,7 @@ mod tests {
     use crate::testing::{Given, check_cpu, real, traced, with_gradients};
     use crate::transforms::prune::prune;
 
-    const LIMITS: Limits = Limits { inputs: 16, steps: 48, floats: 20, ints: 12 };
+    const LIMITS: Limits = Limits { inputs: 16, steps: 48, floats: 20, ints: 12, results: 4 };
 
     fn chains(graph: &Graph, limits: &Limits) -> Vec<Chain> {
         let graph = prune(fuse(prune(graph.clone()), limits));
@@ -304,13 +294,13 @@ mod tests {
         };
         let graph = traced(&given, f);
         for (inputs, steps, floats) in [(2, 30, 8), (6, 3, 8), (9, 30, 4), (9, 99, 99), (9, 30, 3)] {
-            let limits = Limits { inputs, steps, floats, ints: 4 };
+            let limits = Limits { inputs, steps, floats, ints: 4, results: 4 };
             let found = chains(&graph, &limits);
             assert!(found.iter().all(|c| c.inputs <= inputs && c.steps.len() <= steps), "{limits:?}");
             let work: usize = found.iter().map(|c| c.steps.iter().filter(|s| !s.args.is_empty()).count()).sum();
             assert!(work >= 27);
         }
-        assert_eq!(chains(&graph, &Limits { inputs: 9, steps: 99, floats: 99, ints: 4 }).len(), 1);
+        assert_eq!(chains(&graph, &Limits { inputs: 9, steps: 99, floats: 99, ints: 4, results: 4 }).len(), 1);
         check_cpu(&given, &f, 1e-6);
     }
 }

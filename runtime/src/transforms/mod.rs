@@ -8,4 +8,5 @@ pub mod order;
 pub mod products;
 pub mod prune;
 mod rewrite;
+pub mod siblings;
 pub mod simplify;

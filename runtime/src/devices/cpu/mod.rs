@@ -34,7 +34,7 @@ use crate::ops::Op;
 use crate::transforms::fuse::{Limits, fuse};
 use crate::transforms::prune::prune;
 use crate::transforms::simplify::simplify;
-use crate::transforms::{common, epilogue, products};
+use crate::transforms::{common, epilogue, products, siblings};
 use lower::{Lower, Task};
 use mobilis_kernels::cpu::chain as kernel;
 use mobilis_kernels::memory::{External, Frame, Memory, Piece};
@@ -69,11 +69,18 @@ fn split_at(sizes: &[usize], axis: usize) -> (usize, usize, usize) {
 
 /// The transforms that precede binding: the graph is simplified, nodes that compute the same are
 /// joined, so are matrix products, elementwise operations become chains, chains are attached to
-/// products, what is not needed is removed.
+/// products, the others joined, what is not needed is removed.
 pub fn optimize(graph: Graph) -> Graph {
-    let limits = Limits { inputs: kernel::INPUTS, steps: 48, floats: kernel::FLOATS, ints: kernel::INTS };
+    let limits = Limits {
+        inputs: kernel::INPUTS,
+        steps: 48,
+        floats: kernel::FLOATS,
+        ints: kernel::INTS,
+        results: kernel::RESULTS,
+    };
     let graph = prune(common::join(simplify(graph)));
-    epilogue::attach(prune(fuse(products::join(graph), &limits)))
+    let graph = epilogue::attach(prune(fuse(products::join(graph), &limits)));
+    prune(siblings::join(graph, &limits))
 }
 
 /// A program with its sizes: tasks, their memory, where results lie.
