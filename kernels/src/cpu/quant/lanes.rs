@@ -39,10 +39,12 @@ pub(super) trait Lanes {
     unsafe fn bytes(p: *const u8) -> Self::W;
     /// The low and the high halves of 64 bytes.
     unsafe fn nibbles(p: *const u8) -> (Self::W, Self::W);
+    /// The same, the high halves times sixteen: cheaper.
+    unsafe fn nibbles_in_place(p: *const u8) -> (Self::W, Self::W);
+    /// Multiples of sixteen, divided by it.
+    unsafe fn sixteenth(x: Self::I) -> Self::I;
     /// Each lane: the sum of its four weights times the four signed bytes of `a`, added to `c`.
     unsafe fn dot(c: Self::I, w: Self::W, a: i32) -> Self::I;
-    /// Asks for a cache line that will be read soon.
-    unsafe fn prefetch(p: *const u8);
 }
 
 /// Arrays, for any processor.
@@ -127,6 +129,16 @@ impl Lanes for Portable {
         (bytes.map(|b| b & 15), bytes.map(|b| b >> 4))
     }
     #[inline(always)]
+    unsafe fn nibbles_in_place(p: *const u8) -> ([u8; 64], [u8; 64]) {
+        // SAFETY: by the caller's promise.
+        let bytes = unsafe { Self::bytes(p) };
+        (bytes.map(|b| b & 15), bytes.map(|b| b & 240))
+    }
+    #[inline(always)]
+    unsafe fn sixteenth(x: [i32; 16]) -> [i32; 16] {
+        x.map(|x| x >> 4)
+    }
+    #[inline(always)]
     unsafe fn dot(mut c: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {
         let a = a.to_le_bytes();
         for i in 0..16 {
@@ -136,8 +148,6 @@ impl Lanes for Portable {
         }
         c
     }
-    #[inline(always)]
-    unsafe fn prefetch(_: *const u8) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -230,14 +240,22 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn nibbles_in_place(p: *const u8) -> (__m512i, __m512i) {
+            // SAFETY: see above.
+            unsafe {
+                let (both, mask) = (_mm512_loadu_si512(p.cast()), _mm512_set1_epi8(15));
+                (_mm512_and_si512(both, mask), _mm512_andnot_si512(mask, both))
+            }
+        }
+        #[inline(always)]
+        unsafe fn sixteenth(x: __m512i) -> __m512i {
+            // SAFETY: see above.
+            unsafe { _mm512_srai_epi32::<4>(x) }
+        }
+        #[inline(always)]
         unsafe fn dot(c: __m512i, w: __m512i, a: i32) -> __m512i {
             // SAFETY: see above.
             unsafe { _mm512_dpbusd_epi32(c, w, _mm512_set1_epi32(a)) }
-        }
-        #[inline(always)]
-        unsafe fn prefetch(p: *const u8) {
-            // SAFETY: a hint, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     }
 
@@ -331,6 +349,22 @@ mod x86 {
                 )
             }
         }
+        #[inline(always)]
+        unsafe fn nibbles_in_place(p: *const u8) -> ([__m256i; 2], [__m256i; 2]) {
+            // SAFETY: see above.
+            unsafe {
+                let ([x, y], mask) = (Self::bytes(p), _mm256_set1_epi8(15));
+                (
+                    [_mm256_and_si256(x, mask), _mm256_and_si256(y, mask)],
+                    [_mm256_andnot_si256(mask, x), _mm256_andnot_si256(mask, y)],
+                )
+            }
+        }
+        #[inline(always)]
+        unsafe fn sixteenth(x: [__m256i; 2]) -> [__m256i; 2] {
+            // SAFETY: see above.
+            unsafe { [_mm256_srai_epi32::<4>(x[0]), _mm256_srai_epi32::<4>(x[1])] }
+        }
         /// `vpmaddubsw` saturates, so even and odd bytes are multiplied as 16-bit numbers.
         #[inline(always)]
         unsafe fn dot(c: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
@@ -346,11 +380,6 @@ mod x86 {
                 }
                 sum
             }
-        }
-        #[inline(always)]
-        unsafe fn prefetch(p: *const u8) {
-            // SAFETY: a hint, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     }
 }

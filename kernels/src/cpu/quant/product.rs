@@ -168,11 +168,11 @@ impl Job<'_> {
         let (first, strip) = (task % cut.heights * cut.height, task / cut.heights * cut.wide);
         let lines = first..(first + cut.height).min(self.m);
         let columns = strip * step..((strip + cut.wide) * step).min(n);
+        let mut tile = [0f32; MOST * 2 * LANES];
         for strip in columns.clone().step_by(step) {
             let mut i = lines.start;
             while i < lines.end {
                 let count = self.machine.rows(self.w.format(), lines.end - i);
-                let mut tile = [0f32; MOST * 2 * LANES];
                 // SAFETY: the rows lie below m, the panels below n.
                 unsafe { self.tile(strip / LANES, i, count, &mut tile) };
                 let width = step.min(n - strip);
@@ -200,7 +200,7 @@ impl Job<'_> {
     /// The rows and panels exist, and `count` is what `Machine::rows` gave.
     unsafe fn tile(&self, panel: usize, i: usize, count: usize, out: &mut [f32]) {
         let (format, k) = (self.w.format(), self.w.size().1);
-        let (data, bytes) = self.w.panels();
+        let (w, w_scales) = self.w.panel(panel);
         // Pointers to what the format does not have are not followed.
         let start = self.laid.map_or(std::ptr::null(), |w| w[i * rows::words(format, 1, k)..].as_ptr());
         let words = blocks(k) * 8 * count;
@@ -217,8 +217,8 @@ impl Job<'_> {
             quants: start,
             scales: start.wrapping_add(words),
             starts: start.wrapping_add(words + scales),
-            w: data[panel * bytes..].as_ptr(),
-            panel: bytes,
+            w,
+            w_scales,
             out: out.as_mut_ptr(),
         };
         debug_assert!(out.len() >= count * self.step());

@@ -26,15 +26,12 @@ pub(super) struct Tile {
     pub scales: *const i32,
     /// Where sums start, laid out likewise.
     pub starts: *const i32,
-    /// The first panel, and the bytes to the next.
+    /// The lines of the first panel, alternating with those of the second, and the scales.
     pub w: *const u8,
-    pub panel: usize,
+    pub w_scales: *const u8,
     /// Rows of as many values as the panels have channels.
     pub out: *mut f32,
 }
-
-/// How far ahead of the multiplication weights are asked for, in bytes.
-const AHEAD: usize = 1024;
 
 #[inline(always)]
 unsafe fn write<L: Lanes, const R: usize, const P: usize>(t: &Tile, sums: [[L::F; P]; R]) {
@@ -57,8 +54,7 @@ unsafe fn real<L: Lanes, const R: usize, const P: usize, const BF16: bool>(t: &T
         for pair in 0..t.inner / 2 {
             let mut w = [[L::splat(0.0); P]; 2];
             for p in 0..P {
-                let at = t.w.add(p * t.panel + pair * 64);
-                L::prefetch(at.wrapping_add(AHEAD));
+                let at = t.w.add((2 * pair + p) * 64);
                 (w[0][p], w[1][p]) = if BF16 { L::bf16(at) } else { (L::f16(at), L::f16(at.add(32))) };
             }
             for i in 0..2 {
@@ -74,7 +70,7 @@ unsafe fn real<L: Lanes, const R: usize, const P: usize, const BF16: bool>(t: &T
         if t.inner % 2 == 1 {
             let k = t.inner - 1;
             for p in 0..P {
-                let at = t.w.add(p * t.panel + k * 32);
+                let at = t.w.add((k + p) * 64);
                 let w = if BF16 { L::bf16(at).0 } else { L::f16(at) };
                 for r in 0..R {
                     sums[0][r][p] = L::fma(w, L::splat(*t.x.add(r * t.x_row + k * t.x_col)), sums[0][r][p]);
@@ -94,22 +90,30 @@ unsafe fn real<L: Lanes, const R: usize, const P: usize, const BF16: bool>(t: &T
 
 #[inline(always)]
 unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool>(t: &Tile) {
-    let bytes = if FOUR { 256 } else { 512 };
+    let lines = if FOUR { 4 } else { 8 };
+    // Few rows leave registers for sums of their own of the high nibbles.
+    let apart = FOUR && R <= 2;
     // SAFETY: activations and panels hold `inner` blocks, panels their scales behind them; the
     // caller has the instructions of L.
     unsafe {
         let mut sums = [[L::splat(0.0); P]; R];
         for b in 0..t.inner {
             let mut dots = [[L::whole(0); P]; R];
+            let mut high_dots = [[L::whole(0); P]; R];
             for r in 0..R {
                 dots[r] = [L::whole(*t.starts.add(b * R + r)); P];
             }
             let a = t.quants.add(b * 8 * R);
-            for j in 0..bytes / 64 {
+            for j in 0..lines {
                 for p in 0..P {
-                    let at = t.w.add(p * t.panel + b * bytes + j * 64);
-                    L::prefetch(at.wrapping_add(AHEAD));
-                    if FOUR {
+                    let at = t.w.add(((b * lines + j) * 2 + p) * 64);
+                    if apart {
+                        let (low, high) = L::nibbles_in_place(at);
+                        for r in 0..R {
+                            dots[r][p] = L::dot(dots[r][p], low, *a.add(j * R + r));
+                            high_dots[r][p] = L::dot(high_dots[r][p], high, *a.add((j + 4) * R + r));
+                        }
+                    } else if FOUR {
                         let (low, high) = L::nibbles(at);
                         for r in 0..R {
                             dots[r][p] = L::dot(dots[r][p], low, *a.add(j * R + r));
@@ -124,8 +128,11 @@ unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool>(t: 
                 }
             }
             for p in 0..P {
-                let scales = L::f16(t.w.add(p * t.panel + t.inner * bytes + b * 32));
+                let scales = L::f16(t.w_scales.add(b * 64 + p * 32));
                 for r in 0..R {
+                    if apart {
+                        dots[r][p] = L::sum(dots[r][p], L::sixteenth(high_dots[r][p]));
+                    }
                     let scale = L::mul(scales, L::splat(f32::from_bits((*t.scales.add(b * R + r)).cast_unsigned())));
                     sums[r][p] = L::fma(L::float(dots[r][p]), scale, sums[r][p]);
                 }
@@ -151,9 +158,7 @@ unsafe fn channels<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
                 let set = i * other;
                 let mut w = [L::bytes(t.w); P];
                 for p in 0..P {
-                    let at = t.w.add(p * t.panel + (2 * step + i) * 64);
-                    L::prefetch(at.wrapping_add(AHEAD));
-                    w[p] = L::bytes(at);
+                    w[p] = L::bytes(t.w.add(((2 * step + i) * 2 + p) * 64));
                 }
                 for r in 0..R {
                     let a = *t.quants.add((2 * step + i) * R + r);
@@ -167,7 +172,7 @@ unsafe fn channels<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
         for r in 0..R {
             let scale = L::splat(f32::from_bits((*t.scales.add(r)).cast_unsigned()));
             for p in 0..P {
-                let channel = L::load(t.w.add(p * t.panel + t.inner * 512).cast());
+                let channel = L::load(t.w_scales.add(p * 64).cast());
                 let total = if other == 1 { L::sum(dots[0][r][p], dots[1][r][p]) } else { dots[0][r][p] };
                 sums[r][p] = L::mul(L::float(total), L::mul(scale, channel));
             }
