@@ -91,10 +91,6 @@ fn single(x: &Operand, output: &[u8], cx: &mut Lower) {
 }
 
 fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
-    // Weights that are rounded are the right side; the result is the same.
-    if cx.rounds(a.view.slot) && !cx.rounds(b.view.slot) {
-        (a, b) = (b, a);
-    }
     let in_a = |l: &u8| a.labels.contains(l);
     let in_b = |l: &u8| b.labels.contains(l);
     let batch: Vec<u8> = output.iter().copied().filter(|l| in_a(l) && in_b(l)).collect();
@@ -107,6 +103,11 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
             let keep: Vec<u8> = x.labels.iter().copied().filter(|l| other.contains(l) || output.contains(l)).collect();
             *x = summed(x, &keep, cx);
         }
+    }
+    // Weights that are rounded are the right side; the result is the same.
+    let rounds = |x: &Operand| cx.rounds(x.view.slot, (usize::MAX, usize::MAX));
+    if rounds(&a) && !rounds(&b) {
+        (a, b, rows, columns) = (b, a, columns, rows);
     }
     // The inner labels in the order in which the larger operand has them.
     let lead = if a.view.count() >= b.view.count() { &a } else { &b };

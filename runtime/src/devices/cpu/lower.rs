@@ -89,9 +89,10 @@ impl<'g> Lower<'g> {
         self.weights?.weight(self.graph, piece, size, at)
     }
 
-    /// Whether products read the values of a buffer rounded, if it is their right side.
-    pub fn rounds(&self, slot: u32) -> bool {
-        self.weights.is_some_and(|w| w.rounds(self.graph, slot))
+    /// Whether products read a buffer rounded, if it is their right side with `n` channels of `k`
+    /// values.
+    pub fn rounds(&self, slot: u32, size: (usize, usize)) -> bool {
+        self.weights.is_some_and(|w| w.rounds(self.graph, slot, size))
     }
 
     /// The value of an extent.

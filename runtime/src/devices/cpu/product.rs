@@ -4,6 +4,7 @@
 use super::chain::{Input, Output, assemble, layout, storage};
 use super::lower::Lower;
 use super::view::View;
+use super::weights::{Ready, Weight};
 use crate::graph::DType;
 use crate::ops::product::{After, Axes, LEFTS, Product};
 use mobilis_kernels::cpu::chain::{self, Code, INPUTS, Kind, Layout, Source};
@@ -11,6 +12,7 @@ use mobilis_kernels::cpu::epilogue::{Fused, RESULTS, Then, product};
 use mobilis_kernels::cpu::gemm::{self, Left, Matrix, Right};
 use mobilis_kernels::memory::Piece;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// An operand: where it is, its strides, its rows and columns.
 #[derive(Clone, Copy)]
@@ -66,6 +68,16 @@ fn following(after: &After, ports: Range<usize>, cx: &mut Lower) -> Result<Follo
     Ok(Following { code, layouts, product, inputs, outs })
 }
 
+/// Handles of the right sides of a result that are prepared once.
+fn weights(m: usize, right: &[Operand], left: &[Operand], cx: &Lower) -> Vec<Option<Arc<Weight>>> {
+    // All terms of a sum are rounded, or none.
+    let rounded = right.iter().zip(left).filter(|(r, l)| cx.rounds(r.piece.slot, (r.columns, l.columns))).count();
+    if rounded != 0 && rounded != right.len() {
+        return vec![None; right.len()];
+    }
+    right.iter().zip(left).map(|(r, l)| cx.weight(r.piece, (m, r.columns, l.columns), r.at)).collect()
+}
+
 pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
     let (lefts, results) = (op.left.len(), op.right.len());
     let left: Vec<Operand> = op.left.iter().enumerate().map(|(i, axes)| operand(i, axes, cx)).collect();
@@ -84,7 +96,10 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
     }
     let width = |j: usize| right[j * lefts].columns;
     let depth = left.iter().map(|l| l.columns).sum();
-    let scratch = cx.scratch(gemm::scratch_len(m, depth, (0..results).map(width), true));
+    let weights: Vec<Option<Arc<Weight>>> =
+        right.chunks(lefts).flat_map(|right| weights(m, right, &left, cx)).collect();
+    let more: usize = weights.iter().flatten().map(|w| w.scratch(m)).sum();
+    let scratch = cx.scratch(gemm::scratch_len(m, depth, (0..results).map(width), true) + more);
     let nothing = Operand { piece: Piece { slot: 0, offset: 0, len: 0 }, at: Matrix::rows(0), columns: 0 };
     let at = |x: &[Operand], i: usize| x.get(i).copied().unwrap_or(nothing);
     let left: [Operand; LEFTS] = std::array::from_fn(|i| at(&left, i));
@@ -99,6 +114,12 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
         let b: [_; LEFTS * RESULTS] = std::array::from_fn(|i| (i < lefts * results).then(|| mem.f32(right[i].piece)));
         let b: [Right; LEFTS * RESULTS] =
             std::array::from_fn(|i| Right::Plain(b[i].as_deref().unwrap_or(&[]), right[i].at));
+        let ready: [Option<Ready>; LEFTS * RESULTS] =
+            std::array::from_fn(|i| weights.get(i).and_then(|w| w.as_deref()).map(Weight::lock));
+        let b: [Right; LEFTS * RESULTS] = std::array::from_fn(|i| match (&ready[i], b[i]) {
+            (Some(ready), Right::Plain(plain, _)) => ready.right(plain),
+            (_, plain) => plain,
+        });
         let mut c: [_; RESULTS] = std::array::from_fn(|j| own[j].map(|p| mem.f32_mut(p)));
         let inputs: [[Option<Input>; INPUTS]; RESULTS] = std::array::from_fn(|j| {
             std::array::from_fn(|i| {

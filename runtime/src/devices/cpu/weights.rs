@@ -121,11 +121,18 @@ impl Prepared {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the values of a buffer are rounded where products read them.
-    pub(super) fn rounds(&self, graph: &Graph, slot: u32) -> bool {
-        let var = graph.vars.get(slot as usize);
-        var.is_some_and(|v| v.ty.dtype == DType::F32 && format(self.weights.of(&v.name)).is_some())
-            && !graph.updates.iter().any(|u| u.0 == slot)
+    /// The format in which products read a buffer with `n` channels of `k` values, where it is
+    /// prepared at all.
+    fn format(&self, graph: &Graph, slot: u32, (n, k): (usize, usize)) -> Option<WeightFormat> {
+        let var = graph.vars.get(slot as usize)?;
+        let fixed = !graph.updates.iter().any(|u| u.0 == slot);
+        let weight = var.ty.dtype == DType::F32 && fixed && n >= 16 && k >= 32;
+        weight.then(|| self.weights.of(&var.name))
+    }
+
+    /// Whether products read a buffer with `n` channels of `k` values rounded.
+    pub(super) fn rounds(&self, graph: &Graph, slot: u32, size: (usize, usize)) -> bool {
+        self.format(graph, slot, size).is_some_and(|format| format != WeightFormat::F32)
     }
 
     /// The handle of the right side of a product of `m` rows: `k` by `n` values in a piece of a
@@ -137,14 +144,9 @@ impl Prepared {
         (m, n, k): (usize, usize, usize),
         at: Matrix,
     ) -> Option<Arc<Weight>> {
-        let var = graph.vars.get(piece.slot as usize)?;
-        let updated = graph.updates.iter().any(|u| u.0 == piece.slot);
+        let format = format(self.format(graph, piece.slot, (n, k))?);
         // What is broadcast is no matrix of weights.
-        if var.ty.dtype != DType::F32 || updated || n < 16 || k < 32 || at.row == 0 || at.col == 0 {
-            return None;
-        }
-        let format = format(self.weights.of(&var.name));
-        if format.is_none() && !(self.weights.packs() && m > 1) {
+        if at.row == 0 || at.col == 0 || format.is_none() && !(self.weights.packs() && m > 1) {
             return None;
         }
         // Sums over more values than Int8 has room for stay exact in blocks.
