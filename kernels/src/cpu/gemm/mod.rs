@@ -23,6 +23,7 @@ mod cut;
 mod drive;
 mod micro;
 mod pack;
+mod skinny;
 #[cfg(test)]
 mod tests;
 
@@ -203,13 +204,18 @@ pub(super) fn reach(m: usize, n: usize, s: Matrix) -> usize {
 /// Scratch floats of a product of `m` rows, whose left sides have `k` columns in all, with results
 /// of so many columns each; `plain` says whether any right side is not packed beforehand.
 pub fn scratch_len(m: usize, k: usize, n: impl IntoIterator<Item = usize>, plain: bool) -> usize {
-    drive::scratch_len(m, k, n, plain)
+    let (mut n, mut scratch) = (n.into_iter().peekable(), 0);
+    let first = n.next();
+    if let (Some(n), None) = (first, n.peek()) {
+        // A single product may be computed as the transposed one.
+        scratch = drive::scratch_len(n, k, [m], plain);
+    }
+    scratch.max(drive::scratch_len(m, k, first.into_iter().chain(n), plain))
 }
 
 /// Scratch floats of [`gemm`].
 pub fn gemm_scratch((m, n, k): (usize, usize, usize)) -> usize {
-    // A result by columns is computed as the transposed product.
-    scratch_len(m, k, [n], true).max(scratch_len(n, k, [m], true))
+    scratch_len(m, k, [n], true)
 }
 
 /// Computes a product.
@@ -247,13 +253,43 @@ pub fn product(pool: &Pool, x: &mut Product, scratch: &mut [f32]) {
             let after: Option<&After> = if x.after.is_some() { Some(&named) } else { None };
             let job = Job { m: x.m, left: x.left, right: std::slice::from_ref(c), accumulate: x.accumulate, after };
             // SAFETY: as below.
-            unsafe { drive::drive(pool, micro::micro(), &job, scratch) }
+            unsafe { choose(pool, &job, scratch) }
         }
         // SAFETY: as below.
         return unsafe { quant::product::drive(level(), pool, x, scratch) };
     }
     // SAFETY: as asserted; the results are borrowed mutably, each for itself.
-    unsafe { drive::drive(pool, micro::micro(), &Job::of(x), scratch) }
+    unsafe { choose(pool, &Job::of(x), scratch) }
+}
+
+/// Chooses how a product is computed.
+///
+/// # Safety
+/// As of [`drive::drive`].
+unsafe fn choose(pool: &Pool, x: &Job, scratch: &mut [f32]) {
+    // SAFETY: the caller's promise is passed on; the transposed product has the same elements.
+    unsafe {
+        if let ([l], [of], None) = (x.left, x.right, x.after)
+            && let ([Right::Plain(data, at)], None) = (of.b, of.bias)
+            && (of.at.col != 1 && of.at.row == 1 || of.n <= skinny::ROWS && of.n < x.m)
+        {
+            let b = [Right::Plain(l.data, l.at.transposed())];
+            let left = [Left { k: l.k, data, at: at.transposed() }];
+            let right = [Columns { n: x.m, b: &b, bias: None, at: of.at.transposed(), life: PhantomData, ..*of }];
+            let turned = Job { m: of.n, left: &left, right: &right, accumulate: x.accumulate, after: None };
+            if of.at.col != 1 || skinny::takes(&turned) {
+                return one_way(pool, &turned, scratch);
+            }
+        }
+        one_way(pool, x, scratch);
+    }
+}
+
+/// # Safety
+/// As of [`drive::drive`].
+unsafe fn one_way(pool: &Pool, x: &Job, scratch: &mut [f32]) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { if skinny::takes(x) { skinny::run(pool, x) } else { drive::drive(pool, micro::micro(), x, scratch) } }
 }
 
 /// `c[m n] = a[m k] b[k n]`, added to `c` when `accumulate` is set. `scratch` holds
@@ -309,15 +345,10 @@ pub(super) unsafe fn gemm_raw(
     scratch: &mut [f32],
 ) {
     debug_assert!(reach(m, k, sa) <= a.len() && reach(k, n, sb) <= b.len());
-    if sc.col != 1 && n > 1 && (sc.row == 1 || m == 1) {
-        let (sa, sb, sc) = (sb.transposed(), sa.transposed(), sc.transposed());
-        // SAFETY: the same product with rows for columns.
-        return unsafe { gemm_raw(pool, (n, m, k), b, sa, a, sb, c, sc, accumulate, scratch) };
-    }
     let b = [Right::Plain(b, sb)];
     let left = [Left { k, data: a, at: sa }];
     let right = &mut [Columns { n, b: &b, bias: None, c, len: reach(m, n, sc), at: sc, life: PhantomData }];
     let x = &mut Product { m, left: &left, right, accumulate, after: None };
     // SAFETY: the caller's promise is passed on.
-    unsafe { drive::drive(pool, micro::micro(), &Job::of(x), scratch) }
+    unsafe { choose(pool, &Job::of(x), scratch) }
 }

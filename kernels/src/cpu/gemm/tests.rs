@@ -258,6 +258,54 @@ fn infinities_and_nans_spread() {
 }
 
 #[test]
+fn few_rows_or_columns_agree_with_the_definition() {
+    let mut r = Lcg(6);
+    for round in 0..400 {
+        let pool = Pool::new(1 + round % 3);
+        let (mut m, mut n) = (r.below(skinny::ROWS + 1), r.size(if round % 9 == 0 { 3000 } else { 200 }));
+        if r.below(3) == 0 {
+            (m, n) = (n, m);
+        }
+        let k = if round % 7 == 0 { r.below(900) } else { r.size(70) };
+        let (sa, sb, sc) = (r.layout(m, k), r.layout(k, n), r.layout(m, n));
+        let (a, b) = (r.values(reach(m, k, sa)), r.values(reach(k, n, sb)));
+        let (old, accumulate) = (r.values(reach(m, n, sc)), r.below(2) == 0);
+        let bias = (!accumulate && r.below(2) == 0).then(|| r.values(n));
+        let (mut c, mut scratch) = (old.clone(), vec![f32::NAN; scratch_len(m, k, [n], true)]);
+        let (left, right) = ([Left { k, data: &a, at: sa }], [Right::Plain(&b, sb)]);
+        let columns = &mut [Columns::new(n, &right, &mut c, sc).bias(bias.as_deref())];
+        product(&pool, &mut Product { m, left: &left, right: columns, accumulate, after: None }, &mut scratch);
+        let sums = plain(m, n, k, &a, sa, &b, sb);
+        let mut expected = old;
+        for i in 0..m {
+            for j in 0..n {
+                let to = &mut expected[i * sc.row + j * sc.col];
+                *to = sums[i * n + j] + if accumulate { *to } else { 0.0 } + bias.as_ref().map_or(0.0, |bias| bias[j]);
+            }
+        }
+        assert!(c == expected, "{m} {n} {k} {sa:?} {sb:?} {sc:?}");
+    }
+}
+
+#[test]
+fn few_rows_are_summed_as_many_are() {
+    let (n, k) = (150, 1000);
+    let mut r = Lcg(7);
+    let mut values = |n: usize| (0..n).map(|_| r.below(1000) as f32 / 500.0 - 1.0).collect::<Vec<f32>>();
+    let (a, b) = (values(20 * k), values(k * n));
+    let pool = Pool::new(2);
+    let rows = |m: usize| {
+        let mut c = vec![0.0; m * n];
+        let mut scratch = vec![f32::NAN; gemm_scratch((m, n, k))];
+        let s = Matrix::rows(n);
+        gemm(&pool, (m, n, k), &a[..m * k], Matrix::rows(k), &b, s, &mut c, s, false, &mut scratch);
+        c
+    };
+    let all = rows(20);
+    assert!((1..20).all(|m| rows(m) == all[..m * n]));
+}
+
+#[test]
 fn results_by_columns_are_transposed_products() {
     let (m, n, k) = (70, 33, 40);
     let mut r = Lcg(5);
@@ -280,6 +328,6 @@ fn short_slices_are_refused() {
 #[test]
 #[should_panic(expected = "floats of scratch")]
 fn too_little_scratch_is_refused() {
-    let s = Matrix::rows(4);
-    gemm(&Pool::new(1), (4, 4, 4), &[0.0; 16], s, &[0.0; 16], s, &mut [0.0; 16], s, false, &mut []);
+    let s = Matrix::rows(9);
+    gemm(&Pool::new(1), (9, 9, 9), &[0.0; 81], s, &[0.0; 81], s, &mut [0.0; 81], s, false, &mut []);
 }
