@@ -36,6 +36,8 @@ pub(crate) trait Vector: Copy {
     fn mul(self, b: Self) -> Self;
     /// The larger; `b` where one is not a number.
     fn max(self, b: Self) -> Self;
+    /// `fma` of single values.
+    fn one(a: f32, b: f32, c: f32) -> f32;
     /// 2 to the whole number that the lowest bits of `self`, near 1.5 * 2^23, stand for.
     fn power(self) -> Self;
     /// `self`, but 0 where `x < bound`.
@@ -96,9 +98,12 @@ impl Vector for Plain {
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
         // Without the instruction a fused multiply-add is a call of the library.
+        Plain(from_fn(|i| Self::one(self.0[i], b.0[i], c.0[i])))
+    }
+    #[inline(always)]
+    fn one(a: f32, b: f32, c: f32) -> f32 {
         const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
-        let one = |a: f32, b: f32, c: f32| if FUSED { a.mul_add(b, c) } else { a * b + c };
-        Plain(from_fn(|i| one(self.0[i], b.0[i], c.0[i])))
+        if FUSED { a.mul_add(b, c) } else { a * b + c }
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
@@ -193,6 +198,10 @@ mod x86 {
             Avx512(unsafe { _mm512_max_ps(self.0, b.0) })
         }
         #[inline(always)]
+        fn one(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+        #[inline(always)]
         fn power(self) -> Self {
             // SAFETY: as in `fma`.
             Avx512(unsafe {
@@ -275,6 +284,10 @@ mod x86 {
         fn max(self, b: Self) -> Self {
             // SAFETY: as in `fma`.
             Avx2(unsafe { _mm256_max_ps(self.0, b.0) })
+        }
+        #[inline(always)]
+        fn one(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
         }
         #[inline(always)]
         fn power(self) -> Self {

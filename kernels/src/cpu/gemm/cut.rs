@@ -109,9 +109,9 @@ impl Sizes {
         if self.packs { self.k * self.panels * micro.nr } else { 0 }
     }
 
-    /// Floats of both, and some to begin at a cache line.
+    /// Floats of both, and some for whole cache lines.
     pub fn scratch(&self, micro: &Micro) -> usize {
-        self.b(micro) + self.k * self.rows + 16
+        self.b(micro) + self.k * self.rows + 16 * self.rows.clamp(1, 8)
     }
 }
 

@@ -289,7 +289,13 @@ unsafe fn choose(pool: &Pool, x: &Job, scratch: &mut [f32]) {
 /// As of [`drive::drive`].
 unsafe fn one_way(pool: &Pool, x: &Job, scratch: &mut [f32]) {
     // SAFETY: the caller's promise is passed on.
-    unsafe { if skinny::takes(x) { skinny::run(pool, x) } else { drive::drive(pool, micro::micro(), x, scratch) } }
+    unsafe {
+        if skinny::takes(x) {
+            skinny::run(level(), pool, x, scratch)
+        } else {
+            drive::drive(pool, micro::micro(), x, scratch)
+        }
+    }
 }
 
 /// `c[m n] = a[m k] b[k n]`, added to `c` when `accumulate` is set. `scratch` holds

@@ -11,7 +11,8 @@
 
 use super::cut::{blocks, threads};
 use super::{Columns, Finished, Job, Left, Matrix, Right};
-use crate::cpu::simd::{Level, level};
+use crate::cpu::simd::Level;
+use crate::cpu::vector::{Vector, at_level};
 use crate::pool::Pool;
 use std::marker::PhantomData;
 
@@ -22,6 +23,12 @@ const KC: usize = super::cut::KC;
 /// The sums of a task: 8 KiB.
 const SUMS: usize = 2048;
 
+/// Floats by which reading runs ahead.
+const AHEAD: usize = 128;
+
+/// Columns of the left side that are interleaved at once.
+const DEEP: usize = 2048;
+
 /// How a result is computed.
 #[derive(Clone, Copy, PartialEq)]
 enum Form {
@@ -29,19 +36,17 @@ enum Form {
     Columns,
 }
 
-fn form(left: &[Left], of: &Columns) -> Option<Form> {
-    let all = |f: &dyn Fn(&Left, &Matrix) -> bool| {
-        left.iter().zip(of.b).all(|(l, b)| matches!(b, Right::Plain(_, at) if f(l, at)))
-    };
-    if all(&|_, at| at.col == 1) {
+fn form(of: &Columns) -> Option<Form> {
+    let all = |f: &dyn Fn(&Matrix) -> bool| of.b.iter().all(|b| matches!(b, Right::Plain(_, at) if f(at)));
+    if all(&|at| at.col == 1) {
         return Some(Form::Rows);
     }
-    all(&|l, at| at.row == 1 && l.at.col == 1).then_some(Form::Columns)
+    all(&|at| at.row == 1).then_some(Form::Columns)
 }
 
 /// Whether [`run`] takes a product.
 pub(super) fn takes(x: &Job) -> bool {
-    x.m <= ROWS && x.right.iter().all(|c| form(x.left, c).is_some())
+    x.m <= ROWS && x.right.iter().all(|c| form(c).is_some())
 }
 
 struct Shared<'a>(&'a Job<'a>);
@@ -52,7 +57,7 @@ unsafe impl Sync for Shared<'_> {}
 ///
 /// # Safety
 /// As of [`drive`](super::drive::drive).
-pub(super) unsafe fn run(pool: &Pool, x: &Job) {
+pub(super) unsafe fn run(level: Level, pool: &Pool, x: &Job, scratch: &mut [f32]) {
     if x.m == 0 {
         return;
     }
@@ -63,29 +68,65 @@ pub(super) unsafe fn run(pool: &Pool, x: &Job) {
         let threads = threads(pool.threads(), 4, of.n, k);
         let most = SUMS / x.m;
         let width = if threads == 1 { most } else { of.n.div_ceil(4 * threads).next_multiple_of(32).min(most) };
-        let form = form(x.left, of).expect("the caller has asked");
-        pool.run(of.n.div_ceil(width), &|task| {
-            let x = &shared;
-            let (j, x) = (task * width, x.0);
-            let w = width.min(of.n - j);
+        let after = |j: usize, w: usize| {
             let c = of.c.wrapping_add(j * of.at.col);
-            // SAFETY: by the caller's promise; tasks have columns of their own.
-            unsafe {
-                match form {
-                    Form::Rows => by_rows(x, of, j, w),
-                    Form::Columns => by_columns(x, of, j, w),
-                }
+            let mut block = Finished { result, rows: 0..x.m, columns: j..j + w, c, at: of.at, life: PhantomData };
+            shared.0.after.iter().for_each(|after| after(&mut block));
+        };
+        if form(of) == Some(Form::Rows) {
+            pool.run(of.n.div_ceil(width), &|task| {
+                let (x, j) = (&shared, task * width);
+                let w = width.min(of.n - j);
+                // SAFETY: by the caller's promise; tasks have columns of their own.
+                unsafe { by_rows(level, x.0, of, j, w) };
+                after(j, w);
+            });
+            continue;
+        }
+        let last = x.left.iter().rposition(|l| l.k > 0).unwrap_or(0);
+        for (term, left) in x.left.iter().enumerate().take(last + 1) {
+            for k0 in (0..left.k.max(1)).step_by(DEEP) {
+                let k = DEEP.min(left.k - k0);
+                let a = interleave(left, x.m, k0, k, scratch);
+                let done = term == last && k0 + DEEP >= left.k;
+                pool.run(of.n.div_ceil(width), &|task| {
+                    let (x, j) = (&shared, task * width);
+                    let w = width.min(of.n - j);
+                    // SAFETY: as above.
+                    unsafe { by_columns(level, x.0, of, (j, w), (term, k0, k), a) };
+                    if done {
+                        after(j, w);
+                    }
+                });
             }
-            if let Some(after) = x.after {
-                after(&mut Finished { result, rows: 0..x.m, columns: j..j + w, c, at: of.at, life: PhantomData });
-            }
-        });
+        }
     }
+}
+
+/// The columns `k0..k0 + k` of the left side, sixteen of every row after each other: rows that are
+/// apart by a power of two would push each other out of the cache. A single row is read in place.
+fn interleave<'a>(left: &Left<'a>, m: usize, k0: usize, k: usize, scratch: &'a mut [f32]) -> &'a [f32] {
+    if m == 1 && left.at.col == 1 {
+        return &left.data[k0..k0 + k];
+    }
+    assert!(scratch.len() >= m * k + 16 * m, "a product of few rows needs scratch");
+    for i in 0..m {
+        for p in 0..k {
+            scratch[place(m, p, i)] = left.data[i * left.at.row + (k0 + p) * left.at.col];
+        }
+    }
+    &scratch[..m * k.next_multiple_of(16)]
+}
+
+/// Where [`interleave`] puts column `p` of row `i`.
+#[inline(always)]
+fn place(m: usize, p: usize, i: usize) -> usize {
+    p / 16 * 16 * m + i * 16 + p % 16
 }
 
 /// # Safety
 /// As of [`run`].
-unsafe fn by_rows(x: &Job, of: &Columns, j: usize, w: usize) {
+unsafe fn by_rows(level: Level, x: &Job, of: &Columns, j: usize, w: usize) {
     let m = x.m;
     let mut sums = [0f32; SUMS];
     let mut a = [0f32; KC * ROWS];
@@ -101,7 +142,7 @@ unsafe fn by_rows(x: &Job, of: &Columns, j: usize, w: usize) {
             sums[..m * w].fill(0.0);
             let b = b.as_ptr().wrapping_add(k0 * at.row + j * at.col);
             // SAFETY: the block lies in B, as was checked.
-            unsafe { add_rows(Rows { m, w, k, a: &a, b, b_row: at.row, sums: &mut sums }) };
+            unsafe { add_rows(level, &mut Rows { m, w, k, a: &a, b, b_row: at.row, sums: &mut sums }) };
             for i in 0..m {
                 for q in 0..w {
                     // SAFETY: by the caller's promise.
@@ -129,11 +170,6 @@ struct Rows<'a> {
     sums: &'a mut [f32],
 }
 
-#[inline(always)]
-fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
-}
-
 /// Asks for the cache line of an address, which may be none.
 #[inline(always)]
 fn fetch(at: *const f32) {
@@ -145,123 +181,108 @@ fn fetch(at: *const f32) {
     let _ = at;
 }
 
-/// `Q` rows of B from row `p`, `W` columns from column `j`, by `M` rows of A.
+/// `Q` rows of B from row `p`, all columns, by `M` rows of A.
 ///
 /// # Safety
-/// They lie in the block.
+/// The rows lie in the block, and the level is the processor's.
 #[inline(always)]
-unsafe fn step<const FUSED: bool, const M: usize, const Q: usize, const W: usize>(x: &mut Rows, p: usize, j: usize) {
-    let mut b = [[0f32; W]; Q];
-    for q in 0..Q {
-        let row = x.b.wrapping_add((p + q) * x.b_row + j);
-        fetch(row.wrapping_add(Q * x.b_row));
-        // SAFETY: by the caller's promise.
-        b[q] = unsafe { row.cast::<[f32; W]>().read_unaligned() };
-    }
-    for i in 0..M {
-        // SAFETY: the sums hold `m` rows of `w`, and `a` holds `k` columns of `m`.
-        unsafe {
-            let to = x.sums.as_mut_ptr().add(i * x.w + j).cast::<[f32; W]>();
-            let mut sum = to.read_unaligned();
-            for q in 0..Q {
-                let a = *x.a.get_unchecked((p + q) * M + i);
-                for l in 0..W {
-                    sum[l] = fma::<FUSED>(a, b[q][l], sum[l]);
-                }
-            }
-            to.write_unaligned(sum);
-        }
-    }
-}
-
-/// `Q` rows of B from row `p`, all columns.
-///
-/// # Safety
-/// They lie in the block.
-#[inline(always)]
-unsafe fn pass<const FUSED: bool, const M: usize, const Q: usize>(x: &mut Rows, p: usize) {
+unsafe fn pass<V: Vector, const M: usize, const Q: usize>(x: &mut Rows, p: usize) {
+    let (rows, sums) = (x.b.wrapping_add(p * x.b_row), x.sums.as_mut_ptr());
+    let a = x.a.as_ptr().wrapping_add(p * M);
     let mut j = 0;
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; the sums hold `M` rows of `w`, and `a` columns of `M`.
     unsafe {
-        while j + 16 <= x.w {
-            step::<FUSED, M, Q, 16>(x, p, j);
-            j += 16;
+        while j + V::LANES <= x.w {
+            let mut b = [V::splat(0.0); Q];
+            for q in 0..Q {
+                let at = rows.add(q * x.b_row + j);
+                fetch(at.wrapping_add(AHEAD));
+                b[q] = V::load(at);
+            }
+            for i in 0..M {
+                let to = sums.add(i * x.w + j);
+                let mut sum = V::load(to);
+                for q in 0..Q {
+                    sum = V::splat(*a.add(q * M + i)).fma(b[q], sum);
+                }
+                sum.store(to);
+            }
+            j += V::LANES;
         }
         while j < x.w {
-            step::<FUSED, M, Q, 1>(x, p, j);
+            for i in 0..M {
+                for q in 0..Q {
+                    let sum = &mut *sums.add(i * x.w + j);
+                    *sum = V::one(*a.add(q * M + i), *rows.add(q * x.b_row + j), *sum);
+                }
+            }
             j += 1;
         }
     }
 }
 
 #[inline(always)]
-fn rows_of<const FUSED: bool, const M: usize>(x: &mut Rows) {
+unsafe fn rows_body<V: Vector, const M: usize>(x: &mut Rows) {
     assert!(x.m == M && x.sums.len() >= M * x.w && x.a.len() >= M * x.k, "the block is whole");
     let mut p = 0;
-    // SAFETY: rows below `k`, by the promise of `add_rows`' callers.
+    // SAFETY: by the caller's promise; rows below `k`.
     unsafe {
         while p + 8 <= x.k {
-            pass::<FUSED, M, 8>(x, p);
+            pass::<V, M, 8>(x, p);
             p += 8;
         }
         while p < x.k {
-            pass::<FUSED, M, 1>(x, p);
+            pass::<V, M, 1>(x, p);
             p += 1;
         }
     }
 }
-
-#[inline(always)]
-fn rows_body<const FUSED: bool>(mut x: Rows) {
-    match x.m {
-        1 => rows_of::<FUSED, 1>(&mut x),
-        2 => rows_of::<FUSED, 2>(&mut x),
-        3 => rows_of::<FUSED, 3>(&mut x),
-        4 => rows_of::<FUSED, 4>(&mut x),
-        5 => rows_of::<FUSED, 5>(&mut x),
-        6 => rows_of::<FUSED, 6>(&mut x),
-        7 => rows_of::<FUSED, 7>(&mut x),
-        _ => rows_of::<FUSED, 8>(&mut x),
-    }
-}
-crate::dispatch! { fn rows_fused(x: Rows<'_>) = rows_body::<true>; }
+at_level! { unsafe fn rows_of[const M](x: &mut Rows) = rows_body; }
 
 /// # Safety
-/// The rows and columns of `b` can be read.
-unsafe fn add_rows(x: Rows) {
-    // Without the instruction a fused multiply-add is a call of the library.
-    if level() == Level::Base && !cfg!(target_arch = "aarch64") { rows_body::<false>(x) } else { rows_fused(x) }
+/// The rows and columns of `b` can be read, and the level is the processor's.
+unsafe fn add_rows(level: Level, x: &mut Rows) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match x.m {
+            1 => rows_of::<1>(level, x),
+            2 => rows_of::<2>(level, x),
+            3 => rows_of::<3>(level, x),
+            4 => rows_of::<4>(level, x),
+            5 => rows_of::<5>(level, x),
+            6 => rows_of::<6>(level, x),
+            7 => rows_of::<7>(level, x),
+            _ => rows_of::<8>(level, x),
+        }
+    }
 }
 
 /// # Safety
 /// As of [`run`].
-unsafe fn by_columns(x: &Job, of: &Columns, j: usize, w: usize) {
-    let mut fresh = !x.accumulate;
-    for (left, b) in x.left.iter().zip(of.b) {
-        let Right::Plain(b, at) = b else { unreachable!("`takes` has looked") };
-        let b = b.as_ptr().wrapping_add(j * at.col);
-        let bias = of.bias.filter(|_| fresh).map(|bias| &bias[j..j + w]);
-        let c = of.c.wrapping_add(j * of.at.col);
-        let add = !fresh;
-        // SAFETY: the columns lie in B and in C, as was checked.
-        let x =
-            Dots { m: x.m, w, k: left.k, a: left.data, a_row: left.at.row, b, b_col: at.col, bias, c, at: of.at, add };
-        if level() == Level::Base && !cfg!(target_arch = "aarch64") {
-            dots_body::<false>(x)
-        } else {
-            dots_fused(x)
-        }
-        fresh = false;
-    }
+unsafe fn by_columns(
+    level: Level,
+    x: &Job,
+    of: &Columns,
+    (j, w): (usize, usize),
+    (term, k0, k): (usize, usize, usize),
+    a: &[f32],
+) {
+    let Right::Plain(b, at) = of.b[term] else { unreachable!("`takes` has looked") };
+    let first = term == 0 && k0 == 0;
+    let bias = of.bias.filter(|_| first).map(|bias| &bias[j..j + w]);
+    let (b, c) = (b.as_ptr().wrapping_add(k0 * at.row + j * at.col), of.c.wrapping_add(j * of.at.col));
+    let add = x.accumulate || !first;
+    let x = Dots { m: x.m, w, k, a, b, b_col: at.col, bias, c, at: of.at, add };
+    // SAFETY: the columns lie in B and in C, as was checked.
+    unsafe { dots(level, &x) }
 }
 
-/// `c[m w] (+)= a b (+ bias)` with contiguous rows of `a` and columns of `b`.
+/// `c[m w] (+)= a b (+ bias)` with interleaved rows of `a` and contiguous columns of `b`.
 struct Dots<'a> {
     m: usize,
     w: usize,
     k: usize,
     a: &'a [f32],
-    a_row: usize,
     b: *const f32,
     b_col: usize,
     bias: Option<&'a [f32]>,
@@ -270,46 +291,37 @@ struct Dots<'a> {
     add: bool,
 }
 
-/// The sum of sixteen lanes: halves onto each other.
-#[inline(always)]
-fn total(mut x: [f32; 16]) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            x[i] += x[i + half];
-        }
-    }
-    x[0]
-}
-
 /// `W` columns from `j`, by all `M` rows.
+///
+/// # Safety
+/// They lie in the matrices, and the level is the processor's.
 #[inline(always)]
-fn dots_of<const FUSED: bool, const M: usize, const W: usize>(x: &Dots, j: usize) {
-    let mut sums = [[[0f32; 16]; W]; M];
-    let mut p = 0;
-    // SAFETY: the rows of A and columns of B were checked to hold `k` values; C, `M` rows.
+unsafe fn dots_of<V: Vector, const M: usize, const W: usize>(x: &Dots, j: usize) {
+    // SAFETY: by the caller's promise.
     unsafe {
-        while p + 16 <= x.k {
-            let mut b = [[0f32; 16]; W];
+        let (a, b) = (x.a.as_ptr(), x.b.add(j * x.b_col));
+        let mut sums = [[V::splat(0.0); W]; M];
+        let mut p = 0;
+        while p + V::LANES <= x.k {
+            let mut y = [V::splat(0.0); W];
             for q in 0..W {
-                let from = x.b.add((j + q) * x.b_col + p);
-                fetch(from.wrapping_add(128));
-                b[q] = from.cast::<[f32; 16]>().read_unaligned();
+                let at = b.add(q * x.b_col + p);
+                fetch(at.wrapping_add(AHEAD));
+                y[q] = V::load(at);
             }
             for i in 0..M {
-                let a = x.a.as_ptr().add(i * x.a_row + p).cast::<[f32; 16]>().read_unaligned();
+                let x = V::load(a.add(place(M, p, i)));
                 for q in 0..W {
-                    for l in 0..16 {
-                        sums[i][q][l] = fma::<FUSED>(a[l], b[q][l], sums[i][q][l]);
-                    }
+                    sums[i][q] = x.fma(y[q], sums[i][q]);
                 }
             }
-            p += 16;
+            p += V::LANES;
         }
         for i in 0..M {
             for q in 0..W {
-                let mut sum = total(sums[i][q]);
+                let mut sum = sums[i][q].sum();
                 for p in p..x.k {
-                    sum = fma::<FUSED>(*x.a.as_ptr().add(i * x.a_row + p), *x.b.add((j + q) * x.b_col + p), sum);
+                    sum = V::one(*a.add(place(M, p, i)), *b.add(q * x.b_col + p), sum);
                 }
                 let c = x.c.add(i * x.at.row + (j + q) * x.at.col);
                 *c = match (x.add, x.bias) {
@@ -323,30 +335,37 @@ fn dots_of<const FUSED: bool, const M: usize, const W: usize>(x: &Dots, j: usize
 }
 
 #[inline(always)]
-fn dots_all<const FUSED: bool, const M: usize, const W: usize>(x: &Dots) {
+unsafe fn dots_body<V: Vector, const M: usize, const W: usize>(x: &Dots) {
     let mut j = 0;
-    while j + W <= x.w {
-        dots_of::<FUSED, M, W>(x, j);
-        j += W;
-    }
-    while j < x.w {
-        dots_of::<FUSED, M, 1>(x, j);
-        j += 1;
+    // SAFETY: by the caller's promise; columns below `w`.
+    unsafe {
+        while j + W <= x.w {
+            dots_of::<V, M, W>(x, j);
+            j += W;
+        }
+        while j < x.w {
+            dots_of::<V, M, 1>(x, j);
+            j += 1;
+        }
     }
 }
+at_level! { unsafe fn dots_all[const M, W](x: &Dots) = dots_body; }
 
-#[inline(always)]
-fn dots_body<const FUSED: bool>(x: Dots) {
-    // Up to 24 sums at once: as many as registers, and enough to hide the latency.
-    match x.m {
-        1 => dots_all::<FUSED, 1, 8>(&x),
-        2 => dots_all::<FUSED, 2, 8>(&x),
-        3 => dots_all::<FUSED, 3, 4>(&x),
-        4 => dots_all::<FUSED, 4, 4>(&x),
-        5 => dots_all::<FUSED, 5, 4>(&x),
-        6 => dots_all::<FUSED, 6, 4>(&x),
-        7 => dots_all::<FUSED, 7, 3>(&x),
-        _ => dots_all::<FUSED, 8, 3>(&x),
+/// # Safety
+/// The matrices hold what `x` says, and the level is the processor's.
+unsafe fn dots(level: Level, x: &Dots) {
+    // Sums enough to hide the latency, and no more than registers.
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match x.m {
+            1 => dots_all::<1, 8>(level, x),
+            2 => dots_all::<2, 4>(level, x),
+            3 => dots_all::<3, 4>(level, x),
+            4 => dots_all::<4, 4>(level, x),
+            5 => dots_all::<5, 4>(level, x),
+            6 => dots_all::<6, 4>(level, x),
+            7 => dots_all::<7, 3>(level, x),
+            _ => dots_all::<8, 3>(level, x),
+        }
     }
 }
-crate::dispatch! { fn dots_fused(x: Dots<'_>) = dots_body::<true>; }
