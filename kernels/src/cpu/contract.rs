@@ -121,5 +121,5 @@ fn check(batch: &Batched, m: usize, n: usize, sc: Matrix) {
 
 /// The sums of rows of `n` values.
 pub fn diagonal_sum(pool: &Pool, n: usize, x: &[f32], y: &mut [f32]) {
-    reduce_f32(pool, Reduction::Sum, (y.len(), n, 1), x, y);
+    reduce_f32(pool, Reduction::Sum, (y.len(), n, 1), x, y, &mut []);
 }

@@ -1,7 +1,7 @@
 //! Layer and RMS norm over rows.
 
-use super::reduce::sum;
 use super::share::Shared;
+use super::stream::{self, sum_each, write_each};
 use crate::pool::Pool;
 
 /// Parts in which rows are summed into gradients of weights: fixed, so that sums do not depend on
@@ -19,48 +19,32 @@ pub struct Norm {
     pub row: usize,
 }
 
-/// A sum of `f` over pairs, in lanes within blocks of 512, so that rounding errors grow slowly.
-#[inline(always)]
-fn sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut total = 0.0;
-    for (a, b) in a.chunks(512).zip(b.chunks(512)) {
-        let mut lanes = [0f32; 16];
-        let (x, y) = (a.chunks_exact(16), b.chunks_exact(16));
-        let rest: f32 = x.remainder().iter().zip(y.remainder()).map(|(a, b)| f(*a, *b)).sum();
-        for (a, b) in x.zip(y) {
-            for i in 0..16 {
-                lanes[i] += f(a[i], b[i]);
-            }
-        }
-        total += sum(&lanes) + rest;
-    }
-    total
-}
-
 /// Mean and `1 / sqrt(var + eps)`.
 #[inline(always)]
 fn statistics(op: Norm, x: &[f32]) -> (f32, f32) {
     let n = x.len() as f32;
-    let mean = if op.centred { sum(x) / n } else { 0.0 };
-    let var = sum_of(x, x, |a, _| (a - mean) * (a - mean)) / n;
+    let mean = if op.centred { sum_each!([x], x) / n } else { 0.0 };
+    let var = sum_each!([x], (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (var + op.eps).sqrt())
 }
 
 #[inline(always)]
-fn rows_body(op: Norm, x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, y: &mut [f32]) {
+fn rows_body(op: Norm, x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, y: &mut [f32], streams: bool) {
     for (x, y) in x.chunks_exact(op.row).zip(y.chunks_exact_mut(op.row)) {
         let (mean, r) = statistics(op, x);
-        match weight {
-            Some(w) => y.iter_mut().zip(x).zip(w).for_each(|((y, x), w)| *y = (*x - mean) * r * *w),
-            None => y.iter_mut().zip(x).for_each(|(y, x)| *y = (*x - mean) * r),
+        match (weight, bias) {
+            (Some(w), Some(b)) => write_each!(streams, y, [x, w, b], (x - mean) * r * w + b),
+            (Some(w), None) => write_each!(streams, y, [x, w], (x - mean) * r * w),
+            (None, Some(b)) => write_each!(streams, y, [x, b], (x - mean) * r + b),
+            (None, None) => write_each!(streams, y, [x], (x - mean) * r),
         }
-        if let Some(bias) = bias {
-            y.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
-        }
+    }
+    if streams {
+        stream::fence();
     }
 }
 crate::dispatch! {
-    fn rows(op: Norm, x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, y: &mut [f32]) = rows_body;
+    fn rows(op: Norm, x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, y: &mut [f32], streams: bool) = rows_body;
 }
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` for each row.
@@ -68,9 +52,10 @@ pub fn norm(pool: &Pool, op: Norm, x: &[f32], weight: Option<&[f32]>, bias: Opti
     if op.row == 0 {
         return;
     }
+    let streams = stream::pays(4 * y.len());
     pool.rows(y, op.row, (4096 / op.row).max(1), |first, block| {
         let from = first * op.row;
-        rows(op, &x[from..from + block.len()], weight, bias, block);
+        rows(op, &x[from..from + block.len()], weight, bias, block, streams);
     });
 }
 
@@ -88,30 +73,46 @@ fn grad_body(
     gx: &mut [f32],
     gweight: &mut [f32],
     gbias: &mut [f32],
+    streams: bool,
 ) {
     let n = op.row as f32;
     for ((x, g), gx) in x.chunks_exact(op.row).zip(g.chunks_exact(op.row)).zip(gx.chunks_exact_mut(op.row)) {
         let (mean, r) = statistics(op, x);
-        // gx holds d = g * weight for a while.
+        // The gradient by the normalized row is d = g * weight.
+        let (mean_d, mean_dx);
         match weight {
-            Some(w) => gx.iter_mut().zip(g).zip(w).for_each(|((d, g), w)| *d = g * w),
-            None => gx.copy_from_slice(g),
-        }
-        let mean_d = if op.centred { sum(gx) / n } else { 0.0 };
-        let mean_dx = sum_of(gx, x, |d, x| d * (x - mean) * r) / n;
-        for (d, x) in gx.iter_mut().zip(x) {
-            *d = r * (*d - mean_d - (x - mean) * r * mean_dx);
+            Some(w) => {
+                mean_d = if op.centred { sum_each!([g, w], g * w) / n } else { 0.0 };
+                mean_dx = sum_each!([g, w, x], g * w * (x - mean)) * r / n;
+                let slope = r * mean_dx;
+                write_each!(streams, gx, [g, w, x], r * (g * w - mean_d - (x - mean) * slope));
+            }
+            None => {
+                mean_d = if op.centred { sum_each!([g], g) / n } else { 0.0 };
+                mean_dx = sum_each!([g, x], g * (x - mean)) * r / n;
+                let slope = r * mean_dx;
+                write_each!(streams, gx, [g, x], r * (g - mean_d - (x - mean) * slope));
+            }
         }
         if !gweight.is_empty() {
-            gweight.iter_mut().zip(g).zip(x).for_each(|((s, g), x)| *s += g * ((x - mean) * r));
+            let (s, x, g) = (&mut gweight[..op.row], &x[..op.row], &g[..op.row]);
+            for i in 0..op.row {
+                s[i] += g[i] * ((x[i] - mean) * r);
+            }
         }
         if !gbias.is_empty() {
-            gbias.iter_mut().zip(g).for_each(|(s, g)| *s += g);
+            let (s, g) = (&mut gbias[..op.row], &g[..op.row]);
+            for i in 0..op.row {
+                s[i] += g[i];
+            }
         }
+    }
+    if streams {
+        stream::fence();
     }
 }
 crate::dispatch! {
-    fn grad_rows(op: Norm, x: &[f32], weight: Option<&[f32]>, g: &[f32], gx: &mut [f32], gweight: &mut [f32], gbias: &mut [f32]) = grad_body;
+    fn grad_rows(op: Norm, x: &[f32], weight: Option<&[f32]>, g: &[f32], gx: &mut [f32], gweight: &mut [f32], gbias: &mut [f32], streams: bool) = grad_body;
 }
 
 /// The gradients of [`norm`] by `x` and, where asked for, by weight and bias.
@@ -136,6 +137,7 @@ pub fn norm_grad(
     let parts = count.div_ceil(each);
     let (of_weight, of_bias) = scratch[..2 * PARTS * op.row].split_at_mut(PARTS * op.row);
     let (by_weight, by_bias) = (gweight.is_some(), gbias.is_some());
+    let streams = stream::pays(4 * gx.len());
     {
         let (gx, sw, sb) = (Shared::new(gx), Shared::new(of_weight), Shared::new(of_bias));
         pool.run(parts, &|part| {
@@ -148,7 +150,7 @@ pub fn norm_grad(
             let (gx, sw, sb) = unsafe { (gx.part(range.start, range.len()), sw.part(w0, wn), sb.part(b0, bn)) };
             sw.fill(0.0);
             sb.fill(0.0);
-            grad_rows(op, &x[range.clone()], weight, &g[range], gx, sw, sb);
+            grad_rows(op, &x[range.clone()], weight, &g[range], gx, sw, sb, streams);
         });
     }
     let join = |out: Option<&mut [f32]>, sums: &[f32]| {

@@ -1,6 +1,7 @@
 //! Reductions of the middle of `[outer, n, inner]`.
 
 use super::math;
+use super::stream::sum_each;
 use crate::pool::Pool;
 
 /// What is computed.
@@ -14,29 +15,10 @@ pub enum Reduction {
     Min,
 }
 
-/// A sum in eight lanes of blocks, so that rounding errors grow with the logarithm.
+/// A sum in lanes of blocks, so that rounding errors do not grow with the length.
 #[inline(always)]
 pub fn sum(x: &[f32]) -> f32 {
-    if x.len() > 512 {
-        let (a, b) = x.split_at(x.len() / 2 / 16 * 16);
-        return sum(a) + sum(b);
-    }
-    let mut lanes = [0f32; 16];
-    let chunks = x.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().sum();
-    for c in chunks {
-        for i in 0..16 {
-            lanes[i] += c[i];
-        }
-    }
-    let mut width = 8;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0] + rest
+    sum_each!([x], x)
 }
 
 #[inline(always)]
@@ -48,19 +30,42 @@ fn min(a: f32, b: f32) -> f32 {
     if a < b || a.is_nan() { a } else { b }
 }
 
-/// The largest value; NaN wins.
-#[inline(always)]
-pub fn largest(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let chunks = x.chunks_exact(16);
-    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, v| max(m, *v));
-    for c in chunks {
-        for i in 0..16 {
-            lanes[i] = max(lanes[i], c[i]);
+macro_rules! extreme {
+    ($(#[$doc:meta])* $name:ident, $pick:ident, $start:expr) => {
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name(x: &[f32]) -> f32 {
+            let mut lanes = [$start; 64];
+            let chunks = x.chunks_exact(64);
+            let mut rest = $start;
+            for v in chunks.remainder() {
+                rest = $pick(rest, *v);
+            }
+            for c in chunks {
+                let c: &[f32; 64] = c.try_into().expect("so many lanes");
+                for i in 0..64 {
+                    lanes[i] = $pick(lanes[i], c[i]);
+                }
+            }
+            let mut width = 32;
+            while width > 0 {
+                for i in 0..width {
+                    lanes[i] = $pick(lanes[i], lanes[i + width]);
+                }
+                width /= 2;
+            }
+            $pick(rest, lanes[0])
         }
-    }
-    lanes.iter().fold(rest, |m, v| max(m, *v))
+    };
 }
+extreme!(
+    /// The largest value; NaN wins.
+    largest, max, f32::NEG_INFINITY
+);
+extreme!(
+    /// The smallest value; NaN wins.
+    smallest, min, f32::INFINITY
+);
 
 #[inline(always)]
 fn rows_body(kind: Reduction, x: &[f32], n: usize, y: &mut [f32]) {
@@ -68,7 +73,7 @@ fn rows_body(kind: Reduction, x: &[f32], n: usize, y: &mut [f32]) {
         *y = match kind {
             Reduction::Sum => sum(row),
             Reduction::Max => largest(row),
-            Reduction::Min => row.iter().fold(f32::INFINITY, |m, v| min(m, *v)),
+            Reduction::Min => smallest(row),
         };
     }
 }
@@ -76,52 +81,114 @@ crate::dispatch! {
     fn rows(kind: Reduction, x: &[f32], n: usize, y: &mut [f32]) = rows_body;
 }
 
+/// Columns that are summed in registers or at least in the first-level cache.
+const WIDE: usize = 512;
+/// Rows whose sums are made apart before they are joined: rounding errors grow with these and
+/// with the number of such blocks, not with all rows.
+const TALL: usize = 128;
+
+/// Joins the rows of `x [_, inner]` from column `first` on into `y`, at most [`WIDE`] columns.
 #[inline(always)]
-fn columns_body(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut [f32], partial: bool) {
-    if !partial {
-        y.fill(match kind {
-            Reduction::Sum => 0.0,
-            Reduction::Max => f32::NEG_INFINITY,
-            Reduction::Min => f32::INFINITY,
-        });
-    }
-    for row in x.chunks_exact(inner) {
-        let row = &row[first..first + y.len()];
-        match kind {
-            Reduction::Sum => y.iter_mut().zip(row).for_each(|(y, v)| *y += v),
-            Reduction::Max => y.iter_mut().zip(row).for_each(|(y, v)| *y = max(*y, *v)),
-            Reduction::Min => y.iter_mut().zip(row).for_each(|(y, v)| *y = min(*y, *v)),
+fn columns_body(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut [f32]) {
+    let start = match kind {
+        Reduction::Sum => 0.0,
+        Reduction::Max => f32::NEG_INFINITY,
+        Reduction::Min => f32::INFINITY,
+    };
+    y.fill(start);
+    let mut part = [0f32; WIDE];
+    let part = &mut part[..y.len()];
+    let mut block = 0;
+    while block < x.len() {
+        let end = (block + TALL * inner).min(x.len());
+        part.fill(start);
+        let mut row = block;
+        // Four rows at a time: the partial results are read and written a fourth as often.
+        while row + 4 * inner <= end {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|k| &x[row + k * inner + first..][..y.len()]);
+            let part = &mut part[..y.len()];
+            match kind {
+                Reduction::Sum => {
+                    for i in 0..part.len() {
+                        part[i] += (a[i] + b[i]) + (c[i] + d[i]);
+                    }
+                }
+                Reduction::Max => {
+                    for i in 0..part.len() {
+                        part[i] = max(part[i], max(max(a[i], b[i]), max(c[i], d[i])));
+                    }
+                }
+                Reduction::Min => {
+                    for i in 0..part.len() {
+                        part[i] = min(part[i], min(min(a[i], b[i]), min(c[i], d[i])));
+                    }
+                }
+            }
+            row += 4 * inner;
         }
+        while row < end {
+            join(kind, &x[row + first..][..y.len()], part);
+            row += inner;
+        }
+        join(kind, part, y);
+        block = end;
     }
 }
 crate::dispatch! {
-    fn columns(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut [f32], partial: bool) = columns_body;
+    fn columns(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut [f32]) = columns_body;
 }
 
-/// Adds the sums of halves, so that long columns keep their precision.
-fn column_sums(x: &[f32], inner: usize, first: usize, y: &mut [f32]) {
-    const ROWS: usize = 128;
-    const WIDTH: usize = 256;
-    if x.len() <= ROWS * inner {
-        return columns(Reduction::Sum, x, inner, first, y, false);
-    }
-    // Blocks of rows are summed apart and then joined.
-    for (i, y) in y.chunks_mut(WIDTH).enumerate() {
-        let mut part = [0f32; WIDTH];
-        y.fill(0.0);
-        for block in x.chunks(ROWS * inner) {
-            let part = &mut part[..y.len()];
-            columns(Reduction::Sum, block, inner, first + i * WIDTH, part, false);
-            y.iter_mut().zip(part).for_each(|(y, p)| *y += *p);
+/// Joins every value of `x` with that of `y`.
+#[inline(always)]
+fn join(kind: Reduction, x: &[f32], y: &mut [f32]) {
+    let x = &x[..y.len()];
+    match kind {
+        Reduction::Sum => {
+            for i in 0..y.len() {
+                y[i] += x[i];
+            }
+        }
+        Reduction::Max => {
+            for i in 0..y.len() {
+                y[i] = max(y[i], x[i]);
+            }
+        }
+        Reduction::Min => {
+            for i in 0..y.len() {
+                y[i] = min(y[i], x[i]);
+            }
         }
     }
 }
 
-/// `y[outer, inner]` from `x[outer, n, inner]`.
+/// Parts in which many rows are joined, by sizes alone.
+const PARTS: usize = 16;
+
+/// How many rows a part has, if rows are worth dividing: few columns cannot employ the threads,
+/// and narrow strips of a large array are read badly.
+fn part(n: usize, inner: usize) -> Option<usize> {
+    let each = n.div_ceil(PARTS).next_multiple_of(TALL);
+    (n > each && n * inner >= 1 << 16).then_some(each)
+}
+
+/// Scratch values that [`reduce_f32`] needs for these sizes.
+pub fn reduce_scratch((outer, n, inner): (usize, usize, usize)) -> usize {
+    if outer == 1 && part(n, inner).is_some() { PARTS * inner } else { 0 }
+}
+
+/// `y[outer, inner]` from `x[outer, n, inner]`. `scratch` has [`reduce_scratch`] values, or none:
+/// then few columns are the work of few threads.
 ///
 /// # Panics
 /// When the slices do not have these sizes.
-pub fn reduce_f32(pool: &Pool, kind: Reduction, (outer, n, inner): (usize, usize, usize), x: &[f32], y: &mut [f32]) {
+pub fn reduce_f32(
+    pool: &Pool,
+    kind: Reduction,
+    (outer, n, inner): (usize, usize, usize),
+    x: &[f32],
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
     assert!(x.len() == outer * n * inner && y.len() == outer * inner, "a reduction's sizes");
     if n == 0 || y.is_empty() {
         return y.fill(match kind {
@@ -130,59 +197,75 @@ pub fn reduce_f32(pool: &Pool, kind: Reduction, (outer, n, inner): (usize, usize
             Reduction::Min => f32::INFINITY,
         });
     }
-    if inner == 1 {
-        return pool.rows(y, 1, (16_384 / n).max(1), |first, y| rows(kind, &x[first * n..(first + y.len()) * n], n, y));
-    }
-    if outer == 1 {
-        return pool.rows(y, 1, (16_384 / n).max(16), |first, y| match kind {
-            Reduction::Sum => column_sums(x, inner, first, y),
-            kind => columns(kind, x, inner, first, y, false),
-        });
-    }
-    pool.rows(y, inner, (16_384 / (n * inner)).max(1), |first, y| {
-        for (o, y) in y.chunks_exact_mut(inner).enumerate() {
-            let x = &x[(first + o) * n * inner..][..n * inner];
-            match kind {
-                Reduction::Sum => column_sums(x, inner, 0, y),
-                kind => columns(kind, x, inner, 0, y, false),
-            }
+    let strips = |x: &[f32], y: &mut [f32]| {
+        for (i, y) in y.chunks_mut(WIDE).enumerate() {
+            columns(kind, x, inner, i * WIDE, y);
         }
-    });
+    };
+    match part(n, inner) {
+        Some(each) if outer == 1 && !scratch.is_empty() => {
+            let parts = n.div_ceil(each);
+            let scratch = &mut scratch[..parts * inner];
+            pool.rows(scratch, inner, 1, |first, block| {
+                for (p, y) in block.chunks_exact_mut(inner).enumerate() {
+                    let from = (first + p) * each;
+                    let x = &x[from * inner..(from + each).min(n) * inner];
+                    if inner == 1 { rows(kind, x, x.len(), y) } else { strips(x, y) }
+                }
+            });
+            strips(scratch, y);
+        }
+        _ if inner == 1 => {
+            pool.rows(y, 1, (16_384 / n).max(1), |first, y| rows(kind, &x[first * n..(first + y.len()) * n], n, y))
+        }
+        _ if outer == 1 => pool.rows(y, 1, (16_384 / n).max(64), |first, y| {
+            for (i, y) in y.chunks_mut(WIDE).enumerate() {
+                columns(kind, x, inner, first + i * WIDE, y);
+            }
+        }),
+        _ => pool.rows(y, inner, (16_384 / (n * inner)).max(1), |first, y| {
+            for (o, y) in y.chunks_exact_mut(inner).enumerate() {
+                strips(&x[(first + o) * n * inner..][..n * inner], y);
+            }
+        }),
+    }
 }
 
-/// The sum of `e^(x - shift)`, in blocks, so that rounding errors do not grow with the length.
+/// The logarithms of sums of exponentials of rows.
 #[inline(always)]
-fn exp_sum_body(x: &[f32], shift: f32) -> f32 {
-    let mut total = 0f64;
-    for block in x.chunks(512) {
-        let mut terms = [0f32; 512];
-        terms.iter_mut().zip(block).for_each(|(t, v)| *t = math::exp::<false>(v - shift));
-        total += f64::from(sum(&terms[..block.len()]));
+fn logsumexp_rows_body<const FUSED: bool>(x: &[f32], n: usize, y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(n).zip(y) {
+        let shift = largest(x);
+        *y = shift;
+        if shift.is_finite() {
+            *y += math::log::<FUSED>(sum_each!([x], math::exp::<FUSED>(x - shift)));
+        }
     }
-    total as f32
 }
 crate::dispatch! {
-    fn exp_sum(x: &[f32], shift: f32) -> f32 = exp_sum_body;
+    fn logsumexp_rows(x: &[f32], n: usize, y: &mut [f32]) = fused logsumexp_rows_body;
 }
 
 /// Columns `first..first + y.len()` of `[n, inner]`, at most [`COLUMNS`].
 #[inline(always)]
-fn logsumexp_columns_body(x: &[f32], inner: usize, first: usize, y: &mut [f32]) {
-    columns(Reduction::Max, x, inner, first, y, false);
+fn logsumexp_columns_body<const FUSED: bool>(x: &[f32], inner: usize, first: usize, y: &mut [f32]) {
+    columns_body(Reduction::Max, x, inner, first, y);
     let mut sums = [0f64; COLUMNS];
     for row in x.chunks_exact(inner) {
-        for (sum, (v, largest)) in sums.iter_mut().zip(row[first..].iter().zip(&*y)) {
-            *sum += f64::from(math::exp::<false>(v - largest));
+        let row = &row[first..first + y.len()];
+        let sums = &mut sums[..y.len()];
+        for i in 0..y.len() {
+            sums[i] += f64::from(math::exp::<FUSED>(row[i] - y[i]));
         }
     }
-    for (y, sum) in y.iter_mut().zip(sums) {
-        if y.is_finite() {
-            *y += math::log::<false>(sum as f32);
+    for i in 0..y.len() {
+        if y[i].is_finite() {
+            y[i] += math::log::<FUSED>(sums[i] as f32);
         }
     }
 }
 crate::dispatch! {
-    fn logsumexp_columns(x: &[f32], inner: usize, first: usize, y: &mut [f32]) = logsumexp_columns_body;
+    fn logsumexp_columns(x: &[f32], inner: usize, first: usize, y: &mut [f32]) = fused logsumexp_columns_body;
 }
 
 /// How many columns [`logsumexp`] works on at once.
@@ -199,14 +282,7 @@ pub fn logsumexp(pool: &Pool, (outer, n, inner): (usize, usize, usize), x: &[f32
         return y.fill(f32::NEG_INFINITY);
     }
     if inner == 1 {
-        return pool.rows(y, 1, (2048 / n).max(1), |first, y| {
-            for (row, y) in x[first * n..].chunks_exact(n).zip(y) {
-                *y = largest(row);
-                if y.is_finite() {
-                    *y += math::log::<false>(exp_sum(row, *y));
-                }
-            }
-        });
+        return pool.rows(y, 1, (2048 / n).max(1), |first, y| logsumexp_rows(&x[first * n..], n, y));
     }
     let (row, least) = if outer == 1 { (1, COLUMNS) } else { (inner, 1) };
     pool.rows(y, row, least, |first, y| {
@@ -245,12 +321,23 @@ mod tests {
     #[test]
     fn every_arrangement() {
         let pool = Pool::new(2);
-        for (outer, n, inner) in [(1, 1, 1), (3, 1000, 1), (1, 700, 33), (4, 5, 6), (2, 0, 3), (0, 3, 2), (1, 300, 600)]
-        {
+        for (outer, n, inner) in [
+            (1, 1, 1),
+            (3, 1000, 1),
+            (1, 700, 33),
+            (4, 5, 6),
+            (2, 0, 3),
+            (0, 3, 2),
+            (1, 300, 600),
+            (1, 5000, 40),
+            (1, 70_001, 1),
+            (3, 300, 1100),
+        ] {
             let x: Vec<f32> = (0..outer * n * inner).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
             for kind in [Reduction::Sum, Reduction::Max, Reduction::Min] {
                 let mut y = vec![9.0; outer * inner];
-                reduce_f32(&pool, kind, (outer, n, inner), &x, &mut y);
+                let mut scratch = vec![7.0; reduce_scratch((outer, n, inner))];
+                reduce_f32(&pool, kind, (outer, n, inner), &x, &mut y, &mut scratch);
                 for o in 0..outer {
                     for i in 0..inner {
                         let column = (0..n).map(|k| x[(o * n + k) * inner + i]);
@@ -295,7 +382,7 @@ mod tests {
     #[test]
     fn nan_wins() {
         let mut y = [0.0];
-        reduce_f32(&Pool::new(1), Reduction::Max, (1, 3, 1), &[1.0, f32::NAN, 2.0], &mut y);
+        reduce_f32(&Pool::new(1), Reduction::Max, (1, 3, 1), &[1.0, f32::NAN, 2.0], &mut y, &mut []);
         assert!(y[0].is_nan());
     }
 }

@@ -66,6 +66,87 @@ pub fn fence() {
     }
 }
 
+/// Values that [`write_each!`](crate::write_each) computes before it streams them.
+pub(super) const CHUNK: usize = 512;
+
+/// `to[i]` becomes an expression over the `i`th values of slices of the same length, streamed if
+/// `streams` says so. A loop that vectorises, written where it is compiled for its level.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! write_each {
+    ($streams:expr, $to:expr, [$($x:ident),*], $e:expr) => {{
+        let to: &mut [f32] = $to;
+        $(let $x: &[f32] = &$x[..to.len()];)*
+        if $streams {
+            let mut buffer = [0f32; $crate::cpu::stream::CHUNK];
+            let mut from = 0;
+            while from < to.len() {
+                let to = &mut to[from..];
+                let buffer = &mut buffer[..to.len().min($crate::cpu::stream::CHUNK)];
+                $(let $x = &$x[from..from + buffer.len()];)*
+                for i in 0..buffer.len() {
+                    $(let $x = $x[i];)*
+                    buffer[i] = $e;
+                }
+                $crate::cpu::stream::copy(buffer, &mut to[..buffer.len()]);
+                from += buffer.len();
+            }
+        } else {
+            for i in 0..to.len() {
+                $(let $x = $x[i];)*
+                to[i] = $e;
+            }
+        }
+    }};
+}
+pub(super) use write_each;
+
+/// The sum of an expression over the `i`th values of slices, in lanes within blocks of 512 whose
+/// sums are added in `f64`: rounding errors do not grow with the length.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! sum_each {
+    ([$first:ident $(, $x:ident)*], $e:expr) => {{
+        const LANES: usize = 32;
+        let n = $first.len();
+        $(let $x: &[f32] = &$x[..n];)*
+        let mut total = 0f64;
+        let mut from = 0;
+        while from < n {
+            let until = (from + 512).min(n);
+            let whole = from + (until - from) / LANES * LANES;
+            let mut lanes = [0f32; LANES];
+            while from < whole {
+                let $first: &[f32; LANES] = $first[from..from + LANES].try_into().expect("so many lanes");
+                $(let $x: &[f32; LANES] = $x[from..from + LANES].try_into().expect("so many lanes");)*
+                for i in 0..LANES {
+                    let $first = $first[i];
+                    $(let $x = $x[i];)*
+                    lanes[i] += $e;
+                }
+                from += LANES;
+            }
+            let mut width = LANES / 2;
+            while width > 0 {
+                for i in 0..width {
+                    lanes[i] += lanes[i + width];
+                }
+                width /= 2;
+            }
+            let mut rest = 0f32;
+            while from < until {
+                let $first = $first[from];
+                $(let $x = $x[from];)*
+                rest += $e;
+                from += 1;
+            }
+            total += f64::from(lanes[0] + rest);
+        }
+        total as f32
+    }};
+}
+pub(super) use sum_each;
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -4,7 +4,7 @@ use super::lower::Lower;
 use super::view::View;
 use crate::graph::DType;
 use crate::ops::reduce::{Primitive, Reduce};
-use mobilis_kernels::cpu::reduce::{Reduction, fold, logsumexp, reduce_f32};
+use mobilis_kernels::cpu::reduce::{Reduction, fold, logsumexp, reduce_f32, reduce_scratch};
 use mobilis_kernels::memory::Piece;
 
 /// The input as `[outer, n, inner]` where the reduced dimensions are neighbours, else a copy
@@ -46,7 +46,11 @@ pub fn lower(op: &Reduce, cx: &mut Lower) {
                 Primitive::Min => Reduction::Min,
                 _ => Reduction::Sum,
             };
-            cx.task(move |m| reduce_f32(m.pool(), kind, (outer, n, inner), &m.f32(x), &mut m.f32_mut(y)));
+            let scratch = cx.scratch(reduce_scratch((outer, n, inner)));
+            cx.task(move |m| {
+                let (x, mut y, mut scratch) = (m.f32(x), m.f32_mut(y), m.f32_mut(scratch));
+                reduce_f32(m.pool(), kind, (outer, n, inner), &x, &mut y, &mut scratch);
+            });
         }
         DType::I32 => cx.task(move |m| {
             let (x, mut y) = (m.i32(x), m.i32_mut(y));
