@@ -142,6 +142,13 @@ impl Executable {
         lock(&self.prepared).last().map(|p| (p.bound.arena_bytes(), p.bound.lower_bound))
     }
 
+    /// How many values a run for the last sizes copies because no kernel reads them as they lie:
+    /// transposed, repeated, or stored when all has run. Nothing before the first run, and on the
+    /// reference device.
+    pub fn copies(&self) -> Option<usize> {
+        lock(&self.prepared).last().map(|p| p.bound.copied)
+    }
+
     /// The device.
     pub fn device(&self) -> Device {
         self.device

@@ -13,9 +13,6 @@ use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
 use crate::transforms::fuse::Limits;
 
-/// How many chains back one looks for others to join.
-const REACH: usize = 12;
-
 /// The graph with its chains joined. Nodes that nothing needs any more stay; see
 /// [`prune`](super::prune::prune).
 pub fn join(mut graph: Graph, limits: &Limits) -> Graph {
@@ -23,25 +20,32 @@ pub fn join(mut graph: Graph, limits: &Limits) -> Graph {
     for (id, node) in graph.nodes.iter().enumerate() {
         node.inputs.iter().for_each(|v| users[v.node as usize].push(id as u32));
     }
-    let mut recent: Vec<u32> = vec![];
     for later in 0..graph.nodes.len() as u32 {
         if !matches!(graph.nodes[later as usize].op, Op::Chain(_)) {
             continue;
         }
-        let mut i = recent.len();
-        while i > recent.len().saturating_sub(REACH) {
-            i -= 1;
-            let earlier = recent[i];
-            if pays(&graph, &users, earlier, later)
-                && let Some(joined) = joined(&graph, &users[earlier as usize], earlier, later, limits)
-            {
-                take_in(&mut graph, &mut users, earlier, later, joined);
-                recent.remove(i);
+        let mut refused: Vec<u32> = vec![];
+        while let Some(earlier) = relative(&graph, &users, later, &refused) {
+            let fits = pays(&graph, &users, earlier, later);
+            match fits.then(|| joined(&graph, &users[earlier as usize], earlier, later, limits)).flatten() {
+                Some(joined) => take_in(&mut graph, &mut users, earlier, later, joined),
+                None => refused.push(earlier),
             }
         }
-        recent.push(later);
     }
     graph
+}
+
+/// The last chain before `later`, but those refused, that gives it a value or shares a large input.
+fn relative(graph: &Graph, users: &[Vec<u32>], later: u32, refused: &[u32]) -> Option<u32> {
+    let node = &graph.nodes[later as usize];
+    let whole = node.inputs.iter().filter(|v| graph.ty(**v).same_extents(&node.types[0]));
+    let related = whole.flat_map(|v| users[v.node as usize].iter().copied().chain([v.node]));
+    let open = |id: &u32| {
+        let of = &graph.nodes[*id as usize];
+        *id < later && matches!(of.op, Op::Chain(_)) && !refused.contains(id)
+    };
+    related.filter(open).max()
 }
 
 fn chain(graph: &Graph, id: u32) -> &Chain {

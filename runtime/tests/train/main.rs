@@ -3,6 +3,7 @@
 extern crate mobilis_runtime as mobilis;
 
 mod checkpoint;
+mod economy;
 mod optimizers;
 mod reference;
 mod run;

@@ -11,7 +11,7 @@ use crate::ops::Op;
 use mobilis_kernels::cpu::copy::{collapse, gather_view};
 use mobilis_kernels::cpu::gemm::Matrix;
 use mobilis_kernels::memory::{Memory, Piece};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 type Run = Box<dyn Fn(&Memory) -> Result<(), String> + Send + Sync>;
@@ -24,6 +24,14 @@ pub struct Task {
     pub kernel: &'static str,
     /// The kernel with its sizes and places.
     pub run: Run,
+}
+
+/// What lowering a graph gives.
+pub(super) struct Lowered {
+    pub tasks: Vec<Task>,
+    pub results: Vec<(Value, Piece)>,
+    pub plan: Plan,
+    pub copied: usize,
 }
 
 /// The state of lowering a graph.
@@ -40,8 +48,12 @@ pub struct Lower<'g> {
     lives: Vec<Life>,
     externals: u32,
     tasks: Vec<Task>,
+    /// Copies of views that no kernel reads as they lie.
+    pub(super) copied: usize,
     /// Values that are written straight into a variable: the variable's slot.
     homes: HashMap<Value, u32>,
+    /// Variables whose new value is copied to them at the end.
+    replaced: HashSet<u32>,
     /// Weights that are prepared once, where the caller keeps them.
     pub(super) weights: Option<&'g Prepared>,
 }
@@ -63,7 +75,9 @@ impl<'g> Lower<'g> {
             lives: vec![],
             externals: (graph.vars.len() + graph.inputs.len()) as u32,
             tasks: vec![],
+            copied: 0,
             homes: homes(graph),
+            replaced: HashSet::new(),
             weights: None,
         })
     }
@@ -138,12 +152,6 @@ impl<'g> Lower<'g> {
         self.graph.nodes[self.node as usize].types[port].clone()
     }
 
-    /// Whether anything uses an output.
-    pub fn is_used(&self, port: usize) -> bool {
-        let v = Value { node: self.node, port: port as u16 };
-        self.graph.nodes.iter().any(|n| n.inputs.contains(&v)) || self.graph.results().any(|r| r == v)
-    }
-
     fn touch(&mut self, slot: u32) {
         if let Some(life) = slot.checked_sub(self.externals).map(|s| &mut self.lives[s as usize]) {
             life.last = life.last.max(self.node as usize);
@@ -194,6 +202,7 @@ impl<'g> Lower<'g> {
         let len = if to.len == 0 { 0 } else { reach + 1 };
         let from = Piece { slot: view.slot, offset: view.offset, len };
         let dtype = view.dtype;
+        self.copied += 1;
         self.task(move |m| match dtype {
             DType::F32 => gather_view(m.pool(), &m.f32(from), 0, &sizes, &strides, &mut m.f32_mut(to)),
             DType::I32 => gather_view(m.pool(), &m.i32(from), 0, &sizes, &strides, &mut m.i32_mut(to)),
@@ -285,8 +294,10 @@ impl<'g> Lower<'g> {
     }
 
     /// Copies results to where they are read from, and plans the arena.
-    pub(super) fn finish(mut self) -> (Vec<Task>, Vec<(Value, Piece)>, Plan) {
+    pub(super) fn finish(mut self) -> Lowered {
         self.node = self.graph.nodes.len() as u32;
+        let homes: HashSet<u32> = self.homes.values().copied().collect();
+        self.replaced = self.graph.updates.iter().map(|u| u.0).filter(|var| !homes.contains(var)).collect();
         // Everything that shows a variable's old value is taken aside before any is stored.
         let mut results: Vec<(Value, Piece)> = vec![];
         for v in self.graph.outputs.iter().chain(self.graph.taps.iter().map(|t| &t.1)) {
@@ -305,19 +316,15 @@ impl<'g> Lower<'g> {
         for (var, from) in stores {
             self.copy_view(&from, Piece { slot: var, offset: 0, len: from.count() });
         }
-        let plan = plan(&self.lives);
-        (self.tasks, results, plan)
+        Lowered { plan: plan(&self.lives), tasks: self.tasks, results, copied: self.copied }
     }
 }
 
 impl Lower<'_> {
     /// The piece, copied to the arena if it lies in a variable that this run stores to.
     fn aside(&mut self, piece: Piece, dtype: DType) -> Piece {
-        if !self.graph.updates.iter().any(|u| u.0 == piece.slot) {
-            return piece;
-        }
         // A value that is computed in its variable is the new value already.
-        if self.homes.values().any(|slot| *slot == piece.slot) {
+        if !self.replaced.contains(&piece.slot) {
             return piece;
         }
         self.packed(&View { offset: piece.offset, ..View::whole(piece.slot, &[piece.len], dtype) })
@@ -346,10 +353,12 @@ fn homes(graph: &Graph) -> HashMap<Value, u32> {
         };
     }
     // Results and other variables' new values are read when all nodes have run.
-    let at_end: Vec<u32> = graph.results().filter_map(|v| shows[v.node as usize]).collect();
+    let at_end: HashSet<u32> = graph.results().filter_map(|v| shows[v.node as usize]).collect();
+    let mut times: HashMap<Value, usize> = HashMap::new();
+    graph.updates.iter().for_each(|u| *times.entry(u.1).or_default() += 1);
     let mut found = HashMap::new();
     for (var, value) in &graph.updates {
-        let once = graph.updates.iter().filter(|u| u.1 == *value).count() == 1;
+        let once = times[value] == 1;
         let [last, before] = readers[*var as usize];
         let other = if last == Some(value.node) { before } else { last };
         let free = other.is_none_or(|r| r < value.node) && !at_end.contains(var);

@@ -35,7 +35,7 @@ use crate::transforms::fuse::{Limits, fuse};
 use crate::transforms::prune::prune;
 use crate::transforms::simplify::simplify;
 use crate::transforms::{common, epilogue, products, siblings};
-use lower::{Lower, Task};
+use lower::{Lower, Lowered, Task};
 use mobilis_kernels::cpu::chain as kernel;
 use mobilis_kernels::memory::{External, Frame, Memory, Piece};
 use mobilis_kernels::pool::Pool;
@@ -90,6 +90,8 @@ pub struct Bound {
     results: Vec<(Value, Piece)>,
     /// Bytes that the arena would need if every byte alive at once were packed perfectly.
     pub lower_bound: usize,
+    /// How many values are copied because no kernel reads them as they lie.
+    pub copied: usize,
 }
 
 /// A result's values.
@@ -132,12 +134,13 @@ pub fn bind_with(graph: &Graph, sizes: &Sizes, weights: Option<&weights::Prepare
             format!("{} in {}: {e}", graph.nodes[id].op.rule().name(), graph.location(graph.nodes[id].scope))
         })?;
     }
-    let (tasks, results, plan) = lower.finish();
+    let Lowered { tasks, results, plan, copied } = lower.finish();
     Ok(Bound {
         frame: Frame::new(graph.vars.len() + graph.inputs.len(), &plan.places),
         tasks,
         results,
         lower_bound: plan.lower_bound,
+        copied,
     })
 }
 
