@@ -162,7 +162,7 @@ pub(super) fn grid(micro: &Micro, rows: usize, panels: usize, k: usize, threads:
     (by_rows, by_panels)
 }
 
-/// The number of threads that a region pays for: 128 thousand multiply-adds each.
+/// The number of threads that a region pays for: a quarter of a million multiply-adds each.
 pub(super) fn threads(available: usize, m: usize, n: usize, k: usize) -> usize {
-    available.min(m.saturating_mul(n).saturating_mul(k) >> 17).max(1)
+    available.min(m.saturating_mul(n).saturating_mul(k) >> 18).max(1)
 }

@@ -32,6 +32,8 @@ struct Region<'a> {
     grid: (usize, usize),
     /// Whether the panels of B are packed by this region.
     packs: bool,
+    /// Whether plain right sides are read where they lie.
+    direct: bool,
     a: *mut f32,
     b: *mut f32,
 }
@@ -63,7 +65,8 @@ pub(super) unsafe fn drive(pool: &Pool, micro: &Micro, x: &Job, scratch: &mut [f
         return;
     }
     let k = x.left.iter().map(|l| l.k).sum::<usize>();
-    let sizes = Sizes::new(micro, x.m, k, all, any_plain(x.right));
+    let direct = x.right.iter().all(|c| reads_in_place(x, c));
+    let sizes = Sizes::new(micro, x.m, k, all, any_plain(x.right) && !direct);
     assert!(scratch.len() >= sizes.scratch(micro), "a product needs {} floats of scratch", sizes.scratch(micro));
     let b = scratch.as_mut_ptr();
     let b = b.wrapping_add(b.align_offset(64).min(16));
@@ -79,7 +82,7 @@ pub(super) unsafe fn drive(pool: &Pool, micro: &Micro, x: &Job, scratch: &mut [f
                 let grid = grid(micro, rows.1, panels.1, slab.k, threads);
                 let packs = sizes.packs && i == 0;
                 // SAFETY: the caller's promise is passed on, and the scratch was measured.
-                unsafe { Region { micro, x: *x, slab, rows, panels, grid, packs, a, b }.run(pool, threads) };
+                unsafe { Region { micro, x: *x, slab, rows, panels, grid, packs, direct, a, b }.run(pool, threads) };
             }
             if slab.last {
                 break;
@@ -87,6 +90,13 @@ pub(super) unsafe fn drive(pool: &Pool, micro: &Micro, x: &Job, scratch: &mut [f
             first += slab.count;
         }
     }
+}
+
+/// Whether a result's right sides are small enough to be read where they lie: packing them would
+/// cost more than reading rows that are apart, and they fit into the second cache as they are.
+fn reads_in_place(x: &Job, of: &Columns) -> bool {
+    let small = |at: &Matrix, k: usize| at.col == 1 && at.row <= 512 && k * of.n <= 1 << 15 && x.m <= 256;
+    of.b.iter().zip(x.left).all(|(b, left)| matches!(b, Right::Plain(_, at) if small(at, left.k)))
 }
 
 impl<'a> Region<'a> {
@@ -194,8 +204,13 @@ impl<'a> Region<'a> {
             let fresh = !self.x.accumulate && self.slab.first == 0 && cut.term == 0 && cut.k0 == 0;
             for q in q0..q0 + count {
                 let panel = self.panel(q);
+                let mut b_row = self.micro.row(panel.w);
                 let b = match panel.of.b[cut.term] {
                     Right::Packed(p) => p.data.as_ptr().wrapping_add(cut.k0 * self.micro.row(p.n) + panel.j * cut.k),
+                    Right::Plain(data, at) if self.direct => {
+                        b_row = at.row;
+                        data.as_ptr().wrapping_add(cut.k0 * at.row + panel.j)
+                    }
                     Right::Plain(..) => self.spot(&panel, &cut),
                     Right::Rounded(_) => unreachable!("`product` gives those to `quant`"),
                 };
@@ -203,10 +218,24 @@ impl<'a> Region<'a> {
                     let (i, h) = self.micro.rows(rows, t);
                     // The first tiles fetch the next panel.
                     let next = b.wrapping_add(cut.k * self.micro.nr + (16 * t * cut.k).min(cut.k * self.micro.nr));
-                    // SAFETY: the tile lies in the block.
-                    unsafe {
-                        self.tile(&panel, self.rows.0 + i0 + i, h, cut.k, [a.wrapping_add(i * cut.k), b, next], fresh)
+                    let a = a.wrapping_add(i * cut.k);
+                    let (c, from) = (std::ptr::null_mut(), std::ptr::null());
+                    let tile = Tile {
+                        h,
+                        w: panel.w,
+                        k: cut.k,
+                        a,
+                        b,
+                        b_row,
+                        whole: !self.direct,
+                        next,
+                        c,
+                        c_row: 0,
+                        from,
+                        from_row: 0,
                     };
+                    // SAFETY: the tile lies in the block.
+                    unsafe { self.tile(&panel, self.rows.0 + i0 + i, tile, fresh) };
                 }
             }
         }
@@ -226,36 +255,29 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Computes a tile of `h` rows from `i` of a panel's columns.
+    /// Computes a tile that begins at row `i` of a panel's columns; its place in C is found here.
     ///
     /// # Safety
     /// As of [`drive`]; the tile is this task's.
-    #[allow(clippy::too_many_arguments)]
     #[inline]
-    unsafe fn tile(&self, panel: &Panel, i: usize, h: usize, k: usize, [a, b, next]: [*const f32; 3], fresh: bool) {
+    unsafe fn tile(&self, panel: &Panel, i: usize, t: Tile, fresh: bool) {
         let Columns { at, bias, .. } = *panel.of;
         let c = panel.of.c.wrapping_add(i * at.row + panel.j * at.col);
         let bias = bias.map_or(std::ptr::null(), |b| b.as_ptr().wrapping_add(panel.j));
-        let (w, b_row) = (panel.w, self.micro.row(panel.w));
-        let tile = Tile { h, w, k, a, b, b_row, whole: true, c, c_row: at.row, from: bias, from_row: 0, next };
+        let (h, w) = (t.h, t.w);
         // SAFETY: by the caller's promise.
         unsafe {
             if at.col == 1 || w == 1 {
-                let old = Tile { from: c, from_row: at.row, ..tile };
-                (self.micro.tile)(if fresh { &tile } else { &old });
-                return;
+                let (from, from_row) = if fresh { (bias, 0) } else { (c.cast_const(), at.row) };
+                return (self.micro.tile)(&Tile { c, c_row: at.row, from, from_row, ..t });
             }
             // A result whose rows are not vectors is written from a copy.
             let mut copy = [0f32; LARGEST];
-            (self.micro.tile)(&Tile { c: copy.as_mut_ptr(), c_row: w, ..if fresh { tile } else { bare(tile) } });
+            let from = if fresh { bias } else { std::ptr::null() };
+            (self.micro.tile)(&Tile { c: copy.as_mut_ptr(), c_row: w, from, from_row: 0, ..t });
             scatter(&copy, h, w, c, at, !fresh);
         }
     }
-}
-
-/// The tile added to nothing.
-fn bare(t: Tile) -> Tile {
-    Tile { from: std::ptr::null(), from_row: 0, ..t }
 }
 
 /// Writes or adds `h` rows of `w` values to elements with strides.
