@@ -15,6 +15,7 @@ pub mod loss;
 pub mod math;
 pub mod norm;
 pub mod order;
+mod pack;
 mod parts;
 pub mod place;
 pub mod pool;

@@ -6,9 +6,9 @@
 //! transposed, by the gradients of the result and by the queries; D by the keys. Gradients by
 //! queries of several ranges are added in the order of keys. Ranges depend on sizes alone.
 
-use super::pack::{panels, rows, scaled};
 use super::product::{Left, Right, product};
 use super::{LANES, Mask, Operand, ROWS, Settings, Sizes, Strides, TILE, padded};
+use crate::cpu::pack::{panels, rows, scaled};
 use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::simd::{Level, level};
 use crate::cpu::vector::{Shape, Vector, at_level};

@@ -7,8 +7,8 @@
 //! sums. Ranges depend on what is seen, never on threads.
 
 use super::forward::{COLS, ROW, absorb};
-use super::pack::{AHEAD, prefetch, rows, scaled};
 use super::{LANES, Operand, Settings, Sizes, padded};
+use crate::cpu::pack::{AHEAD, prefetch, rows, scaled};
 use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::simd::Level;
 use crate::cpu::vector::{Vector, at_level};

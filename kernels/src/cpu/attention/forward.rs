@@ -4,9 +4,9 @@
 //! see; then each tile of rows makes its scores for up to [`COLS`] keys, turns them into weights
 //! while they are in the nearest cache, and adds the weighted values to its sums.
 
-use super::pack::{panels, rows, scaled};
 use super::product::{Left, Right, product};
 use super::{Operand, ROWS, Settings, Sizes, TILE, WIDE, decode, padded};
+use crate::cpu::pack::{panels, rows, scaled};
 use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::simd::{Level, level};
 use crate::cpu::vector::{Shape, Vector, at_level};

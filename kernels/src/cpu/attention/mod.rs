@@ -2,7 +2,7 @@
 //! al. 2022; backward as in FlashAttention-2, Dao 2023).
 //!
 //! The query heads that share a key-value head are rows of one matrix of queries, so that a key that
-//! was loaded serves them all. Keys, values and queries are packed once per task ([`pack`]); then
+//! was loaded serves them all. Keys, values and queries are packed once per task (`cpu::pack`); then
 //! every product is of the form "broadcast an element, multiply a row" ([`product`]). Masks by
 //! position (causal, windows, lengths) leave out whole parts of a tile: a product runs over the
 //! keys that some row of the tile sees. No result depends on how rows are shared among threads.
@@ -12,7 +12,7 @@
 mod backward;
 mod decode;
 mod forward;
-mod pack;
+
 mod product;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Every product of attention is of the form "broadcast an element of A, multiply two vectors of a
 //! row of B": sums of a tile (12 x 32 with AVX-512) stay in registers while k runs. Operands were
-//! packed for it ([`super::pack`]), with room behind them so that tiles may be too large: rows of
+//! packed for it (`cpu::pack`), with room behind them so that tiles may be too large: rows of
 //! C are computed in thirds of a tile, columns in whole vectors.
 
 use crate::cpu::simd::Level;

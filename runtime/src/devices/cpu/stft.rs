@@ -8,13 +8,13 @@ use mobilis_kernels::pool::Pool;
 
 fn plan(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::Stft {
     let (samples, frames, n) = (x[x.len() - 1], y[x.len()], w[0]);
-    let place = |t: usize, i: usize| framing.source(t, i, samples).map_or(-1, |at| at as i32);
+    let place = (frames, framing.hop as usize, framing.pad as usize);
     kernel::Stft {
         fourier: kernel::Fourier::new(n),
         batch: x[..x.len() - 1].iter().product(),
         samples,
-        frames,
-        sources: (0..frames).flat_map(|t| (0..n).map(move |i| (t, i))).map(|(t, i)| place(t, i)).collect(),
+        frames: kernel::Frames::new((samples, n), place, |t, i| framing.source(t, i, samples)),
+        power: false,
     }
 }
 
@@ -33,7 +33,7 @@ pub fn stft_input_grad(op: &StftInputGrad, cx: &mut Lower) {
     let plan = plan(&op.framing, cx.output_sizes(0), cx.input_sizes(1), cx.input_sizes(0));
     let threads = Pool::global().threads();
     let (y, w, x) = (cx.input(0), cx.input(1), cx.output(0));
-    let scratch = cx.scratch(plan.scratch(threads));
+    let scratch = cx.scratch(plan.back_scratch(threads));
     cx.task(move |m| {
         let (mut x, mut scratch) = (m.f32_mut(x), m.f32_mut(scratch));
         kernel::stft_input_grad(m.pool(), &plan, &m.f32(y), &m.f32(w), &mut x, &mut scratch, threads);

@@ -1,10 +1,10 @@
-//! Operands laid out for [`super::product`]: tiles read memory from front to back, whatever the
+//! Operands laid out for tiles and lanes: tiles read memory from front to back, whatever the
 //! strides of the tensors, whose rows, a power of two apart, would push each other out of cache.
 
 /// `count` rows of `width` features in panels of `wide` rows: feature `f` of row `j` is at
 /// `j / wide * wide * width + f * wide + j % wide`, times `scale`. Row `j` starts at `at(j)`.
 /// Places behind the last row keep what they hold.
-pub(super) fn panels(
+pub(crate) fn panels(
     x: &[f32],
     at: impl Fn(usize) -> usize,
     (count, width): (usize, usize),
@@ -97,7 +97,7 @@ fn transposed(rows: [[f32; 4]; 4], scale: f32) -> [[f32; 4]; 4] {
 }
 
 /// `count` rows of `width` features, `row` apart, times `scale`; zeros behind each row.
-pub(super) fn rows(
+pub(crate) fn rows(
     x: &[f32],
     at: impl Fn(usize) -> usize,
     (count, width): (usize, usize),
@@ -125,16 +125,16 @@ fn scaled_body(x: &[f32], scale: f32, out: &mut [f32]) {
 }
 crate::dispatch! {
     /// `out = scale x`
-    pub(super) fn scaled(x: &[f32], scale: f32, out: &mut [f32]) = scaled_body;
+    pub(crate) fn scaled(x: &[f32], scale: f32, out: &mut [f32]) = scaled_body;
 }
 
 /// Rows that are asked for before they are read: heads lie next to each other, so the rows of one
 /// are too far apart for the processor to guess.
-pub(super) const AHEAD: usize = 16;
+pub(crate) const AHEAD: usize = 16;
 
 /// Asks for the start of a row.
 #[inline(always)]
-pub(super) fn prefetch(x: &[f32], width: usize) {
+pub(crate) fn prefetch(x: &[f32], width: usize) {
     #[cfg(target_arch = "x86_64")]
     for f in (0..width.min(x.len())).step_by(16) {
         use std::arch::x86_64::*;
