@@ -103,60 +103,128 @@ unsafe fn put<V: Vector>(p: *mut f32, at: usize, z: Value<V>) {
     }
 }
 
-/// A combination of `p` transforms of length `m` at `out`, whose values `load(k + q m)` are turned
-/// by their roots.
+/// Where a pass reads its values. (Closures would be compiled without the vector's instructions.)
+trait Source<V: Vector> {
+    /// # Safety
+    /// The pass has so many values.
+    unsafe fn load(&self, at: usize) -> Value<V>;
+}
+
+/// The samples of the first pass, windowed.
+#[derive(Clone, Copy)]
+struct Windowed {
+    x: *const f32,
+    w: *const f32,
+    order: *const u32,
+}
+
+impl<V: Vector> Source<V> for Windowed {
+    #[inline(always)]
+    unsafe fn load(&self, at: usize) -> Value<V> {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let sample = *self.order.add(at) as usize;
+            let (z, w): (Value<V>, V) = (get(self.x, sample), V::splat(*self.w.add(sample)));
+            [z[0].mul(w), z[1].mul(w)]
+        }
+    }
+}
+
+/// Values of an earlier pass.
+#[derive(Clone, Copy)]
+struct Earlier(*const f32);
+
+impl<V: Vector> Source<V> for Earlier {
+    #[inline(always)]
+    unsafe fn load(&self, at: usize) -> Value<V> {
+        // SAFETY: by the caller's promise.
+        unsafe { get(self.0, at) }
+    }
+}
+
+/// `z` times the root at `at`.
 ///
 /// # Safety
-/// The vector's instructions exist; `load` may be called for all values, which lie at `out`; `room`
-/// holds `p` values.
+/// The vector's instructions exist, and the root.
 #[inline(always)]
-unsafe fn combine<V: Vector>(
+unsafe fn rooted<V: Vector>(z: Value<V>, roots: *const [f32; 2], at: usize) -> Value<V> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let [re, im] = *roots.add(at);
+        let (re, im, minus) = (V::splat(re), V::splat(im), V::splat(-im));
+        [z[0].fma(re, z[1].mul(minus)), z[0].fma(im, z[1].mul(re))]
+    }
+}
+
+/// Value `k` of each of `P` transforms of length `m`, turned by its root.
+///
+/// # Safety
+/// As for [`rooted`] and [`Source::load`].
+#[inline(always)]
+unsafe fn values<V: Vector, S: Source<V>, const P: usize>(
+    from: &S,
+    roots: *const [f32; 2],
+    (k, m, step): (usize, usize, usize),
+) -> [Value<V>; P] {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let mut z = [[V::splat(0.0); 2]; P];
+        for q in 0..P {
+            z[q] = from.load(k + q * m);
+        }
+        if k > 0 {
+            for q in 1..P {
+                z[q] = rooted(z[q], roots, q * k * step);
+            }
+        }
+        z
+    }
+}
+
+/// A combination of `p` transforms of length `m` from `from`, at `out`.
+///
+/// # Safety
+/// The vector's instructions exist; all values of `from` may be loaded, and lie at `out` or elsewhere;
+/// `room` holds `p` values.
+#[inline(always)]
+unsafe fn combine<V: Vector, S: Source<V>>(
     plan: &Fourier,
     (p, m, step): (usize, usize, usize),
-    load: &impl Fn(usize) -> Value<V>,
+    from: S,
     out: *mut f32,
     room: *mut f32,
 ) {
-    let n = plan.length();
-    // SAFETY: by the caller's promise.
+    let (n, roots) = (plan.length(), plan.roots.as_ptr());
+    // SAFETY: by the caller's promise; roots lie below `n`.
     unsafe {
         for k in 0..m {
-            let turn = |z: Value<V>, at: usize| {
-                let [re, im] = *plan.roots.get_unchecked(at);
-                let (re, im, minus) = (V::splat(re), V::splat(im), V::splat(-im));
-                [z[0].fma(re, z[1].mul(minus)), z[0].fma(im, z[1].mul(re))]
-            };
-            let value = |q: usize| {
-                let z = load(k + q * m);
-                if k == 0 || q == 0 { z } else { turn(z, q * k * step) }
-            };
             match p {
                 2 => {
-                    let (a, b) = (value(0), value(1));
+                    let [a, b] = values::<V, S, 2>(&from, roots, (k, m, step));
                     put(out, k, add(a, b));
                     put(out, k + m, sub(a, b));
                 }
                 4 => {
-                    let z = four(value(0), value(1), value(2), value(3));
+                    let [a, b, c, d] = values::<V, S, 4>(&from, roots, (k, m, step));
+                    let z = four(a, b, c, d);
                     for q in 0..4 {
                         put(out, k + q * m, z[q]);
                     }
                 }
                 8 => {
-                    let z = [value(0), value(1), value(2), value(3), value(4), value(5), value(6), value(7)];
-                    let z = eight(z);
+                    let z = eight(values::<V, S, 8>(&from, roots, (k, m, step)));
                     for q in 0..8 {
                         put(out, k + q * m, z[q]);
                     }
                 }
                 _ => {
                     for q in 0..p {
-                        put(room, q, value(q));
+                        put(room, q, rooted(from.load(k + q * m), roots, q * k * step));
                     }
                     for r in 0..p {
-                        let mut sum = get(room, 0);
+                        let mut sum: Value<V> = get(room, 0);
                         for q in 1..p {
-                            sum = add(sum, turn(get(room, q), q * r % p * (n / p)));
+                            sum = add(sum, rooted(get(room, q), roots, q * r % p * (n / p)));
                         }
                         put(out, k + r * m, sum);
                     }
@@ -174,39 +242,31 @@ unsafe fn combine<V: Vector>(
 #[inline(always)]
 unsafe fn body<V: Vector>(plan: &Fourier, x: *const f32, w: *const f32, out: *mut f32, room: *mut f32) {
     let (n, factors) = (plan.length(), &plan.wide[..]);
+    let samples = Windowed { x, w, order: plan.order.as_ptr() };
     let Some((last, before)) = factors.split_last() else {
         // SAFETY: a length of 1.
-        unsafe {
-            let w = V::splat(*w);
-            let z: Value<V> = get(x, 0);
-            return put(out, 0, [z[0].mul(w), z[1].mul(w)]);
-        }
+        return unsafe { put::<V>(out, 0, samples.load(0)) };
     };
     let part = n / before.first().copied().unwrap_or(1);
     // SAFETY: places and samples lie below `n`.
     unsafe {
-        for from in (0..n).step_by(part) {
+        for start in (0..n).step_by(part) {
             // The last factor's transforms are neighbours: the first pass.
-            for at in (from..from + part).step_by(*last) {
-                let load = |q: usize| {
-                    let sample = *plan.order.get_unchecked(at + q) as usize;
-                    let (z, w): (Value<V>, V) = (get(x, sample), V::splat(*w.add(sample)));
-                    [z[0].mul(w), z[1].mul(w)]
-                };
-                combine::<V>(plan, (*last, 1, 1), &load, out.add(2 * at * V::LANES), room);
+            for at in (start..start + part).step_by(*last) {
+                let from = Windowed { order: samples.order.add(at), ..samples };
+                combine::<V, Windowed>(plan, (*last, 1, 1), from, out.add(2 * at * V::LANES), room);
             }
             let mut size = *last;
             for p in before.iter().skip(1).rev() {
-                for at in (from..from + part).step_by(size * p) {
+                for at in (start..start + part).step_by(size * p) {
                     let out = out.add(2 * at * V::LANES);
-                    let load = |q: usize| get(out, q);
-                    combine::<V>(plan, (*p, size, n / (size * p)), &load, out, room);
+                    combine::<V, Earlier>(plan, (*p, size, n / (size * p)), Earlier(out), out, room);
                 }
                 size *= p;
             }
         }
         if let Some(p) = before.first() {
-            combine::<V>(plan, (*p, part, 1), &|q: usize| get(out, q), out, room);
+            combine::<V, Earlier>(plan, (*p, part, 1), Earlier(out), out, room);
         }
     }
 }
@@ -233,8 +293,8 @@ unsafe fn split_body<V: Vector>(n: usize, z: *const f32, power: bool, out: *mut 
             let first = [z[0].add(m[0]).mul(half), z[1].sub(m[1]).mul(half)];
             let second = [z[1].add(m[1]).mul(half), m[0].sub(z[0]).mul(half)];
             if power {
-                let square = |z: Value<V>| z[0].fma(z[0], z[1].mul(z[1]));
-                put(out, k, [square(first), square(second)]);
+                let squares = [first[0].mul(first[0]), second[0].mul(second[0])];
+                put(out, k, [first[1].fma(first[1], squares[0]), second[1].fma(second[1], squares[1])]);
             } else {
                 put(out, 2 * k, first);
                 put(out, 2 * k + 1, second);
