@@ -10,3 +10,4 @@ pub mod prune;
 mod rewrite;
 pub mod siblings;
 pub mod simplify;
+pub mod spectrum;

@@ -34,7 +34,7 @@ use crate::ops::Op;
 use crate::transforms::fuse::{Limits, fuse};
 use crate::transforms::prune::prune;
 use crate::transforms::simplify::simplify;
-use crate::transforms::{common, epilogue, products, siblings};
+use crate::transforms::{common, epilogue, products, siblings, spectrum};
 use lower::{Lower, Lowered, Task};
 use mobilis_kernels::cpu::chain as kernel;
 use mobilis_kernels::memory::{External, Frame, Memory, Piece};
@@ -78,7 +78,7 @@ pub fn optimize(graph: Graph) -> Graph {
         ints: kernel::INTS,
         results: kernel::RESULTS,
     };
-    let graph = prune(common::join(simplify(graph)));
+    let graph = prune(spectrum::square(common::join(simplify(graph))));
     let graph = epilogue::attach(prune(fuse(products::join(graph), &limits)));
     prune(siblings::join(graph, &limits))
 }

@@ -19,7 +19,8 @@ fn plan(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::Stf
 }
 
 pub fn stft(op: &Stft, cx: &mut Lower) {
-    let plan = plan(&op.framing, cx.input_sizes(0), cx.input_sizes(1), cx.output_sizes(0));
+    let (x, w, y) = (cx.input_sizes(0), cx.input_sizes(1), cx.output_sizes(0));
+    let plan = kernel::Stft { power: op.power, ..plan(&op.framing, x, w, y) };
     let threads = Pool::global().threads();
     let (x, w, y) = (cx.input(0), cx.input(1), cx.output(0));
     let scratch = cx.scratch(plan.scratch(threads));

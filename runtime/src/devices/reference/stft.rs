@@ -28,11 +28,19 @@ fn terms(
 
 pub fn stft(op: &Stft, cx: &Eval) -> RefArray {
     let (x, w) = (cx.inputs[0], cx.inputs[1]);
-    let mut y = RefArray::filled(&cx.outputs[0], 0.0);
-    terms(&op.framing, (&x.sizes, &w.sizes, &cx.outputs[0]), |xi, wi, yi, re, im| {
+    let mut sizes = cx.outputs[0].to_vec();
+    if op.power {
+        sizes.push(2);
+    }
+    let mut y = RefArray::filled(&sizes, 0.0);
+    terms(&op.framing, (&x.sizes, &w.sizes, &sizes), |xi, wi, yi, re, im| {
         y.data[yi] += x.data[xi] * w.data[wi] * re;
         y.data[yi + 1] += x.data[xi] * w.data[wi] * im;
     });
+    if op.power {
+        let squares = y.data.as_chunks::<2>().0.iter().map(|[re, im]| re * re + im * im).collect();
+        return RefArray { sizes: cx.outputs[0].to_vec(), data: squares };
+    }
     y
 }
 

@@ -111,6 +111,9 @@ pub struct Stft {
     pub framing: Framing,
     /// The dimensions of `y`.
     pub dims: Vec<Dim>,
+    /// The result is `[.., bins, frames]`, the sum of the squares of both parts. A transform of graphs
+    /// makes these after gradients were taken.
+    pub power: bool,
 }
 
 /// Its gradient by the signal: `y, w -> x`.
@@ -146,14 +149,18 @@ fn cost(spectrum: &TensorType, inputs: &[&TensorType], outputs: &[TensorType]) -
 
 impl Rule for Stft {
     fn name(&self) -> &'static str {
-        "stft"
+        if self.power { "power_spectrum" } else { "stft" }
     }
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, String> {
         let [x, w] = real(inputs)?;
         self.framing.check(&x.dims, &w.dims, &self.dims)?;
-        Ok(vec![TensorType::new(self.dims.clone(), DType::F32)])
+        let parts = if self.power { self.dims.len() - 1 } else { self.dims.len() };
+        Ok(vec![TensorType::new(self.dims[..parts].to_vec(), DType::F32)])
     }
     fn grad(&self, cx: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
+        if self.power {
+            return Err(NoGradient("power spectra are made after differentiation".into()));
+        }
         let (x, w, g) = (cx.inputs[0], cx.inputs[1], cx.grad());
         Ok(vec![
             cx.wanted[0].then(|| stft_input_grad(g, w, self.framing, type_of(x).dims)),
@@ -218,7 +225,7 @@ impl Rule for StftWindowGrad {
 
 /// The transform with a result of the given dimensions.
 pub fn stft_to(x: Handle, w: Handle, framing: Framing, dims: Vec<Dim>) -> Handle {
-    op1(Stft { framing, dims }, &[x, w])
+    op1(Stft { framing, dims, power: false }, &[x, w])
 }
 
 /// The transform; bins and frames have no names.
