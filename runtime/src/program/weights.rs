@@ -84,10 +84,10 @@ impl Weights {
         self
     }
 
-    /// Whether `f32` weights that are multiplied by more than one row are copied into the order in
-    /// which the product reads them (by default they are). It saves that work in every run, which
-    /// is most with 2 to 64 rows, and takes their memory a second time. Results do not change by a
-    /// bit.
+    /// Whether `f32` weights that are multiplied by more than a few rows (8) are copied into the
+    /// order in which the product reads them (by default they are). It saves that work in every
+    /// run, which is most with up to 64 rows, and takes their memory a second time. Results do not
+    /// change by a bit.
     #[must_use]
     pub fn pack(mut self, on: bool) -> Weights {
         self.pack = on;

@@ -28,6 +28,9 @@ mod skinny;
 mod tests;
 
 pub use pack::{Panels, pack_b, packed_len};
+/// The most rows of products whose right sides are read where they lie, in an order of their own;
+/// with more, results are the same whether a right side was packed beforehand or not.
+pub use skinny::ROWS as FEW_ROWS;
 
 use super::quant;
 use super::simd::level;

@@ -17,7 +17,7 @@ use crate::pool::Pool;
 use std::marker::PhantomData;
 
 /// The most rows.
-pub(super) const ROWS: usize = 8;
+pub const ROWS: usize = 8;
 /// The longest block of K.
 const KC: usize = super::cut::KC;
 /// The sums of a task: 8 KiB.

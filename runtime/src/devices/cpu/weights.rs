@@ -9,9 +9,9 @@
 //!
 //! What is done, by the program's [`Weights`]:
 //! * other formats than `F32`: rounded and packed before the first run with a value;
-//! * `F32`, multiplied by more than one row: packed before the *second* run with a value, for a
-//!   value that changes between all runs would be packed for nothing. Until then, and where
-//!   packing is switched off, the product reads the variable itself, with the same result;
+//! * `F32`, multiplied by more than [`gemm::FEW_ROWS`] rows: packed before the *second* run with a
+//!   value, for a value that changes between all runs would be packed for nothing. Until then, and
+//!   where packing is switched off, the product reads the variable itself, with the same result;
 //! * matrices of fewer than 16 channels or 32 values each: left as they are.
 
 use crate::graph::{DType, Graph};
@@ -146,7 +146,7 @@ impl Prepared {
     ) -> Option<Arc<Weight>> {
         let format = format(self.format(graph, piece.slot, (n, k))?);
         // What is broadcast is no matrix of weights.
-        if at.row == 0 || at.col == 0 || format.is_none() && !(self.weights.packs() && m > 1) {
+        if at.row == 0 || at.col == 0 || format.is_none() && !(self.weights.packs() && m > gemm::FEW_ROWS) {
             return None;
         }
         // Sums over more values than Int8 has room for stay exact in blocks.
