@@ -5,7 +5,7 @@
 //! `k` elements do are transposed four by four in registers, others are copied one by one.
 
 use super::cut::blocks;
-use super::micro::{Micro, micro};
+use super::micro::{Micro, fetch, micro};
 use super::{Matrix, reach};
 use crate::cpu::parts::Parts;
 use crate::pool::Pool;
@@ -90,17 +90,6 @@ unsafe fn runs_of<const W: usize>((x, k, count, out): (Source, usize, usize, Pac
     }
 }
 
-/// Asks for the cache line of an address, which may be none.
-#[inline(always)]
-fn fetch(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing; part of every x86-64 processor.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    let _ = at;
-}
-
 /// Runs of `w` elements, any number.
 ///
 /// # Safety
@@ -130,14 +119,14 @@ unsafe fn copy(x: Source, k: usize, w: usize, out: Packed) {
 unsafe fn transpose(x: Source, k: usize, w: usize, out: Packed) {
     // SAFETY: by the caller's promise; the level is what the processor has.
     unsafe {
-        let mut done = 0;
         #[cfg(target_arch = "x86_64")]
-        {
-            if crate::cpu::simd::level() >= crate::cpu::simd::Level::Avx2 {
-                done = x86::eights(x, k, w, out);
-            }
-            done = x86::fours(x, k, w, out, done);
-        }
+        let done = {
+            let wide = crate::cpu::simd::level() >= crate::cpu::simd::Level::Avx2;
+            let done = if wide { x86::eights(x, k, w, out) } else { 0 };
+            x86::fours(x, k, w, out, done)
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let done = 0;
         for j in done..w {
             for p in 0..k {
                 *out.at.add(p * out.row + j) = *x.at.add(j * x.wide + p);
@@ -149,7 +138,7 @@ unsafe fn transpose(x: Source, k: usize, w: usize, out: Packed) {
 /// Blocks transposed in registers.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Packed, Source};
+    use super::{Packed, Source, fetch};
     use std::arch::x86_64::*;
 
     /// Eight columns at a time; returns how many were done.
@@ -167,7 +156,7 @@ mod x86 {
                 while p + 8 <= k {
                     let mut r = [_mm256_setzero_ps(); 8];
                     for i in 0..8 {
-                        super::fetch(from.wrapping_add(i * x.wide + p + 48));
+                        fetch(from.wrapping_add(i * x.wide + p + 48));
                         r[i] = _mm256_loadu_ps(from.add(i * x.wide + p));
                     }
                     let mut t = r;

@@ -10,6 +10,7 @@
 //! Threads take ranges of columns; no sum is shared between them.
 
 use super::cut::{blocks, threads};
+use super::micro::fetch;
 use super::{Columns, Finished, Job, Left, Matrix, Right};
 use crate::cpu::simd::Level;
 use crate::cpu::vector::{Vector, at_level};
@@ -168,17 +169,6 @@ struct Rows<'a> {
     b: *const f32,
     b_row: usize,
     sums: &'a mut [f32],
-}
-
-/// Asks for the cache line of an address, which may be none.
-#[inline(always)]
-fn fetch(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing; part of every x86-64 processor.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    let _ = at;
 }
 
 /// `Q` rows of B from row `p`, all columns, by `M` rows of A.

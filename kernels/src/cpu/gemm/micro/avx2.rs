@@ -1,7 +1,7 @@
 //! 6 rows by two vectors of 8: 12 accumulators, two rows of B and a broadcast fill 15 of the 16
 //! registers.
 
-use super::{Micro, Tile};
+use super::{Micro, Tile, fetch};
 use std::arch::x86_64::*;
 
 pub(super) static MICRO: Micro = Micro { mr: 6, nr: 16, lanes: 8, tile };
@@ -37,10 +37,10 @@ unsafe fn rows<const H: usize, const V: usize>(t: &Tile) {
     // SAFETY: by the caller's promise; lanes beyond the width are masked out.
     unsafe {
         for i in 0..H {
-            _mm_prefetch::<_MM_HINT_T0>(t.c.add(i * t.c_row).cast());
+            fetch(t.c.add(i * t.c_row));
         }
         for _ in 0..t.k {
-            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            fetch(next);
             next = next.wrapping_add(16);
             let mut y = [_mm256_setzero_ps(); V];
             for v in 0..V - 1 {

@@ -3,7 +3,7 @@
 //! loads for 28), 12 by two and 6 by four: all reach 97 % of the peak on data in the second cache,
 //! and this one stays nearest to it (95 %) when panels come from the last.
 
-use super::{Micro, Tile};
+use super::{Micro, Tile, fetch};
 use std::arch::x86_64::*;
 
 pub(super) static MICRO: Micro = Micro { mr: 8, nr: 48, lanes: 16, tile };
@@ -40,11 +40,11 @@ unsafe fn rows<const H: usize, const V: usize>(t: &Tile) {
     unsafe {
         for i in 0..H {
             for v in 0..V {
-                _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(i * t.c_row + 16 * v).cast());
+                fetch(t.c.wrapping_add(i * t.c_row + 16 * v));
             }
         }
         for _ in 0..t.k {
-            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            fetch(next);
             next = next.wrapping_add(16);
             let mut y = [_mm512_setzero_ps(); V];
             for v in 0..V - 1 {

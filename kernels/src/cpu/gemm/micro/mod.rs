@@ -14,6 +14,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(not(target_arch = "aarch64"))]
 mod portable;
 
 use crate::cpu::simd::{Level, level};
@@ -93,6 +96,22 @@ fn stripe(n: usize, size: usize, lanes: usize, q: usize) -> (usize, usize) {
 /// The largest tile of any level, in elements.
 pub(super) const LARGEST: usize = 8 * 48;
 
+/// Asks for the cache line of an address, which may be none.
+#[inline(always)]
+pub(super) fn fetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing; part of every x86-64 processor.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; it changes neither registers nor memory.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    let _ = at;
+}
+
 /// The kernels of a level that the processor has.
 pub(super) fn at(level: Level) -> &'static Micro {
     match level {
@@ -100,6 +119,9 @@ pub(super) fn at(level: Level) -> &'static Micro {
         Level::Avx512 => &avx512::MICRO,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => &avx2::MICRO,
+        #[cfg(target_arch = "aarch64")]
+        _ => &neon::MICRO,
+        #[cfg(not(target_arch = "aarch64"))]
         _ => &portable::MICRO,
     }
 }

@@ -1,12 +1,11 @@
-//! Plain Rust that the compiler vectorises for whatever the target guarantees: 4 rows of 8 for 16
-//! registers of four lanes (SSE2), 8 rows of 12 for 32 registers and fused multiply-adds (NEON).
+//! Plain Rust that the compiler vectorises for whatever the target guarantees: 4 rows of 8 fit the
+//! 16 registers of four lanes that x86-64 begins with.
 
 use super::{Micro, Tile};
 
-const WIDE: bool = cfg!(target_arch = "aarch64");
-const NR: usize = if WIDE { 12 } else { 8 };
+const NR: usize = 8;
 
-pub(super) static MICRO: Micro = Micro { mr: if WIDE { 8 } else { 4 }, nr: NR, lanes: NR, tile };
+pub(super) static MICRO: Micro = Micro { mr: 4, nr: NR, lanes: NR, tile };
 
 /// # Safety
 /// As of [`Micro::tile`].
@@ -18,19 +17,9 @@ unsafe fn tile(t: &Tile) {
             2 => rows::<2>(t),
             3 => rows::<3>(t),
             4 => rows::<4>(t),
-            5 => rows::<5>(t),
-            6 => rows::<6>(t),
-            7 => rows::<7>(t),
-            8 => rows::<8>(t),
-            _ => unreachable!("tiles are at most 8 high"),
+            _ => unreachable!("tiles are at most 4 high"),
         }
     }
-}
-
-/// Without the instruction a fused multiply-add is a call of the library.
-#[inline(always)]
-fn fma(a: f32, b: f32, c: f32) -> f32 {
-    if WIDE { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// # Safety
@@ -46,7 +35,8 @@ unsafe fn rows<const H: usize>(t: &Tile) {
             let x = a.cast::<[f32; H]>().read_unaligned();
             for i in 0..H {
                 for j in 0..NR {
-                    acc[i][j] = fma(x[i], y[j], acc[i][j]);
+                    // Where the target lacks the instruction, fusing would call the library.
+                    acc[i][j] += x[i] * y[j];
                 }
             }
             a = a.add(H);
