@@ -150,6 +150,39 @@ fn single_precision_is_packed_where_it_pays() -> Result<(), Box<dyn std::error::
     Ok(())
 }
 
+/// Queries, keys and values, gate and up are each one product of several results: in one format, in
+/// several, and with one that is not rounded.
+#[test]
+fn joined_products_read_every_format() -> Result<(), Box<dyn std::error::Error>> {
+    axes! { pub Heads = 2; pub Width = 32; }
+    #[neural_module]
+    struct Layer {
+        attn: mobilis::nn::SelfAttention<Hidden, Heads, Width>,
+        mlp: mobilis::nn::SwiGlu<Hidden, Ffn>,
+    }
+    let model = Model::init(Layer::default(), 5)?;
+    let function = |m: &Layer, x: Tensor![Batch, Time, Hidden]| x + m.mlp.forward(m.attn.forward(x));
+    let exact = model.compile(function)?;
+    let mixed = Weights::new(WeightFormat::Q8_0)
+        .except("**.k_proj.**", WeightFormat::Bf16)
+        .except("**.v_proj.**", WeightFormat::F32)
+        .except("**.up_proj.**", WeightFormat::Int8);
+    for (weights, bound) in [(WeightFormat::Bf16.into(), 0.02), (WeightFormat::Q8_0.into(), 0.03), (mixed, 0.03)] {
+        let program = model.compile(function)?.with_weights(weights)?;
+        for (batch, time) in [(1, 1), (2, 9)] {
+            let x = <Array![Batch, Time, Hidden]>::from_fn([batch, time, 64], |i| {
+                noise(4, (i[0] * 999 + i[1] * 64 + i[2]) as u64) as f32
+            })?;
+            let (expected, found) = (exact.run(&x)?, program.run(&x)?);
+            for (e, f) in expected.data().iter().zip(found.data()) {
+                assert!((e - f).abs() < bound, "{e} and {f}");
+            }
+        }
+        assert!(program.weights().len() >= 6);
+    }
+    Ok(())
+}
+
 #[test]
 fn what_training_changes_is_left_alone() -> Result<(), Box<dyn std::error::Error>> {
     let model = Model::init(Linear::<Hidden, Ffn>::new(), 3)?;

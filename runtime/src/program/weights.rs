@@ -120,7 +120,7 @@ pub struct StoredWeight {
     pub format: WeightFormat,
     /// Output channels, and values of each.
     pub size: (usize, usize),
-    /// Bytes that the program holds for it, beside the model's own value. 0 where it multiplies by
-    /// that.
+    /// Bytes that are held for it beside the model's own value, and shared by programs that store it
+    /// alike. 0 where it multiplies by the model's own.
     pub bytes: usize,
 }

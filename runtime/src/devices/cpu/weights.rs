@@ -13,6 +13,9 @@
 //!   value, for a value that changes between all runs would be packed for nothing. Until then, and
 //!   where packing is switched off, the product reads the variable itself, with the same result;
 //! * matrices of fewer than 16 channels or 32 values each: left as they are.
+//!
+//! Versions are never given twice, so what was made of one is right wherever it is met: the
+//! programs of a model (a prompt's and a step's) share it through a [`Shelf`].
 
 use crate::graph::{DType, Graph};
 use crate::module::store::{Data, Values};
@@ -23,12 +26,11 @@ use mobilis_kernels::large::Large;
 use mobilis_kernels::memory::Piece;
 use mobilis_kernels::pool::Pool;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 /// A matrix in a variable: `k` by `n` values from `offset`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Source {
-    var: u32,
+struct Place {
     offset: usize,
     n: usize,
     k: usize,
@@ -36,20 +38,49 @@ struct Source {
 }
 
 enum Made {
-    Nothing,
     Panels(Large),
     Rounded(Packed),
+}
+
+/// What was made of a version of a variable's value, while a program holds it.
+type Shelf = HashMap<(u64, Place, Option<Format>), Weak<Made>>;
+static SHELF: LazyLock<Mutex<Shelf>> = LazyLock::new(Mutex::default);
+
+impl Made {
+    /// What is on the shelf, or new.
+    fn of(version: u64, place: Place, format: Option<Format>, values: &[f32]) -> Arc<Made> {
+        let shelf = || SHELF.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (version, place, format);
+        if let Some(made) = shelf().get(&key).and_then(Weak::upgrade) {
+            return made;
+        }
+        let Place { offset, n, k, at } = place;
+        let (values, at) = (&values[offset.min(values.len())..], Matrix { row: at.0, col: at.1 });
+        let made = Arc::new(match format {
+            Some(format) => Made::Rounded(Packed::new(Pool::global(), format, (n, k), values, at)),
+            None => {
+                let mut panels = Large::floats(gemm::packed_len(n, k));
+                gemm::pack_b(Pool::global(), (n, k), values, at, panels.as_f32_mut());
+                Made::Panels(panels)
+            }
+        });
+        let mut shelf = shelf();
+        shelf.retain(|_, made| made.strong_count() > 0);
+        shelf.insert(key, Arc::downgrade(&made));
+        made
+    }
 }
 
 struct State {
     /// The variable's version that the last run saw.
     seen: Option<u64>,
-    made: Made,
+    made: Option<Arc<Made>>,
 }
 
 /// The right side of a product, prepared.
 pub struct Weight {
-    source: Source,
+    var: u32,
+    place: Place,
     format: Option<Format>,
     state: RwLock<State>,
 }
@@ -60,7 +91,7 @@ pub struct Ready<'a>(RwLockReadGuard<'a, State>, &'a Weight);
 impl Weight {
     /// Scratch floats that it adds to a product of `m` rows.
     pub fn scratch(&self, m: usize) -> usize {
-        self.format.map_or(0, |format| quant::scratch_len(m, format, self.source.k))
+        self.format.map_or(0, |format| quant::scratch_len(m, format, self.place.k))
     }
 
     /// The weight as this run has it.
@@ -69,25 +100,16 @@ impl Weight {
     }
 
     fn refresh(&self, graph: &Graph, values: &Values) {
-        let id = graph.vars[self.source.var as usize].id;
+        let id = graph.vars[self.var as usize].id;
         let (version, Some(entry)) = (values.version(id), values.get(id)) else { return };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let known = state.seen == version;
         let Data::F32(data) = &entry.data else { return };
-        let Source { offset, n, k, at, .. } = self.source;
-        let at = Matrix { row: at.0, col: at.1 };
-        let values = &data[offset.min(data.len())..];
-        match (self.format, &state.made) {
-            (Some(format), _) if !known => {
-                state.made = Made::Rounded(Packed::new(Pool::global(), format, (n, k), values, at));
-            }
-            (None, Made::Nothing) if known => {
-                let mut panels = Large::floats(gemm::packed_len(n, k));
-                gemm::pack_b(Pool::global(), (n, k), values, at, panels.as_f32_mut());
-                state.made = Made::Panels(panels);
-            }
-            (None, Made::Panels(_)) if !known => state.made = Made::Nothing,
-            _ => {}
+        if !known {
+            state.made = None;
+        }
+        if state.made.is_none() && (known || self.format.is_some()) {
+            state.made = version.map(|version| Made::of(version, self.place, self.format, data));
         }
         state.seen = version;
     }
@@ -96,11 +118,11 @@ impl Weight {
 impl Ready<'_> {
     /// The right side for a product; `plain` is the variable's part that holds the matrix.
     pub fn right<'a>(&'a self, plain: &'a [f32]) -> Right<'a> {
-        let Source { n, k, at, .. } = self.1.source;
-        match &self.0.made {
-            Made::Nothing => Right::Plain(plain, Matrix { row: at.0, col: at.1 }),
-            Made::Panels(data) => Right::Packed(Panels::new(data.as_f32(), n, k)),
-            Made::Rounded(w) => Right::Rounded(w),
+        let Place { n, k, at, .. } = self.1.place;
+        match self.0.made.as_deref() {
+            None => Right::Plain(plain, Matrix { row: at.0, col: at.1 }),
+            Some(Made::Panels(data)) => Right::Packed(Panels::new(data.as_f32(), n, k)),
+            Some(Made::Rounded(w)) => Right::Rounded(w),
         }
     }
 }
@@ -108,7 +130,7 @@ impl Ready<'_> {
 /// All prepared weights of a program.
 pub struct Prepared {
     weights: Weights,
-    made: Mutex<HashMap<Source, Arc<Weight>>>,
+    made: Mutex<HashMap<(u32, Place), Arc<Weight>>>,
 }
 
 impl Prepared {
@@ -117,7 +139,7 @@ impl Prepared {
         Prepared { weights, made: Mutex::new(HashMap::new()) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Source, Arc<Weight>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u32, Place), Arc<Weight>>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,9 +173,10 @@ impl Prepared {
         }
         // Sums over more values than Int8 has room for stay exact in blocks.
         let format = format.map(|f| if f == Format::Int8 && k > 65_536 { Format::Q8_0 } else { f });
-        let source = Source { var: piece.slot, offset: piece.offset, n, k, at: (at.row, at.col) };
-        let new = || Weight { source, format, state: RwLock::new(State { seen: None, made: Made::Nothing }) };
-        Some(self.lock().entry(source).or_insert_with(|| Arc::new(new())).clone())
+        let place = Place { offset: piece.offset, n, k, at: (at.row, at.col) };
+        let state = RwLock::new(State { seen: None, made: None });
+        let new = || Weight { var: piece.slot, place, format, state };
+        Some(self.lock().entry((piece.slot, place)).or_insert_with(|| Arc::new(new())).clone())
     }
 
     /// Prepares what is new or has changed.
@@ -171,11 +194,11 @@ impl Prepared {
 
 impl Weight {
     fn report(&self, graph: &Graph) -> StoredWeight {
-        let Source { var, n, k, .. } = self.source;
-        let bytes = match &self.lock().0.made {
-            Made::Nothing => 0,
-            Made::Panels(data) => data.len(),
-            Made::Rounded(w) => w.bytes(),
+        let Place { n, k, .. } = self.place;
+        let bytes = match self.lock().0.made.as_deref() {
+            None => 0,
+            Some(Made::Panels(data)) => data.len(),
+            Some(Made::Rounded(w)) => w.bytes(),
         };
         let format = match self.format {
             None => WeightFormat::F32,
@@ -185,7 +208,7 @@ impl Weight {
             Some(Format::Q4_0) => WeightFormat::Q4_0,
             Some(Format::Int8) => WeightFormat::Int8,
         };
-        StoredWeight { name: graph.vars[var as usize].name.clone(), format, size: (n, k), bytes }
+        StoredWeight { name: graph.vars[self.var as usize].name.clone(), format, size: (n, k), bytes }
     }
 }
 
@@ -197,5 +220,24 @@ fn format(format: WeightFormat) -> Option<Format> {
         WeightFormat::Q8_0 => Some(Format::Q8_0),
         WeightFormat::Q4_0 => Some(Format::Q4_0),
         WeightFormat::Int8 => Some(Format::Int8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_is_shared_while_it_is_held() {
+        let values: Vec<f32> = (0..64 * 16).map(|i| i as f32).collect();
+        let place = Place { offset: 0, n: 16, k: 64, at: (1, 64) };
+        // A version that no store gives.
+        let make = |format| Made::of(u64::MAX, place, format, &values);
+        let (a, b, c) = (make(Some(Format::Q8_0)), make(Some(Format::Q8_0)), make(None));
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
+        let old = Arc::downgrade(&a);
+        drop((a, b));
+        assert!(old.upgrade().is_none());
+        make(Some(Format::Q8_0));
     }
 }
