@@ -1,9 +1,9 @@
 //! Cross-entropy per row of logits.
 
-use super::math::{exp, log};
+use super::math::{exp, exp_flushed, log};
 use super::reduce::largest;
 use super::share::Shared;
-use super::stream::{self, sum_each, write_each};
+use super::stream::{self, CHUNK, sum_each, write_each};
 use crate::pool::Pool;
 
 /// The settings of cross-entropy.
@@ -45,7 +45,7 @@ fn row_body<const FUSED: bool>(x: &[f32], summed: bool) -> (f32, f32) {
     if max == f32::NEG_INFINITY {
         return (max, total);
     }
-    (max + log::<FUSED>(sum_each!([x], exp::<FUSED>(x - max))), total)
+    (max + log::<FUSED>(sum_each!([x], exp_flushed::<FUSED>(x - max))), total)
 }
 crate::dispatch! {
     fn row(x: &[f32], summed: bool) -> (f32, f32) = fused row_body;
@@ -90,13 +90,14 @@ fn grad_body<const FUSED: bool>(
     gx: &mut [f32],
     streams: bool,
 ) {
+    let mut chunk = [0f32; CHUNK];
     // What is streamed cannot be changed soon: the target's neighbours are stored as usual.
     let low = target - target % 16;
     let high = (low + 16).min(gx.len());
     let ranges = if streams { [(0, low), (low, high), (high, gx.len())] } else { [(0, 0), (0, gx.len()), (0, 0)] };
     for (i, (from, to)) in ranges.into_iter().enumerate() {
         let (x, gx) = (&x[from..to], &mut gx[from..to]);
-        write_each!(i != 1, gx, [x], factor * exp::<FUSED>(x - lse) - shift);
+        write_each!(i != 1, &mut chunk, gx, [x], factor * exp::<FUSED>(x - lse) - shift);
     }
     gx[target] -= hit;
 }

@@ -91,6 +91,14 @@ pub fn exp<const FUSED: bool>(x: f32) -> f32 {
     y * power_of_two(half) * power_of_two(power.wrapping_sub(half))
 }
 
+/// e^x for x of at most 88, but 0 below the least normal number: what sums of exponentials need.
+#[inline(always)]
+pub fn exp_flushed<const FUSED: bool>(x: f32) -> f32 {
+    // 2^-127 has no bits as a normal number: a factor of 0.
+    let (y, power) = exp_parts::<FUSED>(if x < -88.0 { -88.0 } else { x });
+    y * power_of_two(power)
+}
+
 /// e^x where neither x nor the result is extreme: -87 <= x <= 88.
 #[inline(always)]
 fn exp_within<const FUSED: bool>(x: f32) -> f32 {
@@ -346,6 +354,10 @@ mod tests {
         fn check<const FUSED: bool>() {
             let inf = f32::INFINITY;
             assert_eq!((exp::<FUSED>(-inf), exp::<FUSED>(inf), exp::<FUSED>(0.0)), (0.0, inf, 1.0));
+            for x in [-inf, -1e30, -88.5, -87.0, -1.5, 0.0, 88.0] {
+                let exact = if x < -87.5 { 0.0 } else { exp::<FUSED>(x) };
+                assert_eq!(exp_flushed::<FUSED>(x), exact);
+            }
             assert_eq!((log::<FUSED>(0.0), log::<FUSED>(-0.0), log::<FUSED>(inf)), (-inf, -inf, inf));
             assert!(log::<FUSED>(-1.0).is_nan() && log::<FUSED>(-inf).is_nan() && log1p::<FUSED>(-1.1).is_nan());
             assert_eq!((expm1::<FUSED>(-inf), expm1::<FUSED>(inf), expm1::<FUSED>(1e-40)), (-1.0, inf, 1e-40));
@@ -358,7 +370,7 @@ mod tests {
             for f in [exp::<FUSED>, expm1::<FUSED>, log::<FUSED>, log1p::<FUSED>, tanh::<FUSED>, sigmoid::<FUSED>] {
                 assert!(f(f32::NAN).is_nan() && f(-f32::NAN).is_nan());
             }
-            for f in [erf::<FUSED>, sin::<FUSED>, cos::<FUSED>] {
+            for f in [erf::<FUSED>, sin::<FUSED>, cos::<FUSED>, exp_flushed::<FUSED>] {
                 assert!(f(f32::NAN).is_nan());
             }
         }

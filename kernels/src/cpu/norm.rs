@@ -1,7 +1,7 @@
 //! Layer and RMS norm over rows.
 
 use super::share::Shared;
-use super::stream::{self, sum_each, write_each};
+use super::stream::{self, CHUNK, sum_each, write_each};
 use crate::pool::Pool;
 
 /// Parts in which rows are summed into gradients of weights: fixed, so that sums do not depend on
@@ -30,13 +30,14 @@ fn statistics(op: Norm, x: &[f32]) -> (f32, f32) {
 
 #[inline(always)]
 fn rows_body(op: Norm, x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, y: &mut [f32], streams: bool) {
+    let mut chunk = [0f32; CHUNK];
     for (x, y) in x.chunks_exact(op.row).zip(y.chunks_exact_mut(op.row)) {
         let (mean, r) = statistics(op, x);
         match (weight, bias) {
-            (Some(w), Some(b)) => write_each!(streams, y, [x, w, b], (x - mean) * r * w + b),
-            (Some(w), None) => write_each!(streams, y, [x, w], (x - mean) * r * w),
-            (None, Some(b)) => write_each!(streams, y, [x, b], (x - mean) * r + b),
-            (None, None) => write_each!(streams, y, [x], (x - mean) * r),
+            (Some(w), Some(b)) => write_each!(streams, &mut chunk, y, [x, w, b], (x - mean) * r * w + b),
+            (Some(w), None) => write_each!(streams, &mut chunk, y, [x, w], (x - mean) * r * w),
+            (None, Some(b)) => write_each!(streams, &mut chunk, y, [x, b], (x - mean) * r + b),
+            (None, None) => write_each!(streams, &mut chunk, y, [x], (x - mean) * r),
         }
     }
     if streams {
@@ -64,6 +65,57 @@ pub fn norm_grad_scratch(row: usize) -> usize {
     2 * PARTS * row
 }
 
+/// Lanes of sums.
+const LANES: usize = 16;
+
+/// The sums of `(x - mean)^2`, of `d = g weight` and of `d (x - mean)`, in one pass.
+#[inline(always)]
+fn moments(mean: f32, x: &[f32], g: &[f32], weight: Option<&[f32]>) -> [f32; 3] {
+    let mut totals = [0f64; 3];
+    let n = x.len();
+    let mut from = 0;
+    while from < n {
+        let until = (from + 512).min(n);
+        let mut sums = [[0f32; LANES]; 3];
+        while from + LANES <= until {
+            let x: &[f32; LANES] = x[from..from + LANES].try_into().expect("so many lanes");
+            let mut d: [f32; LANES] = g[from..from + LANES].try_into().expect("so many lanes");
+            if let Some(w) = weight {
+                let w: &[f32; LANES] = w[from..from + LANES].try_into().expect("so many lanes");
+                for i in 0..LANES {
+                    d[i] *= w[i];
+                }
+            }
+            for i in 0..LANES {
+                let centred = x[i] - mean;
+                sums[0][i] += centred * centred;
+                sums[1][i] += d[i];
+                sums[2][i] += d[i] * centred;
+            }
+            from += LANES;
+        }
+        let mut rest = [0f32; 3];
+        while from < until {
+            let (centred, d) = (x[from] - mean, g[from] * weight.map_or(1.0, |w| w[from]));
+            rest[0] += centred * centred;
+            rest[1] += d;
+            rest[2] += d * centred;
+            from += 1;
+        }
+        for k in 0..3 {
+            let mut width = LANES / 2;
+            while width > 0 {
+                for i in 0..width {
+                    sums[k][i] += sums[k][i + width];
+                }
+                width /= 2;
+            }
+            totals[k] += f64::from(sums[k][0] + rest[k]);
+        }
+    }
+    totals.map(|t| t as f32)
+}
+
 #[inline(always)]
 fn grad_body(
     op: Norm,
@@ -76,35 +128,40 @@ fn grad_body(
     streams: bool,
 ) {
     let n = op.row as f32;
+    let mut chunk = [0f32; CHUNK];
     for ((x, g), gx) in x.chunks_exact(op.row).zip(g.chunks_exact(op.row)).zip(gx.chunks_exact_mut(op.row)) {
-        let (mean, r) = statistics(op, x);
         // The gradient by the normalized row is d = g * weight.
-        let (mean_d, mean_dx);
+        let mean = if op.centred { sum_each!([x], x) / n } else { 0.0 };
+        let [squares, sum_d, sum_dx] = moments(mean, x, g, weight);
+        let r = 1.0 / (squares / n + op.eps).sqrt();
+        let mean_d = if op.centred { sum_d / n } else { 0.0 };
+        // r (d - mean d - (x - mean) r mean(d (x - mean) r)), as three products.
+        let (slope, shift) = (r * (r * (r * sum_dx / n)), r * mean_d);
         match weight {
-            Some(w) => {
-                mean_d = if op.centred { sum_each!([g, w], g * w) / n } else { 0.0 };
-                mean_dx = sum_each!([g, w, x], g * w * (x - mean)) * r / n;
-                let slope = r * mean_dx;
-                write_each!(streams, gx, [g, w, x], r * (g * w - mean_d - (x - mean) * slope));
-            }
-            None => {
-                mean_d = if op.centred { sum_each!([g], g) / n } else { 0.0 };
-                mean_dx = sum_each!([g, x], g * (x - mean)) * r / n;
-                let slope = r * mean_dx;
-                write_each!(streams, gx, [g, x], r * (g - mean_d - (x - mean) * slope));
-            }
+            Some(w) => write_each!(streams, &mut chunk, gx, [g, w, x], r * (g * w) - shift - (x - mean) * slope),
+            None => write_each!(streams, &mut chunk, gx, [g, x], r * g - shift - (x - mean) * slope),
         }
-        if !gweight.is_empty() {
-            let (s, x, g) = (&mut gweight[..op.row], &x[..op.row], &g[..op.row]);
-            for i in 0..op.row {
-                s[i] += g[i] * ((x[i] - mean) * r);
+        match (gweight.is_empty(), gbias.is_empty()) {
+            (false, false) => {
+                let (sw, sb, x, g) = (&mut gweight[..op.row], &mut gbias[..op.row], &x[..op.row], &g[..op.row]);
+                for i in 0..op.row {
+                    sw[i] += g[i] * ((x[i] - mean) * r);
+                    sb[i] += g[i];
+                }
             }
-        }
-        if !gbias.is_empty() {
-            let (s, g) = (&mut gbias[..op.row], &g[..op.row]);
-            for i in 0..op.row {
-                s[i] += g[i];
+            (false, true) => {
+                let (sw, x, g) = (&mut gweight[..op.row], &x[..op.row], &g[..op.row]);
+                for i in 0..op.row {
+                    sw[i] += g[i] * ((x[i] - mean) * r);
+                }
             }
+            (true, false) => {
+                let (sb, g) = (&mut gbias[..op.row], &g[..op.row]);
+                for i in 0..op.row {
+                    sb[i] += g[i];
+                }
+            }
+            (true, true) => {}
         }
     }
     if streams {

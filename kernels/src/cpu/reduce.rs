@@ -103,28 +103,10 @@ fn columns_body(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut 
         let end = (block + TALL * inner).min(x.len());
         part.fill(start);
         let mut row = block;
-        // Four rows at a time: the partial results are read and written a fourth as often.
-        while row + 4 * inner <= end {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|k| &x[row + k * inner + first..][..y.len()]);
-            let part = &mut part[..y.len()];
-            match kind {
-                Reduction::Sum => {
-                    for i in 0..part.len() {
-                        part[i] += (a[i] + b[i]) + (c[i] + d[i]);
-                    }
-                }
-                Reduction::Max => {
-                    for i in 0..part.len() {
-                        part[i] = max(part[i], max(max(a[i], b[i]), max(c[i], d[i])));
-                    }
-                }
-                Reduction::Min => {
-                    for i in 0..part.len() {
-                        part[i] = min(part[i], min(min(a[i], b[i]), min(c[i], d[i])));
-                    }
-                }
-            }
-            row += 4 * inner;
+        // Several rows at a time: the partial results are read and written a fraction as often.
+        while row + ROWS * inner <= end {
+            several(kind, &x[row + first..row + (ROWS - 1) * inner + first + part.len()], inner, part);
+            row += ROWS * inner;
         }
         while row < end {
             join(kind, &x[row + first..][..y.len()], part);
@@ -136,6 +118,30 @@ fn columns_body(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut 
 }
 crate::dispatch! {
     fn columns(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut [f32]) = columns_body;
+}
+
+/// Rows that are joined at once.
+const ROWS: usize = 8;
+
+/// Joins [`ROWS`] rows, `inner` values apart, with `y`.
+#[inline(always)]
+fn several(kind: Reduction, x: &[f32], inner: usize, y: &mut [f32]) {
+    const LANES: usize = 64;
+    let width = y.len();
+    let mut at = 0;
+    while at + LANES <= width {
+        let sums: &mut [f32; LANES] = (&mut y[at..at + LANES]).try_into().expect("so many lanes");
+        let mut lanes = *sums;
+        for k in 0..ROWS {
+            let row: &[f32; LANES] = x[k * inner + at..][..LANES].try_into().expect("so many lanes");
+            join(kind, row, &mut lanes);
+        }
+        *sums = lanes;
+        at += LANES;
+    }
+    for k in 0..ROWS {
+        join(kind, &x[k * inner + at..k * inner + width], &mut y[at..]);
+    }
 }
 
 /// Joins every value of `x` with that of `y`.
@@ -238,7 +244,7 @@ fn logsumexp_rows_body<const FUSED: bool>(x: &[f32], n: usize, y: &mut [f32]) {
         let shift = largest(x);
         *y = shift;
         if shift.is_finite() {
-            *y += math::log::<FUSED>(sum_each!([x], math::exp::<FUSED>(x - shift)));
+            *y += math::log::<FUSED>(sum_each!([x], math::exp_flushed::<FUSED>(x - shift)));
         }
     }
 }
@@ -255,7 +261,7 @@ fn logsumexp_columns_body<const FUSED: bool>(x: &[f32], inner: usize, first: usi
         let row = &row[first..first + y.len()];
         let sums = &mut sums[..y.len()];
         for i in 0..y.len() {
-            sums[i] += f64::from(math::exp::<FUSED>(row[i] - y[i]));
+            sums[i] += f64::from(math::exp_flushed::<FUSED>(row[i] - y[i]));
         }
     }
     for i in 0..y.len() {

@@ -5,30 +5,41 @@
 //! stored again: two of them cost less than the traffic. Columns are taken [`WIDE`] at a time, in
 //! three passes over a block that a cache holds.
 
-use super::math::{exp, log};
+use super::math::{exp_flushed as exp, log};
 use super::parts::Parts;
 use super::reduce::largest;
-use super::stream::{self, sum_each, write_each};
+use super::stream::{self, CHUNK, sum_each, write_each};
 use crate::pool::Pool;
+
+/// Rows up to this length are kept in a buffer while their sum is made.
+const SHORT: usize = 2048;
 
 #[inline(always)]
 fn rows_body<const FUSED: bool>(ln: bool, n: usize, x: &[f32], y: &mut [f32], streams: bool) {
+    let mut chunk = [0f32; CHUNK];
+    let mut row = [0f32; SHORT];
     for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
         let max = largest(x);
         if max == f32::NEG_INFINITY {
             y.fill(if ln { max } else { 0.0 });
         } else if ln {
             let lse = max + log::<FUSED>(sum_each!([x], exp::<FUSED>(x - max)));
-            write_each!(streams, y, [x], x - lse);
-        } else if streams {
+            write_each!(streams, &mut chunk, y, [x], x - lse);
+        } else if streams && n > SHORT {
             let inverse = 1.0 / sum_each!([x], exp::<FUSED>(x - max));
-            write_each!(true, y, [x], exp::<FUSED>(x - max) * inverse);
+            write_each!(true, &mut chunk, y, [x], exp::<FUSED>(x - max) * inverse);
         } else {
-            write_each!(false, y, [x], exp::<FUSED>(x - max));
-            let terms = &*y;
+            let terms = if streams { &mut row[..n] } else { &mut *y };
+            write_each!(false, &mut chunk, terms, [x], exp::<FUSED>(x - max));
+            let terms = &*terms;
             let inverse = 1.0 / sum_each!([terms], terms);
-            for y in y.iter_mut() {
-                *y *= inverse;
+            if streams {
+                let terms = &row[..n];
+                write_each!(true, &mut chunk, y, [terms], terms * inverse);
+            } else {
+                for y in y.iter_mut() {
+                    *y *= inverse;
+                }
             }
         }
     }
@@ -62,36 +73,79 @@ impl Columns {
     }
 }
 
+/// Values that are worked on at once.
+const LANES: usize = 16;
+type Lanes = [f32; LANES];
+
+/// The first values of a slice, and zeros.
+#[inline(always)]
+fn load(x: &[f32]) -> Lanes {
+    match x.first_chunk() {
+        Some(x) => *x,
+        None => {
+            let mut some = [0.0; LANES];
+            some[..x.len()].copy_from_slice(x);
+            some
+        }
+    }
+}
+
+/// As many values as a slice takes.
+#[inline(always)]
+fn store(x: &Lanes, to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(to) => *to = *x,
+        None => to.copy_from_slice(&x[..to.len()]),
+    }
+}
+
 #[inline(always)]
 fn columns_body<const FUSED: bool>(ln: bool, at: Columns, x: &[f32], y: &Parts<f32>) {
-    let mut max = [f32::NEG_INFINITY; WIDE];
-    let mut total = [0f32; WIDE];
+    let mut max = [[f32::NEG_INFINITY; LANES]; WIDE / LANES];
+    let mut total = [[0f32; LANES]; WIDE / LANES];
+    let vectors = at.width.div_ceil(LANES);
+    let limits = |v: usize| (v * LANES, ((v + 1) * LANES).min(at.width));
     for k in 0..at.n {
-        let x = &x[at.row(k)..][..at.width];
-        for i in 0..at.width {
-            max[i] = if x[i] > max[i] || x[i].is_nan() { x[i] } else { max[i] };
+        for v in 0..vectors {
+            let (from, to) = limits(v);
+            let (x, max) = (load(&x[at.row(k) + from..at.row(k) + to]), &mut max[v]);
+            for i in 0..LANES {
+                max[i] = if x[i] > max[i] || x[i].is_nan() { x[i] } else { max[i] };
+            }
         }
     }
     for k in 0..at.n {
-        // SAFETY: tasks have columns of their own.
-        let (x, y) = (&x[at.row(k)..][..at.width], unsafe { y.get(at.row(k), at.width) });
-        for i in 0..at.width {
-            let e = exp::<FUSED>(x[i] - max[i]);
-            total[i] += e;
-            y[i] = e;
+        for v in 0..vectors {
+            let (from, to) = limits(v);
+            let (mut e, max, total) = (load(&x[at.row(k) + from..at.row(k) + to]), &max[v], &mut total[v]);
+            for i in 0..LANES {
+                e[i] = exp::<FUSED>(e[i] - max[i]);
+                total[i] += e[i];
+            }
+            // SAFETY: tasks have columns of their own.
+            store(&e, unsafe { y.get(at.row(k) + from, to - from) });
         }
     }
-    for i in 0..WIDE {
-        total[i] = if ln { max[i] + log::<FUSED>(total[i]) } else { 1.0 / total[i] };
+    for v in 0..vectors {
+        for i in 0..LANES {
+            let (max, total) = (max[v][i], &mut total[v][i]);
+            *total = if ln { max + log::<FUSED>(*total) } else { 1.0 / *total };
+        }
     }
+    // Where nothing is finite, nothing has a part.
+    let nothing = if ln { f32::NEG_INFINITY } else { 0.0 };
     for k in 0..at.n {
-        // SAFETY: as above.
-        let (x, y) = (&x[at.row(k)..][..at.width], unsafe { y.get(at.row(k), at.width) });
-        for i in 0..at.width {
-            let value = if ln { x[i] - total[i] } else { y[i] * total[i] };
-            // Where nothing is finite, nothing has a part.
-            let nothing = if ln { f32::NEG_INFINITY } else { 0.0 };
-            y[i] = if max[i] == f32::NEG_INFINITY { nothing } else { value };
+        for v in 0..vectors {
+            let (from, to) = limits(v);
+            // SAFETY: as above.
+            let y = unsafe { y.get(at.row(k) + from, to - from) };
+            let (max, total) = (&max[v], &total[v]);
+            let mut value = if ln { load(&x[at.row(k) + from..at.row(k) + to]) } else { load(y) };
+            for i in 0..LANES {
+                let part = if ln { value[i] - total[i] } else { value[i] * total[i] };
+                value[i] = if max[i] == f32::NEG_INFINITY { nothing } else { part };
+            }
+            store(&value, y);
         }
     }
 }
@@ -136,13 +190,14 @@ pub fn softmax(pool: &Pool, ln: bool, (n, inner): (usize, usize), x: &[f32], y: 
 
 #[inline(always)]
 fn grad_rows_body<const FUSED: bool>(ln: bool, n: usize, y: &[f32], g: &[f32], gx: &mut [f32], streams: bool) {
+    let mut chunk = [0f32; CHUNK];
     for ((y, g), gx) in y.chunks_exact(n).zip(g.chunks_exact(n)).zip(gx.chunks_exact_mut(n)) {
         if ln {
             let total = sum_each!([g], g);
-            write_each!(streams, gx, [y, g], g - exp::<FUSED>(y) * total);
+            write_each!(streams, &mut chunk, gx, [y, g], g - exp::<FUSED>(y) * total);
         } else {
             let total = sum_each!([y, g], y * g);
-            write_each!(streams, gx, [y, g], y * (g - total));
+            write_each!(streams, &mut chunk, gx, [y, g], y * (g - total));
         }
     }
     if streams {
@@ -155,25 +210,31 @@ crate::dispatch! {
 
 #[inline(always)]
 fn grad_columns_body<const FUSED: bool>(ln: bool, at: Columns, y: &[f32], g: &[f32], gx: &Parts<f32>) {
-    let mut total = [0f32; WIDE];
+    let mut total = [[0f32; LANES]; WIDE / LANES];
+    let vectors = at.width.div_ceil(LANES);
+    let range = |k: usize, v: usize| at.row(k) + v * LANES..at.row(k) + ((v + 1) * LANES).min(at.width);
     for k in 0..at.n {
-        let (y, g) = (&y[at.row(k)..][..at.width], &g[at.row(k)..][..at.width]);
-        for i in 0..at.width {
-            total[i] += if ln { g[i] } else { y[i] * g[i] };
+        for v in 0..vectors {
+            let (y, g, total) = (load(&y[range(k, v)]), load(&g[range(k, v)]), &mut total[v]);
+            for i in 0..LANES {
+                total[i] += if ln { g[i] } else { y[i] * g[i] };
+            }
         }
     }
     for k in 0..at.n {
-        let (y, g) = (&y[at.row(k)..][..at.width], &g[at.row(k)..][..at.width]);
-        // SAFETY: tasks have columns of their own.
-        let gx = unsafe { gx.get(at.row(k), at.width) };
-        if ln {
-            for i in 0..at.width {
-                gx[i] = g[i] - exp::<FUSED>(y[i]) * total[i];
+        for v in 0..vectors {
+            let (y, mut g, total) = (load(&y[range(k, v)]), load(&g[range(k, v)]), &total[v]);
+            if ln {
+                for i in 0..LANES {
+                    g[i] -= exp::<FUSED>(y[i]) * total[i];
+                }
+            } else {
+                for i in 0..LANES {
+                    g[i] = y[i] * (g[i] - total[i]);
+                }
             }
-        } else {
-            for i in 0..at.width {
-                gx[i] = y[i] * (g[i] - total[i]);
-            }
+            // SAFETY: tasks have columns of their own.
+            store(&g, unsafe { gx.get(range(k, v).start, range(k, v).len()) });
         }
     }
 }

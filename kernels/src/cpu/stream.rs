@@ -69,16 +69,17 @@ pub fn fence() {
 /// Values that [`write_each!`](crate::write_each) computes before it streams them.
 pub(super) const CHUNK: usize = 512;
 
-/// `to[i]` becomes an expression over the `i`th values of slices of the same length, streamed if
-/// `streams` says so. A loop that vectorises, written where it is compiled for its level.
+/// `to[i]` becomes an expression over the `i`th values of slices of the same length, streamed by
+/// way of `buffer` (of [`CHUNK`] values) if `streams` says so. A loop that vectorises, written
+/// where it is compiled for its level.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! write_each {
-    ($streams:expr, $to:expr, [$($x:ident),*], $e:expr) => {{
+    ($streams:expr, $buffer:expr, $to:expr, [$($x:ident),*], $e:expr) => {{
         let to: &mut [f32] = $to;
         $(let $x: &[f32] = &$x[..to.len()];)*
         if $streams {
-            let mut buffer = [0f32; $crate::cpu::stream::CHUNK];
+            let buffer: &mut [f32; $crate::cpu::stream::CHUNK] = $buffer;
             let mut from = 0;
             while from < to.len() {
                 let to = &mut to[from..];
