@@ -33,7 +33,7 @@ pub struct Limits {
 /// error functions, about what storing and loading a value takes.
 const CHEAP: usize = 48;
 
-fn is_elementwise(op: &Op) -> bool {
+pub(super) fn is_elementwise(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select(_) | Op::Cast(_))
 }
 

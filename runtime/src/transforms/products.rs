@@ -5,6 +5,7 @@
 //! were projected from) stores no summand; products of one left side (these projections; a gate and
 //! what it gates) pack and read it once, in one parallel region.
 
+use super::fuse::is_elementwise;
 use super::order::order;
 use super::prune::prune;
 use super::rewrite::rename;
@@ -12,7 +13,7 @@ use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
 use crate::ops::elementwise::BinaryKind;
 use crate::ops::product::{LEFTS, Product, RESULTS};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The graph with its products joined. Nodes that nothing needs any more stay; see
 /// [`prune`](super::prune::prune).
@@ -62,16 +63,29 @@ fn sums(mut graph: Graph) -> Graph {
 
 /// Products of one left side with variables become one. As nothing computes a variable, no member
 /// of such a group depends on another.
+///
+/// A gate and what it gates stay apart: then one of them is multiplied with the other while it is
+/// in cache ([`super::epilogue`]), which saves more passes over memory than packing the left side
+/// again costs.
 fn together(mut graph: Graph) -> Graph {
     let mut groups: Vec<(Product, Vec<u32>)> = vec![];
     let mut latest: HashMap<Value, Vec<usize>> = HashMap::new();
+    let mut users: Vec<Vec<u32>> = vec![vec![]; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|v| users[v.node as usize].push(id as u32));
+    }
     for (id, node) in graph.nodes.iter().enumerate() {
         let Some((op, operands)) = product(node) else { continue };
         if op.left.len() > 1 || op.right.len() > 1 || !is_given(&graph, operands[1]) {
             continue;
         }
         let known = latest.entry(operands[0]).or_default();
-        let open = |g: &&usize| groups[**g].0.left == op.left && groups[**g].1.len() < RESULTS;
+        let mine = elementwise(&graph, &users, id as u32);
+        let apart = |other: &u32| elementwise(&graph, &users, *other).is_disjoint(&mine);
+        let open = |g: &&usize| {
+            let (lead, members) = &groups[**g];
+            lead.left == op.left && members.len() < RESULTS && members.iter().all(apart)
+        };
         match known.iter().find(open) {
             Some(g) => groups[*g].1.push(id as u32),
             None => {
@@ -89,6 +103,22 @@ fn together(mut graph: Graph) -> Graph {
     }
     rename(&mut graph, |v| *v = renamed.get(v).copied().unwrap_or(*v));
     order(prune(graph))
+}
+
+/// What is computed from a product element by element, as far as a chain may reach.
+fn elementwise(graph: &Graph, users: &[Vec<u32>], product: u32) -> BTreeSet<u32> {
+    let ty = &graph.nodes[product as usize].types[0];
+    let (mut found, mut open) = (BTreeSet::new(), vec![product]);
+    while let Some(id) = open.pop() {
+        for user in &users[id as usize] {
+            let node = &graph.nodes[*user as usize];
+            let follows = is_elementwise(&node.op) && node.types[0].same_extents(ty);
+            if follows && found.len() < 32 && found.insert(*user) {
+                open.push(*user);
+            }
+        }
+    }
+    found
 }
 
 /// Whether a value is a view of what the program is given.
@@ -164,7 +194,7 @@ mod tests {
         let mut given = vec![real(&[3, 4], 0)];
         given.extend((1..5).map(|i| real(&[5, 4], i)));
         check(&given, f);
-        assert_eq!(products(&traced(&given, f)).len(), 1, "all are products of one left side");
+        assert_eq!(products(&traced(&given, f)).len(), 4, "what is added to each other is no group");
         let f = |x: &[Handle]| {
             vec![ew::add(ew::add(einsum(&[x[0], x[1]], &[&[0, 1], &[1, 2]], &[0, 2]), linear(x[0], x[2])), x[3])]
         };
@@ -186,6 +216,17 @@ mod tests {
         let given = [real(&[2, 3, 4, 5], 0), real(&[5, 6, 3], 1), real(&[2, 3, 5, 7], 2)];
         check_cpu(&given, &f, CPU);
         assert_eq!(products(&traced(&given, f)), ["product1x2", "einsumdeb,abcd->eca"]);
+    }
+
+    #[test]
+    fn a_gate_and_what_it_gates_stay_apart() {
+        let gated = |x: &[Handle]| {
+            let gate = ew::activation::silu(linear(x[0], x[1]));
+            vec![ew::mul(gate, linear(x[0], x[2]))]
+        };
+        let given = [real(&[3, 4], 0), real(&[5, 4], 1), real(&[5, 4], 2)];
+        assert_eq!(products(&traced(&given, gated)).len(), 2);
+        check_cpu(&given, &gated, CPU);
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub fn join(mut graph: Graph, limits: &Limits) -> Graph {
         node.inputs.iter().for_each(|v| users[v.node as usize].push(id as u32));
     }
     for later in 0..graph.nodes.len() as u32 {
-        if !matches!(graph.nodes[later as usize].op, Op::Chain(_)) {
+        let node = &graph.nodes[later as usize];
+        if !matches!(node.op, Op::Chain(_)) || node.types[0].rank() == 0 {
             continue;
         }
         let mut refused: Vec<u32> = vec![];
@@ -59,7 +60,7 @@ fn chain(graph: &Graph, id: u32) -> &Chain {
 fn pays(graph: &Graph, users: &[Vec<u32>], earlier: u32, later: u32) -> bool {
     let (a, b) = (&graph.nodes[earlier as usize], &graph.nodes[later as usize]);
     let ty = &b.types[0];
-    if !a.types[0].same_extents(ty) || ty.rank() == 0 {
+    if !a.types[0].same_extents(ty) {
         return false;
     }
     if users[earlier as usize].iter().any(|u| *u < later) {
