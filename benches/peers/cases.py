@@ -17,6 +17,8 @@ class Case:
     names: dict = field(default_factory=dict)  # what a peer loads instead of `name`
     threads: tuple = (1, 2)
     required_threads: tuple = (2,)
+    most: float = 0.0  # seconds that it may take
+    note: str = ""  # the figure that counts is this one of our notes, not the time of a run
     unit: tuple = ()  # (what, how many of them a run computes): tokens a run, seconds of sound
     tolerance: float = 1e-4  # of results, against the largest of them
     slice: float = 0.12  # seconds of a peer's turn
@@ -47,4 +49,77 @@ def training():
     )
 
 
-CASES = [*gemm(), *training()]
+# Weights that a prompt multiplies with for every token, and once for its last.
+BODY, HEAD = 12 * 7.08e6, 50257 * 768
+BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32, "int8": 1}
+
+
+def vectors():
+    for kind, k in (("f32", 4096), ("bf16", 4096), ("int8", 4096), ("q8_0", 4096), ("q4_0", 4096), ("q4_0", 2048)):
+        size = BYTES[kind] * k * k
+        level = "DRAM" if size > 20e6 else "L3"
+        yield Case(
+            "One row times weights", f"gemv {kind} {k} {k}", f"{kind}, {k}²", bytes=size, ceiling=level,
+            share=0.6 if kind == "q4_0" else 0.85, rank=1,
+        )
+
+
+def prompts():
+    for shape in ("gpt2", "llama"):
+        for count in (128, 512):
+            attention = 12 * 2 * count * count * 768
+            need = {"onnx": 1.25} if shape == "gpt2" else {"llama": 1.5}
+            need["candle"] = 3.0
+            yield Case(
+                "Prompts, 124 M weights, f32", f"prompt {shape} {count} f32", f"{shape}, {count} tokens",
+                flops=2 * count * BODY + 2 * HEAD + attention, need=need,
+                others=("torch",) if shape == "gpt2" else (), unit=("tokens", count), tolerance=5e-3, slice=0.5, rounds=5,
+                rank=int(count == 512),
+            )
+    for shape, kind, need in (("gpt2", "int8", {"onnx": 1.1}), ("llama", "q8_0", {"llama": 4.0})):
+        for count in (128, 512):
+            yield Case(
+                "Prompts, 8-bit weights and activations", f"prompt {shape} {count} {kind}",
+                f"{shape}, {count} tokens, {kind}", flops=2 * count * BODY + 2 * HEAD, ceiling="int8", need=need,
+                unit=("tokens", count), tolerance=0.15, slice=0.5, rounds=5, rank=int(count == 512),
+            )
+
+
+def decoding():
+    for kind, ratio in (("f32", 1.0), ("bf16", 1.3), ("f16", 1.3), ("q8_0", 1.2), ("q4_0", 1.7)):
+        size = BYTES[kind] * (BODY + HEAD)
+        yield Case(
+            "Decoding after 128 tokens, 124 M weights", f"decode llama {kind}", f"llama, {kind}", bytes=size, ceiling="DRAM",
+            need={"llama": ratio}, unit=("tokens", 1), tolerance=0.01 if "f" in kind else 0.15, slice=0.4, rounds=7,
+            rank=int(kind == "f16"),
+        )
+
+
+def speech():
+    yield Case(
+        "Speech", "quartznet", "QuartzNet 15×5 encoder, 10 s", flops=18.9e9,
+        need={"onnx": 1.8, "burn": 1.3, "candle": 15.0}, others=("torch",), unit=("s of sound", 10), tolerance=1e-3,
+        slice=0.5, rounds=5,
+    )
+    yield Case(
+        "Speech", "mel", "log-mel of 60 s", bytes=960_000 * 4 + 80 * 6001 * 4, ceiling="copy", need={"melspec": 1.2},
+        threads=(1, 2), required_threads=(1, 2), unit=("s of sound", 60), tolerance=1e-3,
+    )
+
+
+def rows():
+    for what in ("softmax", "layer_norm", "rms_norm", "gelu", "cross_entropy"):
+        yield Case(
+            "Rows of 1,024 values, 64 MiB", f"rows {what} 1024", what, ceiling="copy", share=0.8,
+            bytes=2.0**26 * (1 if what == "cross_entropy" else 2), others=("torch",), tolerance=1e-3, rank=1,
+        )
+
+
+def compilation():
+    yield Case("Compilation, 32 layers", "compile", "trace, compile, bind, first run", most=0.05)
+    yield Case("Compilation, 32 layers", "rebind", "bind to new sizes", most=1e-3, note="bind")
+
+
+CASES = [
+    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *speech(), *rows(), *compilation(),
+]

@@ -95,6 +95,11 @@ def row(case, record, result, peers):
         cells.append(text)
     else:
         cells.append("")
+    if case.most:
+        met = time <= case.most
+        cells[-1] = f"≤ {seconds(case.most)} ✓" if met else f"**> {seconds(case.most)}**"
+        if not met and binding:
+            losses.append(f"{record['label']}, {threads} threads: {seconds(time)}, at most {seconds(case.most)} asked")
     for p in peers:
         other = record["peers"].get(p)
         if other is None:

@@ -38,9 +38,13 @@ PEERS = {
     "ours": ("ours", ""),
     "gemm": ("peer-gemm", ""),
     "candle": ("peer-candle", "avx512"),
+    "burn": ("peer-burn", ""),
+    "dfdx": ("peer-dfdx", ""),
+    "melspec": ("peer-melspec", ""),
     "torch": "torch_peer.py",
     "onnx": "onnx_peer.py",
     "numpy": "numpy_peer.py",
+    "llama": "llama_peer.py",
 }
 
 
@@ -55,7 +59,7 @@ def build(names, only_look):
     if not only_look:
         make(names, failed)
     for name in names:
-        if name not in failed and isinstance(PEERS[name], tuple) and not (TARGET / "release" / PEERS[name][0]).exists():
+        if name not in failed and isinstance(PEERS[name], tuple) and not binary(name).exists():
             failed[name] = "not built"
     return failed
 
@@ -75,9 +79,19 @@ def make(names, failed):
     for name in names:
         if isinstance(PEERS[name], tuple):
             package, features = PEERS[name]
-            done = sh(["cargo", "build", "--release", "-q", "-p", package, "--features", features])
+            done = sh(["cargo", "build", "--release", "-q", "-p", package, "--features", features,
+                       "--target-dir", str(folder(name))])
             if done.returncode:
                 failed[name] = "cargo: " + last_line(done.stderr)
+
+
+def folder(name):
+    """Ours is built apart: it changes often, and need not wait for the others' long builds."""
+    return TARGET / "ours" if name == "ours" else TARGET
+
+
+def binary(name):
+    return folder(name) / "release" / PEERS[name][0]
 
 
 def last_line(text):
@@ -89,7 +103,7 @@ class Peer:
     def __init__(self, name, threads):
         self.name = name
         what = PEERS[name]
-        command = [str(PYTHON), str(HERE / "python" / what)] if isinstance(what, str) else [str(TARGET / "release" / what[0])]
+        command = [str(PYTHON), str(HERE / "python" / what)] if isinstance(what, str) else [str(binary(name))]
         count = str(threads)
         env = {**os.environ, **{k: count for k in (
             "MOBILIS_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")}}
@@ -107,7 +121,10 @@ class Peer:
         return json.loads(answer) if answer else {"error": "the process ended"}
 
     def end(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -162,6 +179,8 @@ def measure(case, peers, threads, args):
         values[n] = answer["values"]
         clock = "cpu" if threads == 1 else "wall"
         low, mid, high = quartiles(times[n][clock])
+        if case.note and (answer.get("notes") or {}).get(case.note) is not None:
+            mid = low = high = answer["notes"][case.note]
         entry |= {"median": mid, "low": low, "high": high, "best": min(times[n][clock]), "runs": len(times[n][clock]),
                   "peak_memory": answer["peak"], "notes": answer.get("notes")}
     for n in ready:
@@ -180,7 +199,8 @@ def show(record, case, best):
         if key not in p:
             words.append(f"{n}: {p.get('error', '?')[:60]}")
         elif n == "ours":
-            rate = f" {case.flops / p[key] / 1e9:.1f} GFLOP/s" if case.flops else f" {case.bytes / p[key] / 1e9:.1f} GB/s"
+            work, unit = (case.flops, "GFLOP/s") if case.flops else (case.bytes, "GB/s")
+            rate = f" {work / p[key] / 1e9:.1f} {unit}" if work else ""
             words.append(f"ours {p[key] * 1e3:.3f} ms{rate}")
         else:
             doubt = "" if p.get("agrees") else f" DIFFERS {p.get('difference', float('nan')):.1e}"
@@ -189,7 +209,7 @@ def show(record, case, best):
 
 
 def limits():
-    answer = sh([str(TARGET / "release" / "ours"), "--limits"], env={"MOBILIS_THREADS": str(os.cpu_count())})
+    answer = sh([str(binary("ours")), "--limits"], env={"MOBILIS_THREADS": str(os.cpu_count())})
     return json.loads(answer.stdout) if answer.returncode == 0 else {}
 
 

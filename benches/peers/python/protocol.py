@@ -1,5 +1,6 @@
 """What a peer and run.py say to each other: see protocol/src/lib.rs, which this file repeats."""
 
+import functools
 import json
 import sys
 import time
@@ -23,8 +24,10 @@ def uniform(name, sizes, scale):
     return (unit * np.float32(scale)).reshape(sizes)
 
 
+@functools.lru_cache(maxsize=None)
 def weight(name, sizes):
-    """A parameter's first value by its name and sizes."""
+    """A parameter's first value by its name and sizes (a tuple or a number)."""
+    sizes = (sizes,) if isinstance(sizes, int) else sizes
     if name.endswith("bias") or name.endswith("running_mean"):
         return np.zeros(sizes, np.float32)
     if "norm" in name or name.endswith("running_var"):
@@ -39,6 +42,16 @@ def tokens(name, sizes, vocab):
     """Token numbers below vocab."""
     unit = (uniform(name, sizes, 1.0) + np.float32(1)) * np.float32(0.5) * np.float32(vocab)
     return np.minimum(unit.astype(np.int32), vocab - 1)
+
+
+def quartznet_blocks():
+    """Names, widths and taps of the residual blocks of QuartzNet 15x5."""
+    groups = [("a", 256, 33, 3), ("b", 256, 39, 3), ("c", 512, 51, 2), ("d", 512, 63, 3), ("e", 512, 75, 3)]
+    for group, width, taps, count in groups:
+        if group == "c":
+            yield "c_first", 256, 512, taps
+        for i in range(count):
+            yield f"{group}.{i}", width, width, taps
 
 
 def samples(values):

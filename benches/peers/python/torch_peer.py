@@ -5,7 +5,7 @@ import os
 import torch
 import torch.nn.functional as F
 
-from protocol import serve, tokens, uniform, weight
+from protocol import quartznet_blocks, serve, tokens, uniform, weight
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
@@ -82,9 +82,79 @@ def step():
     return run, lambda: losses
 
 
+def prompt(shape, count):
+    if shape != "gpt2":
+        raise ValueError(f"no shape `{shape}`")
+    x = torch.from_numpy(tokens("prompt", (1, 1024), 50257)[:, :count].copy()).long()
+    p = Weights()
+    result = []
+
+    @torch.inference_mode()
+    def run():
+        h = gpt(p, x, 768, 12, 12, 50257, 1024)
+        result[:] = [p.linear(h[:, -1:], "head", 768, 50257, bias=False)]
+
+    run()
+    return run, lambda: result[0].numpy()
+
+
+def quartznet():
+    p, result = Weights(), []
+    x = tensor("features", (1, 64, 1000))
+
+    def norm(x, name, n):
+        mean, var = p.get(f"{name}.running_mean", n), p.get(f"{name}.running_var", n)
+        return F.batch_norm(x, mean, var, p.get(f"{name}.weight", n), p.get(f"{name}.bias", n))
+
+    def sub(x, name, i, o, k, stride=1, dilation=1):
+        w = p.get(f"{name}.depthwise.weight", i, 1, k)
+        x = F.conv1d(x, w, stride=stride, padding=dilation * (k - 1) // 2, dilation=dilation, groups=i)
+        return norm(F.conv1d(x, p.get(f"{name}.pointwise.weight", o, i, 1)), f"{name}.norm", o)
+
+    @torch.inference_mode()
+    def run():
+        h = sub(x, "first", 64, 256, 33, stride=2).relu()
+        for name, i, o, k in quartznet_blocks():
+            y = sub(h, f"{name}.first", i, o, k)
+            for r in range(4):
+                y = sub(y.relu(), f"{name}.rest.{r}", o, o, k)
+            side = norm(F.conv1d(h, p.get(f"{name}.residual.weight", o, i, 1)), f"{name}.residual_norm", o)
+            h = (y + side).relu()
+        h = sub(h, "wide", 512, 512, 87, dilation=2).relu()
+        result[:] = [norm(F.conv1d(h, p.get("out.weight", 1024, 512, 1)), "out_norm", 1024).relu()]
+
+    run()
+    return run, lambda: result[0].numpy()
+
+
+def rows(what, n):
+    count = (64 << 20) // 4 // n
+    x, result = tensor("x", (count, n), 4.0), []
+    y = torch.from_numpy(tokens("y", (count,), n)).long()
+    f = {
+        "softmax": lambda: x.softmax(-1),
+        "layer_norm": lambda: F.layer_norm(x, (n,)),
+        "rms_norm": lambda: F.rms_norm(x, (n,), eps=1e-5),
+        "gelu": lambda: F.gelu(x),
+        "cross_entropy": lambda: F.cross_entropy(x, y).reshape(1),
+    }[what]
+
+    @torch.inference_mode()
+    def run():
+        result[:] = [f()]
+
+    return run, lambda: result[0].numpy()
+
+
 def load(words):
     numbers = [int(w) for w in words[1:] if w.isdigit()]
     match words[0]:
+        case "prompt":
+            return prompt(words[1], int(words[2]))
+        case "quartznet":
+            return quartznet()
+        case "rows":
+            return rows(words[1], int(words[2]))
         case "gemm" | "packed":
             return gemm(*numbers)
         case "step":

@@ -1,6 +1,8 @@
 //! candle: matrix products and the training step. Norm and softmax are composed in training,
 //! because its fused ones have no gradient.
 
+mod models;
+
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use protocol::{Case, Refusal, case, number, tokens, uniform, weight};
@@ -114,6 +116,8 @@ fn load(words: &[&str]) -> std::result::Result<Box<dyn Case>, Refusal> {
             Ok(case(c, run, |c| c.flatten_all().and_then(|c| c.to_vec1()).expect("values")))
         }
         "step" => Ok(step()?),
+        "prompt" if words[3] == "f32" => Ok(models::prompt(words[1], number(words, 2)?)?),
+        "quartznet" => Ok(models::quartznet()?),
         other => Err(format!("no case `{other}`").into()),
     }
 }

@@ -47,3 +47,18 @@ pub fn packed(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
     };
     Ok(case(state, run, |s| s.c.to_vec()))
 }
+
+/// `gemv FORMAT K N`: one row times weights in some format, through a program of one layer.
+pub fn vector(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
+    use mobilis::nn::Linear;
+    use mobilis::prelude::*;
+    axes! { pub Rows; pub Inner; pub Columns; }
+    let (k, n) = (number(words, 2)?, number(words, 3)?);
+    let sizes = Sizes::new().with::<Inner>(k).with::<Columns>(n);
+    let model = Model::init_with(<Linear<Inner, Columns>>::new().no_bias(), 1, sizes)?;
+    crate::run::fill(&model)?;
+    let program = model.compile(|m, x: Tensor![Rows, Inner]| m.forward(x))?;
+    let program = program.with_weights(crate::run::format(words[1])?)?;
+    let x = <Array![Rows, Inner]>::new([1, k], uniform("x", k, 1.0))?;
+    Ok(Box::new(crate::run::Fixed { program, arrays: x }))
+}

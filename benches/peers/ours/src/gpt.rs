@@ -1,10 +1,11 @@
 //! `step`: a training step of a small GPT: 4 layers of 256, 4 heads, 8 sequences of 256 tokens out
 //! of 1,000, AdamW.
 
+use crate::run::fill;
 use mobilis::nn::{Embedding, LayerNorm, LearnedPositions, Linear, PreNormBlock};
 use mobilis::prelude::*;
 use mobilis::train::{AdamW, TrainOptions, TrainStep};
-use protocol::{Case, Refusal, tokens, weight};
+use protocol::{Case, Refusal, tokens};
 use serde_json::{Value, json};
 
 axes! {
@@ -36,14 +37,6 @@ impl Gpt {
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         self.head.forward(self.norm.forward(x))
     }
-}
-
-/// Gives every parameter the values that all peers use.
-pub fn fill<M: Module>(model: &Model<M>) -> Result<(), Refusal> {
-    for p in model.parameters() {
-        model.set(p.name(), &weight(p.name(), &p.sizes))?;
-    }
-    Ok(())
 }
 
 type Tokens = Tensor![Batch, Time; TokenId];

@@ -2,8 +2,14 @@
 //! models and programs where peers run models.
 
 mod aligned;
+mod compile;
 mod gemm;
 mod gpt;
+mod llm;
+mod mel;
+mod quartznet;
+mod rows;
+mod run;
 
 use protocol::{Case, Refusal};
 
@@ -11,7 +17,15 @@ fn load(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
     match words[0] {
         "gemm" => gemm::plain(words),
         "packed" => gemm::packed(words),
+        "gemv" => gemm::vector(words),
         "step" => gpt::step(),
+        "prompt" => llm::prompt(words),
+        "decode" => llm::decode(words),
+        "quartznet" => quartznet::encoder(),
+        "mel" => mel::log_mel(),
+        "rows" => rows::rows(words),
+        "compile" => compile::compile(),
+        "rebind" => compile::rebind(),
         other => Err(format!("no case `{other}`").into()),
     }
 }
