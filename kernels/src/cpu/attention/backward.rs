@@ -8,7 +8,7 @@
 
 use super::product::{Left, Right, product};
 use super::{LANES, Mask, Operand, ROWS, Settings, Sizes, Strides, TILE, padded};
-use crate::cpu::pack::{panels, rows, scaled};
+use crate::cpu::pack::{AHEAD, panels, prefetch, rows, scaled};
 use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::simd::{Level, level};
 use crate::cpu::vector::{Shape, Vector, at_level};
@@ -250,6 +250,10 @@ impl Head<'_> {
                 let out_at = Strides::packed(n.t, heads, n.e);
                 for (row, delta) in delta[..count].iter_mut().enumerate() {
                     let (i, h) = place(row);
+                    if row + AHEAD < count {
+                        let (i, h) = place(row + AHEAD);
+                        prefetch(&self.known.out[b * out_at.b + i * out_at.t + h * out_at.h..], n.e);
+                    }
                     let out = &self.known.out[b * out_at.b + i * out_at.t + h * out_at.h..][..n.e];
                     let by_lse = self.known.g_lse.map_or(0.0, |g| g[(b * heads + h) * n.t + i]);
                     *delta = dot(&given_rows[row * e..][..n.e], out) - by_lse;
@@ -284,16 +288,24 @@ impl Head<'_> {
                 j0 += COLS;
             }
             for row in 0..count {
-                let (i, h) = place(row);
+                let at = |(i, h)| dq_at + ((b * n.t + i) * heads + h) * n.d;
                 // SAFETY: by the caller's promise.
-                let dq = unsafe { dq.part(dq_at + ((b * n.t + i) * heads + h) * n.d, n.d) };
+                let dq = unsafe {
+                    prefetch(dq.part(at(place((row + AHEAD).min(count - 1))), n.d), n.d);
+                    dq.part(at(place(row)), n.d)
+                };
                 scaled(&dq_sums[row * d..][..n.d], self.settings.scale, dq);
             }
         }
+        let row = |j: usize| (b * n.s + range.start + j) * n.g + g;
         for j in 0..range.len() {
-            let row = (b * n.s + range.start + j) * n.g + g;
             // SAFETY: by the caller's promise.
-            let (dk, dv) = unsafe { (dk.part(row * n.d, n.d), dv.part(row * n.e, n.e)) };
+            let (dk, dv) = unsafe {
+                let later = row((j + AHEAD).min(range.len() - 1));
+                prefetch(dk.part(later * n.d, n.d), n.d);
+                prefetch(dv.part(later * n.e, n.e), n.e);
+                (dk.part(row(j) * n.d, n.d), dv.part(row(j) * n.e, n.e))
+            };
             dk.copy_from_slice(&dk_sums[j * d..][..n.d]);
             dv.copy_from_slice(&dv_sums[j * e..][..n.e]);
         }

@@ -6,7 +6,7 @@
 
 use super::product::{Left, Right, product};
 use super::{Operand, ROWS, Settings, Sizes, TILE, WIDE, decode, padded};
-use crate::cpu::pack::{panels, rows, scaled};
+use crate::cpu::pack::{AHEAD, panels, prefetch, rows, scaled};
 use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::simd::{Level, level};
 use crate::cpu::vector::{Shape, Vector, at_level};
@@ -152,13 +152,17 @@ unsafe fn some_rows(
             }
             j0 += COLS;
         }
+        let place = |row: usize| ((start + row) / n.r, g * n.r + (start + row) % n.r);
         for row in 0..count {
-            let (i, h) = ((start + row) / n.r, g * n.r + (start + row) % n.r);
+            let (i, h) = place(row);
             // A query that sees nothing has no weights.
             let inverse = if total[row] == 0.0 { 0.0 } else { 1.0 / total[row] };
             // SAFETY: by the caller's promise.
-            let (out, lse) =
-                unsafe { (out.part(((b * n.t + i) * heads + h) * n.e, n.e), lse.part((b * heads + h) * n.t + i, 1)) };
+            let (out, lse) = unsafe {
+                let (later, head) = place((row + AHEAD).min(count - 1));
+                prefetch(out.part(((b * n.t + later) * heads + head) * n.e, n.e), n.e);
+                (out.part(((b * n.t + i) * heads + h) * n.e, n.e), lse.part((b * heads + h) * n.t + i, 1))
+            };
             scaled(&sums[row * e..][..n.e], inverse, out);
             lse[0] = max[row] + total[row].ln();
         }
