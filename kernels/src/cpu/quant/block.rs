@@ -26,20 +26,52 @@ pub struct Quants {
     pub q: [i8; BLOCK],
 }
 
-/// The nearest Q8_0 block.
-pub fn q8_0(x: &[f32; BLOCK]) -> Quants {
-    let largest = x.iter().fold(0f32, |a, v| a.max(v.abs()));
-    let d = largest / 127.0;
-    let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
-    Quants { scale: to_f16(d), q: x.map(|v| (v * inverse).round() as i8) }
+/// Bits of the largest magnitude; larger than those of infinity when there is a NaN.
+#[inline(always)]
+pub(super) fn largest(x: &[f32; BLOCK]) -> u32 {
+    let mut most = 0;
+    for v in x {
+        most = most.max(v.to_bits() & 0x7fff_ffff);
+    }
+    most
 }
 
-/// The nearest Q4_0 block: the value of largest magnitude becomes -8 exactly.
+/// To the nearest whole number, halves away from zero, as `f32::round` does; in instructions that
+/// every level has for vectors. For magnitudes below 2^22.
+#[inline(always)]
+fn round(x: f32) -> i32 {
+    // The largest number below a half: a half itself would carry what is just below one over.
+    let magnitude = (x.abs() + 0.499_999_97) as i32;
+    if x < 0.0 { -magnitude } else { magnitude }
+}
+
+/// The nearest Q8_0 block.
+#[inline(always)]
+pub fn q8_0(x: &[f32; BLOCK]) -> Quants {
+    let d = f32::from_bits(largest(x)) / 127.0;
+    let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
+    let mut q = [0; BLOCK];
+    for i in 0..BLOCK {
+        q[i] = round(x[i] * inverse).clamp(-127, 127) as i8;
+    }
+    Quants { scale: to_f16(d), q }
+}
+
+/// The nearest Q4_0 block: the (first) value of largest magnitude becomes -8 exactly.
+#[inline(always)]
 pub fn q4_0(x: &[f32; BLOCK]) -> Quants {
-    let largest = x.iter().fold(0f32, |a, v| if v.abs() > a.abs() { *v } else { a });
+    let most = largest(x);
+    let mut largest = f32::from_bits(most);
+    for i in (0..BLOCK).rev() {
+        largest = if x[i].to_bits() & 0x7fff_ffff == most { x[i] } else { largest };
+    }
     let d = largest / -8.0;
     let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
-    Quants { scale: to_f16(d), q: x.map(|v| ((v * inverse + 8.5) as i8).clamp(0, 15) - 8) }
+    let mut q = [0; BLOCK];
+    for i in 0..BLOCK {
+        q[i] = (((x[i] * inverse + 8.5) as i32).clamp(0, 15) - 8) as i8;
+    }
+    Quants { scale: to_f16(d), q }
 }
 
 impl Quants {
@@ -114,6 +146,17 @@ mod tests {
         assert_eq!(q8_0(&[0.0; BLOCK]), Quants { scale: 0, q: [0; BLOCK] });
         // ggml divides the zero by -8.
         assert_eq!(q4_0(&[0.0; BLOCK]), Quants { scale: 0x8000, q: [0; BLOCK] });
+    }
+
+    #[test]
+    fn rounding_is_that_of_the_library() {
+        for i in 0..=130 * 8 {
+            for off in -3..=3i32 {
+                let x = f32::from_bits((i as f32 / 8.0).to_bits().saturating_add_signed(off));
+                assert_eq!(round(x) as f32, x.round(), "{x}");
+                assert_eq!(round(-x) as f32, (-x).round(), "{x}");
+            }
+        }
     }
 
     #[test]

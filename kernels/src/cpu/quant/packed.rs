@@ -14,7 +14,7 @@
 //! filled up with zeros to whole lines and blocks, the channels to whole pairs of panels.
 
 use super::Format;
-use super::block::{BLOCK, Quants, q4_0, q8_0};
+use super::block::{BLOCK, Quants, largest, q4_0, q8_0};
 use super::half::{from_bf16, from_f16, to_bf16, to_f16};
 use crate::cpu::gemm::Matrix;
 use crate::cpu::parts::Parts;
@@ -59,6 +59,7 @@ fn pair(format: Format, k: usize) -> (usize, usize) {
 }
 
 /// Where byte `byte` of the line `line` of a channel of a pair is.
+#[inline(always)]
 fn place(line: usize, channel: usize, byte: usize) -> usize {
     (2 * line + channel / LANES) * 64 + byte
 }
@@ -78,27 +79,7 @@ impl Packed {
         pool.run(pairs, &|p| {
             // SAFETY: each task has its own pair.
             let panel = unsafe { parts.get(p * bytes, bytes) };
-            let mut values = [0f32; BLOCK];
-            for lane in 0..PAIR {
-                let channel = p * PAIR + lane;
-                let fill = |block: usize, values: &mut [f32; BLOCK]| {
-                    for (i, v) in values.iter_mut().enumerate() {
-                        let i = block * BLOCK + i;
-                        *v = if channel < n && i < k { b[i * at.row + channel * at.col] } else { 0.0 };
-                    }
-                };
-                let scale = match format {
-                    Format::Int8 => (0..blocks(k)).fold(0, |largest, b| {
-                        fill(b, &mut values);
-                        values.iter().fold(largest, |a: u32, v| a.max(v.abs().to_bits()))
-                    }),
-                    _ => 0,
-                };
-                for b in 0..blocks(k) {
-                    fill(b, &mut values);
-                    write_block(format, panel, k, b, lane, &values, scale);
-                }
-            }
+            fill_pair(format, (n, k), p * PAIR, b, at, panel);
         });
         Packed { format, n, k, data }
     }
@@ -157,47 +138,113 @@ impl Packed {
     }
 }
 
-/// Rounds block `b` of a channel of a pair. `largest` is, for Int8, the bits of the channel's largest
-/// magnitude.
-fn write_block(format: Format, bytes: &mut [u8], k: usize, b: usize, channel: usize, x: &[f32; BLOCK], largest: u32) {
-    let ((weights, _), lane) = (pair(format, k), channel % LANES);
-    let finite = x.iter().all(|v| v.is_finite());
-    let mut put = |at: usize, values: &[u8]| bytes[at..at + values.len()].copy_from_slice(values);
-    let eight = |put: &mut dyn FnMut(usize, &[u8]), q: [i8; BLOCK]| {
-        for j in 0..8 {
-            let four: [u8; 4] = std::array::from_fn(|i| q[4 * j + i] as u8 ^ 128);
-            put(place(b * 8 + j, channel, lane * 4), &four);
+/// Block `block` of a channel, filled up with zeros; all zeros beyond the last channel.
+#[inline(always)]
+fn read(b: &[f32], at: Matrix, (n, k): (usize, usize), channel: usize, block: usize) -> [f32; BLOCK] {
+    let (mut values, first) = ([0.0; BLOCK], block * BLOCK);
+    if channel >= n {
+        return values;
+    }
+    if at.row == 1 && first + BLOCK <= k {
+        values.copy_from_slice(&b[first + channel * at.col..][..BLOCK]);
+    } else {
+        for i in 0..BLOCK.min(k - first) {
+            values[i] = b[(first + i) * at.row + channel * at.col];
         }
-    };
-    let scale = |q: &Quants| if finite { q.scale } else { to_f16(f32::NAN) };
-    match format {
-        Format::Bf16 | Format::F16 => {
-            for (i, v) in (b * BLOCK..k).zip(x) {
-                match format {
-                    Format::Bf16 => put(place(i / 2, channel, lane * 4 + i % 2 * 2), &to_bf16(*v).to_le_bytes()),
-                    _ => put(place(i / 2, channel, i % 2 * 32 + lane * 2), &to_f16(*v).to_le_bytes()),
+    }
+    values
+}
+
+/// Rounds the channels from `first` of a matrix into a pair of panels.
+#[inline(always)]
+fn fill_pair_body(format: Format, (n, k): (usize, usize), first: usize, b: &[f32], at: Matrix, out: &mut [u8]) {
+    let (weights, _) = pair(format, k);
+    let mut steps = [(0.0, 0.0); PAIR];
+    if matches!(format, Format::Int8) {
+        for channel in 0..PAIR {
+            let mut most = 0;
+            for block in 0..blocks(k) {
+                most = most.max(largest(&read(b, at, (n, k), first + channel, block)));
+            }
+            steps[channel] = channel_scale(most);
+            out[weights + channel * 4..][..4].copy_from_slice(&steps[channel].0.to_le_bytes());
+        }
+    }
+    for block in 0..blocks(k) {
+        for channel in 0..PAIR {
+            let x = read(b, at, (n, k), first + channel, block);
+            let scale_at = weights + (block * PAIR + channel) * 2;
+            let words = match format {
+                Format::Bf16 | Format::F16 => {
+                    sixteen(format, &x, channel, block, k, out);
+                    continue;
                 }
+                Format::Q8_0 => {
+                    let q = q8_0(&x);
+                    out[scale_at..scale_at + 2].copy_from_slice(&scale(&x, &q).to_le_bytes());
+                    eight(&q.q)
+                }
+                Format::Q4_0 => {
+                    let q = q4_0(&x);
+                    out[scale_at..scale_at + 2].copy_from_slice(&scale(&x, &q).to_le_bytes());
+                    for j in 0..4 {
+                        let mut four = [0; 4];
+                        for i in 0..4 {
+                            four[i] = (q.q[4 * j + i] + 8) as u8 | ((q.q[16 + 4 * j + i] + 8) as u8) << 4;
+                        }
+                        let to = place(block * 4 + j, channel, channel % LANES * 4);
+                        out[to..to + 4].copy_from_slice(&four);
+                    }
+                    continue;
+                }
+                Format::Int8 => {
+                    let mut q = [0; BLOCK];
+                    for i in 0..BLOCK {
+                        q[i] = (x[i] * steps[channel].1).round_ties_even() as i32 as i8;
+                    }
+                    eight(&q)
+                }
+            };
+            for j in 0..BLOCK / 4 {
+                let to = place(block * 8 + j, channel, channel % LANES * 4);
+                out[to..to + 4].copy_from_slice(&words[4 * j..4 * j + 4]);
             }
         }
-        Format::Q8_0 => {
-            let q = q8_0(x);
-            eight(&mut put, q.q);
-            put(weights + (b * PAIR + channel) * 2, &scale(&q).to_le_bytes());
-        }
-        Format::Q4_0 => {
-            let q = q4_0(x);
-            for j in 0..4 {
-                let four: [u8; 4] =
-                    std::array::from_fn(|i| (q.q[4 * j + i] + 8) as u8 | ((q.q[16 + 4 * j + i] + 8) as u8) << 4);
-                put(place(b * 4 + j, channel, lane * 4), &four);
-            }
-            put(weights + (b * PAIR + channel) * 2, &scale(&q).to_le_bytes());
-        }
-        Format::Int8 => {
-            let (scale, inverse) = channel_scale(largest);
-            eight(&mut put, x.map(|v| (v * inverse).round_ties_even() as i8));
-            put(weights + channel * 4, &scale.to_le_bytes());
-        }
+    }
+}
+crate::dispatch! {
+    fn fill_pair(format: Format, size: (usize, usize), first: usize, b: &[f32], at: Matrix, out: &mut [u8]) =
+        fill_pair_body;
+}
+
+/// A block's scale; NaN where a value is not finite.
+#[inline(always)]
+fn scale(x: &[f32; BLOCK], q: &Quants) -> u16 {
+    if largest(x) < 0x7f80_0000 { q.scale } else { to_f16(f32::NAN) }
+}
+
+/// Signed bytes with 128 added.
+#[inline(always)]
+fn eight(q: &[i8; BLOCK]) -> [u8; BLOCK] {
+    let mut words = [0; BLOCK];
+    for i in 0..BLOCK {
+        words[i] = q[i] as u8 ^ 128;
+    }
+    words
+}
+
+/// A block of 16-bit numbers.
+#[inline(always)]
+fn sixteen(format: Format, x: &[f32; BLOCK], channel: usize, block: usize, k: usize, out: &mut [u8]) {
+    let (mut h, lane) = ([0u16; BLOCK], channel % LANES);
+    for i in 0..BLOCK {
+        h[i] = if matches!(format, Format::Bf16) { to_bf16(x[i]) } else { to_f16(x[i]) };
+    }
+    for i in 0..BLOCK.min(k - block * BLOCK) {
+        let k = block * BLOCK + i;
+        let byte = if matches!(format, Format::Bf16) { lane * 4 + k % 2 * 2 } else { k % 2 * 32 + lane * 2 };
+        let to = place(k / 2, channel, byte);
+        out[to..to + 2].copy_from_slice(&h[i].to_le_bytes());
     }
 }
 

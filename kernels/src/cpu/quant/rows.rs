@@ -6,7 +6,7 @@
 //! sums start: the sum of the rounded values times the offset of the stored weights, negative.
 
 use super::Format;
-use super::block::BLOCK;
+use super::block::{BLOCK, largest};
 use super::packed::{blocks, channel_scale};
 use crate::cpu::gemm::Matrix;
 
@@ -18,16 +18,6 @@ pub(super) fn words(format: Format, m: usize, k: usize) -> usize {
         Format::Q8_0 | Format::Q4_0 => m * b * (BLOCK / 4 + 2),
         Format::Int8 => m * (b * BLOCK / 4 + 2),
     }
-}
-
-/// Bits of the largest magnitude; larger than those of infinity when there is a NaN.
-#[inline(always)]
-fn largest(x: &[f32; BLOCK]) -> u32 {
-    let mut most = 0;
-    for v in x {
-        most = most.max(v.to_bits() & 0x7fff_ffff);
-    }
-    most
 }
 
 /// Adding this number leaves a whole number of small magnitude, to nearest even, in the lowest bits.
