@@ -54,23 +54,25 @@ fn a_run_allocates_nothing() -> Result<(), Box<dyn std::error::Error>> {
         let mixed = einsum!(wide[b w] * y[b h] => [h w]);
         (centred, y.softmax(Hidden), framed, y.logsumexp(Hidden), mixed.mean_all())
     })?;
-    let program = model.executable(graph);
     let values = vec![0.5f32; 33 * 96];
     let inputs = [HostRef { sizes: &[33, 96], values: HostSlice::F32(&values) }];
-    let mut last = 0.0;
-    let mut run = || {
-        program.run(&inputs, |_, _, out| {
-            if let mobilis::devices::cpu::Out::F32(s) = out {
-                last = s[0];
-            }
-        })
-    };
-    run()?;
-    run()?;
-    let before = COUNT.load(Ordering::Relaxed);
-    run()?;
-    let allocated = COUNT.load(Ordering::Relaxed) - before;
-    assert!(last.is_finite());
-    assert_eq!(allocated, 0, "a run allocated {allocated} times");
+    for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q8_0, WeightFormat::Q4_0, WeightFormat::Int8] {
+        let program = model.executable(graph.clone()).with_weights(format.into())?;
+        let mut last = 0.0;
+        let mut run = || {
+            program.run(&inputs, |_, _, out| {
+                if let mobilis::devices::cpu::Out::F32(s) = out {
+                    last = s[0];
+                }
+            })
+        };
+        run()?;
+        run()?;
+        let before = COUNT.load(Ordering::Relaxed);
+        run()?;
+        let allocated = COUNT.load(Ordering::Relaxed) - before;
+        assert!(last.is_finite());
+        assert_eq!(allocated, 0, "a run with {format} allocated {allocated} times");
+    }
     Ok(())
 }

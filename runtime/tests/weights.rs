@@ -263,3 +263,26 @@ fn exceptions_are_by_name_and_must_match() -> Result<(), Box<dyn std::error::Err
     assert!(error.to_string().starts_with("no weight of this program matches \"mlp.**\""), "{error}");
     Ok(())
 }
+
+/// The conversions to 16 bits are those of the crate `half`.
+#[test]
+fn sixteen_bits_are_those_of_another_implementation() {
+    use mobilis_kernels::cpu::quant::half as ours;
+    for i in 0..1u32 << 20 {
+        // Every exponent, with fractions that are random, few, or next to a tie.
+        let bits = match i % 3 {
+            0 => i.wrapping_mul(2_654_435_761),
+            1 => i << 12,
+            _ => (i << 12).wrapping_add(0x1000 + i % 3) - 1,
+        };
+        let x = f32::from_bits(bits);
+        assert_eq!(ours::to_f16(x), half::f16::from_f32(x).to_bits(), "{x:e} ({bits:x})");
+        assert_eq!(ours::to_bf16(x), half::bf16::from_f32(x).to_bits(), "{x:e} ({bits:x})");
+    }
+    for h in 0..=u16::MAX {
+        assert_eq!(ours::from_f16(h).to_bits(), half::f16::from_bits(h).to_f32().to_bits(), "{h:x}");
+        // It makes NaNs quiet where ours are kept as they are.
+        let (a, b) = (ours::from_bf16(h), half::bf16::from_bits(h).to_f32());
+        assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "{h:x}");
+    }
+}
