@@ -11,12 +11,13 @@ use super::{Columns, Left, Right};
 /// The largest block of K: a panel of A (8 x 384 floats) stays in the first cache, a panel of B and
 /// a task's block of A in the second.
 pub(super) const KC: usize = 384;
-/// The depth of a slab, at most.
-const SLAB: usize = 2048;
+/// The depth of a slab, at most: what is packed is read again while it is near (measured against 1152
+/// and 2048, which are some percent slower where B is large).
+pub(super) const SLAB: usize = 768;
 /// Floats of packed A at most: 4 MiB.
 const A_FLOATS: usize = 1 << 20;
-/// Floats of packed B at most: 8 MiB.
-const B_FLOATS: usize = 1 << 21;
+/// Floats of packed B at most: 4 MiB.
+const B_FLOATS: usize = 1 << 20;
 /// Rows of a task: their block of A takes a quarter of a second cache of 1 MiB.
 const TASK_ROWS: usize = 128;
 /// Columns of a task.
@@ -100,7 +101,9 @@ impl Sizes {
         let k = k.min(SLAB);
         let rows = (A_FLOATS / k.max(1)).max(micro.mr).min(m);
         let all = panels;
-        let panels = if packs { (B_FLOATS / (k.max(1) * micro.nr)).max(1) } else { all };
+        // In equal parts: a last one of few panels would pay for all of A.
+        let windows = if packs { all.div_ceil((B_FLOATS / (k.max(1) * micro.nr)).max(1)) } else { 1 };
+        let panels = all.div_ceil(windows.max(1));
         Sizes { k, rows, panels: panels.min(all).max(1), packs }
     }
 

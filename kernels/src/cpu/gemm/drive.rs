@@ -32,6 +32,8 @@ struct Region<'a> {
     grid: (usize, usize),
     /// Whether the panels of B are packed by this region.
     packs: bool,
+    /// Whether the rows of A are packed already.
+    kept: bool,
     /// Whether plain right sides are read where they lie.
     direct: bool,
     a: *mut f32,
@@ -79,10 +81,15 @@ pub(super) unsafe fn drive(pool: &Pool, micro: &Micro, x: &Job, scratch: &mut [f
             let slab = Slab::from(x.left, first);
             for i in (0..x.m).step_by(sizes.rows) {
                 let rows = (i, sizes.rows.min(x.m - i));
-                let grid = grid(micro, rows.1, panels.1, slab.k, threads);
+                let mut grid = grid(micro, rows.1, sizes.panels, slab.k, threads);
+                grid.1 = grid.1.min(panels.1);
                 let packs = sizes.packs && i == 0;
+                // All of A may still lie packed from the first panels.
+                let kept = q > 0 && sizes.rows >= x.m && first == 0 && slab.last;
                 // SAFETY: the caller's promise is passed on, and the scratch was measured.
-                unsafe { Region { micro, x: *x, slab, rows, panels, grid, packs, direct, a, b }.run(pool, threads) };
+                unsafe {
+                    Region { micro, x: *x, slab, rows, panels, grid, packs, kept, direct, a, b }.run(pool, threads)
+                };
             }
             if slab.last {
                 break;
@@ -106,7 +113,7 @@ impl<'a> Region<'a> {
         // Panels of B are packed some at a time, blocks of A as the grid has them.
         let each = self.panels.1.div_ceil(4 * threads).clamp(1, 8);
         let b_tasks = if self.packs { self.panels.1.div_ceil(each) } else { 0 };
-        let packing = b_tasks + self.grid.0;
+        let packing = b_tasks + if self.kept { 0 } else { self.grid.0 };
         let tasks = packing + self.grid.0 * self.grid.1;
         let (next, packed) = (AtomicUsize::new(0), AtomicUsize::new(0));
         pool.run(threads, &|_| {

@@ -28,7 +28,7 @@ const SUMS: usize = 2048;
 const AHEAD: usize = 128;
 
 /// Columns of the left side that are interleaved at once.
-const DEEP: usize = 2048;
+const DEEP: usize = super::cut::SLAB;
 
 /// How a result is computed.
 #[derive(Clone, Copy, PartialEq)]

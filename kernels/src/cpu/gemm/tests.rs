@@ -211,7 +211,15 @@ fn several_results_and_sums_and_packed_sides_and_biases() {
 #[test]
 fn large_products_are_cut_and_agree_bit_by_bit_for_all_threads() {
     let mut r = Lcg(4);
-    for (m, n, k) in [(300, 200, 5000), (1200, 100, 900), (40, 3000, 2100), (7, 65, 4096), (30, 1024, 2048)] {
+    for (m, n, k) in [
+        (300, 200, 5000),
+        (1200, 100, 900),
+        (40, 3000, 2100),
+        (7, 65, 4096),
+        (30, 1024, 2048),
+        (50, 3000, 700),
+        (3000, 60, 500),
+    ] {
         let a: Vec<f32> = (0..m * k).map(|_| r.below(1000) as f32 / 500.0 - 1.0).collect();
         let b: Vec<f32> = (0..k * n).map(|_| r.below(1000) as f32 / 500.0 - 1.0).collect();
         for micro in levels() {
