@@ -8,6 +8,9 @@
 //! A task copies its plane once between zeros, apart by the remainders of the stride, so that every
 //! load is of neighbours and no tap asks whether its input exists.
 
+#[cfg(test)]
+mod tests;
+
 use super::Conv;
 use crate::cpu::parts::Parts;
 use crate::cpu::simd::{Level, level};
@@ -340,82 +343,142 @@ unsafe fn turn<V: Vector, const N: usize, const J: usize>(
     J
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::simd::levels;
+/// Scratch values of [`weight_grad`] for a thread: the plane, and the gradient by the result.
+pub(super) fn weight_scratch(conv: &Conv) -> usize {
+    scratch(conv) + Padded::of(conv).wide * conv.output[0]
+}
 
-    #[test]
-    fn every_level_agrees_with_the_definition() {
-        let pools = [1, 2, 3].map(Pool::new);
-        let mut seed = 1u32;
-        let mut below = |n: usize| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (seed >> 8) as usize % n
-        };
-        for _ in 0..120 {
-            let one = below(2) == 0;
-            let pair = |a: usize, b: usize| if one { [1, a] } else { [b, a] };
-            let kernel = pair(1 + below(90), 1 + below(4));
-            let stride = pair(1 + below(3), 1 + below(2));
-            let dilation = pair([1, 1, 2, 3, 4][below(5)], 1 + below(2));
-            let before = pair(below(40), below(3)).map(|b| if b == 1 { 0 } else { b });
-            let before = if one { [0, before[1]] } else { before };
-            let output = pair(1 + below(300), 1 + below(5));
-            // Inputs may end early or late.
-            let input = [0, 1].map(|a| {
-                let reach = (output[a] - 1) * stride[a] + (kernel[a] - 1) * dilation[a] + 1;
-                if one && a == 0 { 1 } else { reach.saturating_sub(before[a] + below(5)).max(1) + below(3) }
-            });
-            let (batch, groups, filters) = (1 + below(2), 1 + below(3), 1 + below(2));
-            let conv = Conv { batch, groups, channels: 1, filters, input, kernel, output, stride, before, dilation };
-            let mut values = |n: usize| (0..n).map(|_| below(2000) as f32 / 1000.0 - 1.0).collect::<Vec<f32>>();
-            let (plane_in, plane_out) = (conv.plane_in(), conv.plane_out());
-            let (x, w) = (values(batch * groups * plane_in), values(groups * filters * conv.taps()));
-            let bias = values(groups * filters);
-            let given = values(batch * groups * filters * plane_out);
-            let mut want = vec![0f64; given.len()];
-            let mut want_x: Vec<f64> = (0..x.len()).map(|i| bias[i / plane_in.max(1) % groups] as f64).collect();
-            for (i, want) in want.iter_mut().enumerate() {
-                let (o, b) = (i / plane_out % (groups * filters), i / plane_out / (groups * filters));
-                let place = [i % plane_out / output[1], i % output[1]];
-                *want = bias[o] as f64;
-                for tap in 0..conv.taps() {
-                    let tap_at = [tap / kernel[1], tap % kernel[1]];
-                    let at = [0, 1].map(|a| (place[a] * stride[a] + tap_at[a] * dilation[a]).checked_sub(before[a]));
-                    if let [Some(r), Some(c)] = at
-                        && r < input[0]
-                        && c < input[1]
-                    {
-                        let at = (b * groups + o / filters) * plane_in + r * input[1] + c;
-                        let w = w[o * conv.taps() + tap] as f64;
-                        *want += x[at] as f64 * w;
-                        want_x[at] += given[i] as f64 * w;
-                    }
+/// Adds the gradient by the weight; a group's is summed in the order of images.
+pub(super) fn weight_grad(
+    pool: &Pool,
+    conv: &Conv,
+    x: &[f32],
+    y: &[f32],
+    w: &mut [f32],
+    scratch: &mut [f32],
+    threads: usize,
+) {
+    weight_grad_at(level(), pool, conv, x, y, w, scratch, threads);
+}
+
+fn weight_grad_at(
+    level: Level,
+    pool: &Pool,
+    conv: &Conv,
+    x: &[f32],
+    y: &[f32],
+    w: &mut [f32],
+    scratch: &mut [f32],
+    threads: usize,
+) {
+    let (plane_in, plane_out, taps) = (conv.plane_in(), conv.plane_out(), conv.taps());
+    let (padded, room) = (Padded::of(conv), weight_scratch(conv));
+    let (w, scratch) = (Parts::new(w), Parts::new(scratch));
+    super::in_slots(pool, threads, conv.groups, |slot, g| {
+        // SAFETY: slots have distinct scratch, groups distinct weights.
+        let (scratch, w) =
+            unsafe { (scratch.get(slot * room, room), w.get(g * conv.filters * taps, conv.filters * taps)) };
+        let (plane, given) = scratch.split_at_mut(room - padded.wide * conv.output[0]);
+        for b in 0..conv.batch {
+            let image = b * conv.groups + g;
+            padded.fill(conv, &x[image * plane_in..][..plane_in], plane);
+            for (f, w) in w.chunks_exact_mut(taps).enumerate() {
+                let y = &y[(image * conv.filters + f) * plane_out..][..plane_out];
+                for (y, given) in y.chunks_exact(conv.output[1]).zip(given.chunks_exact_mut(padded.wide)) {
+                    given[..y.len()].copy_from_slice(y);
+                    given[y.len()..].fill(0.0);
                 }
-            }
-            for level in levels() {
-                let mut first: Option<Vec<f32>> = None;
-                for pool in &pools {
-                    let threads = pool.threads();
-                    let mut scratch = vec![f32::NAN; threads * scratch(&conv)];
-                    let mut y = vec![f32::NAN; want.len()];
-                    forward_at(level, pool, &conv, &x, &w, Some(&bias), &mut y, &mut scratch, threads);
-                    for (y, want) in y.iter().zip(&want) {
-                        assert!((*y as f64 - want).abs() < 1e-4, "{level:?} {conv:?}: {y} is not {want}");
-                    }
-                    assert!(first.get_or_insert(y.clone()) == &y, "threads matter");
-                    if reverses(&conv) {
-                        let mut scratch = vec![f32::NAN; threads * back_scratch(&conv)];
-                        let mut x = vec![f32::NAN; x.len()];
-                        let bias = Some(&bias[..groups]);
-                        input_grad_at(level, pool, &conv, &given, &w, bias, &mut x, &mut scratch, threads);
-                        for (x, want) in x.iter().zip(&want_x) {
-                            assert!((*x as f64 - want).abs() < 1e-4, "{level:?} {conv:?}: {x} is not {want}");
-                        }
-                    }
+                for (ky, w) in w.chunks_exact_mut(conv.kernel[1]).enumerate() {
+                    row_of_taps(level, conv, &padded, ky, plane, given, w);
                 }
             }
         }
+    });
+}
+
+/// Adds the gradient of one row of taps.
+fn row_of_taps(level: Level, conv: &Conv, padded: &Padded, ky: usize, plane: &[f32], given: &[f32], w: &mut [f32]) {
+    let (first, end) = conv.valid(0, ky);
+    if first == end {
+        return;
     }
+    let (s, d) = (conv.stride[1], conv.dilation[1]);
+    let plane = &plane[conv.source(0, first, ky) * padded.row(conv)..];
+    let next = conv.stride[0] * padded.row(conv);
+    let given = &given[first * padded.wide..end * padded.wide];
+    let width = w.len();
+    let mut some = |phase: usize, from: usize, first_tap: usize, step: usize, d: usize| {
+        let x = &plane[phase * padded.phase + from..];
+        let count = (width - first_tap).div_ceil(step);
+        let reach = (end - first - 1) * next + (count - 1) * d + padded.wide;
+        assert!(reach <= x.len() && first_tap + (count - 1) * step < width, "inputs are cut off");
+        // SAFETY: the level is the processor's; what is read and written was checked.
+        unsafe { dots(level, x.as_ptr(), next, (given, padded.wide), (&mut w[first_tap..], step, count), d) };
+    };
+    match (s, d) {
+        (1, _) => some(0, 0, 0, 1, d),
+        (_, 1) => (0..s.min(width)).for_each(|p| some(p, 0, p, s, 1)),
+        _ => (0..width).for_each(|t| some(t * d % s, t * d / s, t, width, 1)),
+    }
+}
+
+/// Adds to each of `count` weights, `step` apart, the sum of products of all rows `given`, `wide`
+/// each, with inputs `d` later for each weight.
+///
+/// # Safety
+/// The vector's instructions exist, and inputs lie at `x`.
+#[inline(always)]
+unsafe fn dots_body<V: Vector>(
+    x: *const f32,
+    next: usize,
+    (given, wide): (&[f32], usize),
+    (w, step, count): (&mut [f32], usize, usize),
+    d: usize,
+) {
+    let mut t = 0;
+    // SAFETY: by the caller's promise.
+    unsafe {
+        while t < count {
+            let (x, w) = (x.add(t * d), w.as_mut_ptr().add(t * step));
+            t += match count - t {
+                8.. => some_dots::<V, 8>(x, next, (given, wide), (w, step), d),
+                4.. => some_dots::<V, 4>(x, next, (given, wide), (w, step), d),
+                _ => some_dots::<V, 1>(x, next, (given, wide), (w, step), d),
+            };
+        }
+    }
+}
+at_level! {
+    unsafe fn dots(x: *const f32, next: usize, given: (&[f32], usize), w: (&mut [f32], usize, usize), d: usize) = dots_body;
+}
+
+/// `T` weights; says how many.
+///
+/// # Safety
+/// As for [`dots_body`].
+#[inline(always)]
+unsafe fn some_dots<V: Vector, const T: usize>(
+    x: *const f32,
+    next: usize,
+    (given, wide): (&[f32], usize),
+    (w, step): (*mut f32, usize),
+    d: usize,
+) -> usize {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let mut acc = [V::splat(0.0); T];
+        for row in 0..given.len() / wide {
+            let (x, given) = (x.add(row * next), given.as_ptr().add(row * wide));
+            for v in (0..wide).step_by(V::LANES) {
+                let g = V::load(given.add(v));
+                for t in 0..T {
+                    acc[t] = g.fma(V::load(x.add(v + t * d)), acc[t]);
+                }
+            }
+        }
+        for t in 0..T {
+            *w.add(t * step) += acc[t].sum();
+        }
+    }
+    T
 }

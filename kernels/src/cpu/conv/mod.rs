@@ -97,7 +97,8 @@ impl Conv {
     }
     /// Scratch floats of [`weight_grad`].
     pub fn weight_scratch(&self, threads: usize) -> usize {
-        if self.direct() { 0 } else { threads.min(self.groups) * (self.columns() + self.packing()) }
+        let each = if self.direct() { depthwise::weight_scratch(self) } else { self.columns() + self.packing() };
+        threads.min(self.groups) * each
     }
 
     /// Outputs along `axis` whose input at kernel position `tap` exists.
@@ -309,17 +310,11 @@ pub fn input_grad(
 /// The gradient by the weight.
 pub fn weight_grad(pool: &Pool, conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32], scratch: &mut [f32], threads: usize) {
     let (plane_in, plane_out, patch) = (conv.plane_in(), conv.plane_out(), conv.patch());
-    let filters = conv.groups * conv.filters;
     w.fill(0.0);
     if conv.direct() {
-        pool.rows(w, patch, 1, |first, block| {
-            for (i, w) in block.chunks_mut(patch).enumerate() {
-                for b in 0..conv.batch {
-                    let x = &x[(b * conv.groups + (first + i) / conv.filters) * plane_in..][..plane_in];
-                    direct_weight_grad(conv, x, &y[(b * filters + first + i) * plane_out..][..plane_out], w);
-                }
-            }
-        });
+        if !y.is_empty() {
+            depthwise::weight_grad(pool, conv, x, y, w, scratch, threads);
+        }
         return;
     }
     // A group's gradient is summed in the order of images and tiles, whatever the threads.
@@ -366,36 +361,4 @@ fn direct_input_grad_body(conv: &Conv, y: &[f32], w: &[f32], x: &mut [f32]) {
     });
 }
 
-#[inline(always)]
-fn direct_weight_grad_body(conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]) {
-    let s = conv.stride[1];
-    conv.stretches(0, conv.plane_out(), |row, at, first, last| {
-        let y = &y[first..last];
-        if s > 1 {
-            w[row] += y.iter().zip(x[at..].iter().step_by(s)).map(|(y, x)| y * x).sum::<f32>();
-            return;
-        }
-        // Sixteen sums side by side: shorter chains and smaller rounding errors.
-        let x = &x[at..at + y.len()];
-        let mut sums = [0f32; 16];
-        let ((y16, y_rest), (x16, x_rest)) = (y.as_chunks::<16>(), x.as_chunks::<16>());
-        for (y, x) in y16.iter().zip(x16) {
-            for i in 0..16 {
-                sums[i] += y[i] * x[i];
-            }
-        }
-        for (y, x) in y_rest.iter().zip(x_rest) {
-            sums[0] += y * x;
-        }
-        // Halves onto each other, so that the additions do not wait for one another.
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                sums[i] += sums[i + half];
-            }
-        }
-        w[row] += sums[0];
-    });
-}
-
 crate::dispatch! { fn direct_input_grad(conv: &Conv, y: &[f32], w: &[f32], x: &mut [f32]) = direct_input_grad_body; }
-crate::dispatch! { fn direct_weight_grad(conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]) = direct_weight_grad_body; }
