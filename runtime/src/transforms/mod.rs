@@ -1,4 +1,19 @@
 //! Transforms: functions from graphs to graphs, each callable, testable and printable alone.
+//!
+//! [`grad`] and [`prune`] serve every device. What precedes binding on the CPU
+//! ([`optimize`](crate::devices::cpu::optimize)), in this order:
+//!
+//! 1. [`simplify`] drops what changes nothing and computes with constants;
+//! 2. [`common`] joins nodes that compute the same;
+//! 3. [`spectrum`] squares spectra where they are made;
+//! 4. [`products`] joins matrix products: several results of one left side, sums that accumulate;
+//! 5. [`fuse`] makes chains of elementwise operations, and computes again what is cheaper to
+//!    compute than to keep;
+//! 6. [`epilogue`] runs chains on blocks of a product while these are in cache;
+//! 7. [`siblings`] joins chains that read the same values.
+//!
+//! [`order`] restores the order in which nodes come after their inputs, for transforms that
+//! break it.
 
 pub mod common;
 pub mod epilogue;

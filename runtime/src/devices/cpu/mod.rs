@@ -67,9 +67,7 @@ fn split_at(sizes: &[usize], axis: usize) -> (usize, usize, usize) {
     (sizes[..axis].iter().product(), sizes[axis], sizes[axis + 1..].iter().product())
 }
 
-/// The transforms that precede binding: the graph is simplified, nodes that compute the same are
-/// joined, so are matrix products, elementwise operations become chains, chains are attached to
-/// products, the others joined, what is not needed is removed.
+/// The transforms that precede binding, in the order in which [`crate::transforms`] tells of them.
 pub fn optimize(graph: Graph) -> Graph {
     let limits = Limits {
         inputs: kernel::INPUTS,
