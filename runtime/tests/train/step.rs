@@ -3,7 +3,7 @@
 use crate::reference::{Machine, loss, parameter, real, scalar};
 
 use mobilis::devices::reference::RefArray;
-use mobilis::graph::{DType, Graph, VarDecl, VarKind};
+use mobilis::graph::{DType, Graph, Value, VarDecl, VarKind};
 use mobilis::ops::{contraction, elementwise as ew, reduce};
 use mobilis::testing::noise;
 use mobilis::train::{AdamW, BuildError, Group, Sgd, TrainOptions, build_step};
@@ -204,4 +204,20 @@ fn the_step_lists_what_it_adds() {
     assert_eq!(step.states.len(), 1 + 2 + 4);
     let sums: Vec<_> = step.accumulate.unwrap().vars[2..].iter().map(|v| v.id).collect();
     assert!(sums.iter().all(|id| step.states.contains(id)));
+}
+
+/// Moments and parameter are one pass over memory, each in place.
+#[test]
+fn an_update_is_one_chain_for_each_parameter() {
+    let params = [parameter("w", &[2, 3]), parameter("b", &[2])];
+    let options = TrainOptions::default().clip_norm(1.0);
+    let step = build_step(fit(&params, 2), &AdamW::new(0.1), &options).unwrap();
+    let update = mobilis::devices::cpu::optimize(step.update);
+    let of = |v: Value| (v.node, update.node(v).types.len());
+    let of_parameters: Vec<_> = update.updates.iter().filter(|u| update.ty(u.1).rank() > 0).map(|u| of(u.1)).collect();
+    let mut nodes = of_parameters.clone();
+    nodes.sort_unstable();
+    nodes.dedup();
+    assert_eq!((of_parameters.len(), nodes.len()), (6, 2));
+    assert!(nodes.iter().all(|n| n.1 == 3 && matches!(update.nodes[n.0 as usize].op, mobilis::ops::Op::Chain(_))));
 }
