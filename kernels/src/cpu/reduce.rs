@@ -9,10 +9,20 @@ use crate::pool::Pool;
 pub enum Reduction {
     /// The sum; 0 over nothing.
     Sum,
+    /// The sum of squares; 0 over nothing.
+    SumSquares,
     /// The largest; minus infinity (or the smallest number) over nothing. NaN wins.
     Max,
     /// The smallest; infinity (or the largest number) over nothing. NaN wins.
     Min,
+}
+
+impl Reduction {
+    /// How results of parts are joined.
+    #[inline(always)]
+    fn of_parts(self) -> Reduction {
+        if self == Reduction::SumSquares { Reduction::Sum } else { self }
+    }
 }
 
 /// A sum in lanes of blocks, so that rounding errors do not grow with the length.
@@ -72,6 +82,7 @@ fn rows_body(kind: Reduction, x: &[f32], n: usize, y: &mut [f32]) {
     for (row, y) in x.chunks_exact(n).zip(y) {
         *y = match kind {
             Reduction::Sum => sum(row),
+            Reduction::SumSquares => sum_each!([row], row * row),
             Reduction::Max => largest(row),
             Reduction::Min => smallest(row),
         };
@@ -91,7 +102,7 @@ const TALL: usize = 128;
 #[inline(always)]
 fn columns_body(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut [f32]) {
     let start = match kind {
-        Reduction::Sum => 0.0,
+        Reduction::Sum | Reduction::SumSquares => 0.0,
         Reduction::Max => f32::NEG_INFINITY,
         Reduction::Min => f32::INFINITY,
     };
@@ -112,7 +123,7 @@ fn columns_body(kind: Reduction, x: &[f32], inner: usize, first: usize, y: &mut 
             join(kind, &x[row + first..][..y.len()], part);
             row += inner;
         }
-        join(kind, part, y);
+        join(kind.of_parts(), part, y);
         block = end;
     }
 }
@@ -152,6 +163,11 @@ fn join(kind: Reduction, x: &[f32], y: &mut [f32]) {
         Reduction::Sum => {
             for i in 0..y.len() {
                 y[i] += x[i];
+            }
+        }
+        Reduction::SumSquares => {
+            for i in 0..y.len() {
+                y[i] += x[i] * x[i];
             }
         }
         Reduction::Max => {
@@ -198,12 +214,12 @@ pub fn reduce_f32(
     assert!(x.len() == outer * n * inner && y.len() == outer * inner, "a reduction's sizes");
     if n == 0 || y.is_empty() {
         return y.fill(match kind {
-            Reduction::Sum => 0.0,
+            Reduction::Sum | Reduction::SumSquares => 0.0,
             Reduction::Max => f32::NEG_INFINITY,
             Reduction::Min => f32::INFINITY,
         });
     }
-    let strips = |x: &[f32], y: &mut [f32]| {
+    let strips = |kind: Reduction, x: &[f32], y: &mut [f32]| {
         for (i, y) in y.chunks_mut(WIDE).enumerate() {
             columns(kind, x, inner, i * WIDE, y);
         }
@@ -216,10 +232,10 @@ pub fn reduce_f32(
                 for (p, y) in block.chunks_exact_mut(inner).enumerate() {
                     let from = (first + p) * each;
                     let x = &x[from * inner..(from + each).min(n) * inner];
-                    if inner == 1 { rows(kind, x, x.len(), y) } else { strips(x, y) }
+                    if inner == 1 { rows(kind, x, x.len(), y) } else { strips(kind, x, y) }
                 }
             });
-            strips(scratch, y);
+            strips(kind.of_parts(), scratch, y);
         }
         _ if inner == 1 => {
             pool.rows(y, 1, (16_384 / n).max(1), |first, y| rows(kind, &x[first * n..(first + y.len()) * n], n, y))
@@ -231,7 +247,7 @@ pub fn reduce_f32(
         }),
         _ => pool.rows(y, inner, (16_384 / (n * inner)).max(1), |first, y| {
             for (o, y) in y.chunks_exact_mut(inner).enumerate() {
-                strips(&x[(first + o) * n * inner..][..n * inner], y);
+                strips(kind, &x[(first + o) * n * inner..][..n * inner], y);
             }
         }),
     }
@@ -340,7 +356,7 @@ mod tests {
             (3, 300, 1100),
         ] {
             let x: Vec<f32> = (0..outer * n * inner).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
-            for kind in [Reduction::Sum, Reduction::Max, Reduction::Min] {
+            for kind in [Reduction::Sum, Reduction::SumSquares, Reduction::Max, Reduction::Min] {
                 let mut y = vec![9.0; outer * inner];
                 let mut scratch = vec![7.0; reduce_scratch((outer, n, inner))];
                 reduce_f32(&pool, kind, (outer, n, inner), &x, &mut y, &mut scratch);
@@ -349,6 +365,12 @@ mod tests {
                         let column = (0..n).map(|k| x[(o * n + k) * inner + i]);
                         let expected = match kind {
                             Reduction::Sum => column.sum::<f32>(),
+                            Reduction::SumSquares => {
+                                let exact: f64 = column.map(|v| f64::from(v) * f64::from(v)).sum();
+                                let near = (f64::from(y[o * inner + i]) - exact).abs() <= 1e-6 * exact;
+                                assert!(near, "{} is not {exact}", y[o * inner + i]);
+                                continue;
+                            }
                             Reduction::Max => column.fold(f32::NEG_INFINITY, f32::max),
                             Reduction::Min => column.fold(f32::INFINITY, f32::min),
                         };

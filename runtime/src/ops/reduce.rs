@@ -48,6 +48,8 @@ pub enum Kind {
 pub enum Primitive {
     /// [`Kind::Sum`]
     Sum,
+    /// The sum of squares: what norms of gradients are made of, without the squares in memory.
+    SumSquares,
     /// [`Kind::Max`]
     Max,
     /// [`Kind::Min`]
@@ -73,6 +75,7 @@ impl Rule for Reduce {
     fn name(&self) -> &'static str {
         match self.kind {
             Primitive::Sum => "sum",
+            Primitive::SumSquares => "sum_squares",
             Primitive::Max => "reduce_max",
             Primitive::Min => "reduce_min",
             Primitive::LogSumExp => "logsumexp",
@@ -88,7 +91,7 @@ impl Rule for Reduce {
         }
         let fits = match self.kind {
             Primitive::Any | Primitive::All => x.dtype == DType::Bool,
-            Primitive::LogSumExp => x.dtype == DType::F32,
+            Primitive::LogSumExp | Primitive::SumSquares => x.dtype == DType::F32,
             Primitive::Sum | Primitive::Max | Primitive::Min => x.dtype != DType::Bool,
         };
         if !fits {
@@ -104,6 +107,7 @@ impl Rule for Reduce {
         let back = |h| restore(h, &ty.dims, &self.positions);
         Ok(vec![match self.kind {
             Primitive::Sum => Some(back(g)),
+            Primitive::SumSquares => Some(ew::mul(ew::scale(x, 2.0), back(g))),
             // Equal extremes share the gradient evenly, as PyTorch's amax does.
             Primitive::Max | Primitive::Min => {
                 let hit = ew::cast(ew::compare(ew::CompareKind::Eq, x, back(y)), DType::F32);
@@ -128,6 +132,14 @@ impl Rule for Reduce {
     fn attributes(&self) -> String {
         format!("over={:?}", self.positions)
     }
+}
+
+/// The sum of squares over the dimensions at `positions` (ascending) of real numbers.
+pub fn sum_squares(x: Handle, positions: &[usize]) -> Handle {
+    if positions.is_empty() {
+        return ew::mul(x, x);
+    }
+    op1(Reduce { kind: Primitive::SumSquares, positions: positions.to_vec() }, &[x])
 }
 
 /// Repeats a reduced value along the dimensions that a reduction at `positions` removed.

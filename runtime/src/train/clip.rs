@@ -21,7 +21,7 @@ pub enum Clip {
 pub fn global_norm(grads: &[Handle]) -> Handle {
     let squares = grads.iter().map(|g| {
         let all: Vec<usize> = (0..type_of(*g).rank()).collect();
-        reduce::reduce(ew::mul(*g, *g), reduce::Kind::Sum, &all)
+        reduce::sum_squares(*g, &all)
     });
     let total = squares.reduce(ew::add).unwrap_or_else(|| leaf::scalar(0.0));
     ew::unary(UnaryKind::Sqrt, total)

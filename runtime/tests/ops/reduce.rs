@@ -129,3 +129,16 @@ fn random_shapes_against_sums_by_hand() {
         close(&out[1], &values(&kept_sizes, &largest).array, 0.0);
     }
 }
+
+#[test]
+fn sums_of_squares() {
+    for (sizes, positions) in [
+        (vec![3, 4], vec![0, 1]),
+        (vec![3, 4], vec![0]),
+        (vec![2, 3, 4], vec![0, 2]),
+        (vec![5], vec![]),
+        (vec![0, 2], vec![0]),
+    ] {
+        check(&[real(&sizes, 1)], |x| vec![mobilis::ops::reduce::sum_squares(x[0], &positions)]);
+    }
+}

@@ -44,6 +44,7 @@ pub fn lower(op: &Reduce, cx: &mut Lower) {
             let kind = match kind {
                 Primitive::Max => Reduction::Max,
                 Primitive::Min => Reduction::Min,
+                Primitive::SumSquares => Reduction::SumSquares,
                 _ => Reduction::Sum,
             };
             let scratch = cx.scratch(reduce_scratch((outer, n, inner)));

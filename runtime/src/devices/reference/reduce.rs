@@ -7,7 +7,7 @@ use crate::ops::reduce::{Primitive, Reduce};
 pub fn reduce(op: &Reduce, cx: &Eval) -> RefArray {
     let x = cx.inputs[0];
     let start = match op.kind {
-        Primitive::Sum | Primitive::Any => 0.0,
+        Primitive::Sum | Primitive::SumSquares | Primitive::Any => 0.0,
         Primitive::All => 1.0,
         Primitive::Max => f64::NEG_INFINITY,
         Primitive::LogSumExp => return logsumexp(op, cx),
@@ -17,6 +17,7 @@ pub fn reduce(op: &Reduce, cx: &Eval) -> RefArray {
         Primitive::Max | Primitive::Min if v.is_nan() || acc.is_nan() => f64::NAN,
         Primitive::Max | Primitive::Any => acc.max(v),
         Primitive::Min | Primitive::All => acc.min(v),
+        Primitive::SumSquares => acc + v * v,
         Primitive::Sum | Primitive::LogSumExp => acc + v,
     })
 }
