@@ -18,7 +18,7 @@ pub(super) const SLAB: usize = 768;
 const A_FLOATS: usize = 1 << 20;
 /// Floats of packed B at most: 4 MiB.
 const B_FLOATS: usize = 1 << 20;
-/// Rows of a task: their block of A takes a quarter of a second cache of 1 MiB.
+/// Rows of a task: their block of A takes a fifth of a second cache of 1 MiB.
 const TASK_ROWS: usize = 128;
 /// Columns of a task.
 const TASK_COLUMNS: usize = 384;

@@ -8,13 +8,16 @@
 //! ([`pack_b`], [`Panels`]), as weights are.
 //!
 //! The construction is that of BLIS (Van Zee and van de Geijn 2015): a micro-kernel keeps a tile of
-//! C in registers ([`micro`]) and reads packed panels ([`pack`]) of blocks cut to the caches
-//! ([`cut`]); [`drive`] hands tasks to the threads, first the packing of both sides, then blocks of
-//! a two-dimensional grid over C.
+//! C in registers (`micro`) and reads packed panels (`pack`) of blocks cut to the caches
+//! (`cut`); `drive` hands tasks to the threads, first the packing of both sides, then blocks of
+//! a two-dimensional grid over C. Small right sides are read where they lie; products of up to
+//! [`FEW_ROWS`] rows (or columns) with a side that is not packed go to `skinny`, which reads it
+//! once at the memory's speed.
 //!
 //! * Nothing allocates: the caller gives [`scratch_len`] floats.
 //! * K is cut by its size alone and every element is summed in one order, so results do not depend
-//!   on the number of threads, on the other rows or columns, or on what was packed beforehand.
+//!   on the number of threads, on the other rows or columns, or on what was packed beforehand. Few
+//!   rows with a transposed right side are summed in lanes: in another order, as fixed.
 //! * Infinities and NaNs spread as in the three plain loops: no product is skipped.
 //! * An epilogue ([`Product::after`]) is called with each finished block of C by the thread that
 //!   finished it, while the block is in that core's cache.
