@@ -15,8 +15,7 @@ use crate::ops::elementwise::BinaryKind;
 use crate::ops::product::{LEFTS, Product, RESULTS};
 use std::collections::{BTreeSet, HashMap};
 
-/// The graph with its products joined. Nodes that nothing needs any more stay; see
-/// [`prune`](super::prune::prune).
+/// The graph with its products joined. Nodes that nothing needs any more stay; see [`prune`].
 pub fn join(graph: Graph) -> Graph {
     together(sums(graph))
 }
