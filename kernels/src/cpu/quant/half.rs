@@ -5,6 +5,7 @@
 //! keeps denormals, and keeps NaN (made quiet, its upper fraction bits kept), as the F16C
 //! instructions do; both directions give the same bits with and without those instructions.
 
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::{Level, level};
 
 /// Rounds to bf16.
