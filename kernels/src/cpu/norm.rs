@@ -220,3 +220,76 @@ pub fn norm_grad(
     join(gweight, of_weight);
     join(gbias, of_bias);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 300.0 - 1.5).collect()
+    }
+
+    #[test]
+    fn norms_and_their_gradients() {
+        for (count, row) in [(3, 7), (1, 1), (40, 16), (5, 1000), (0, 4), (37, 33)] {
+            for (centred, by_weight, by_bias) in
+                [(true, true, true), (false, true, false), (true, false, false), (true, false, true)]
+            {
+                let op = Norm { centred, eps: 1e-3, row };
+                let (x, g, w, b) = (noise(count * row, 1), noise(count * row, 2), noise(row, 3), noise(row, 4));
+                let (weight, bias) = (by_weight.then_some(&w[..]), by_bias.then_some(&b[..]));
+                let run = |threads| {
+                    let pool = Pool::new(threads);
+                    let (mut y, mut gx) = (vec![9.0; x.len()], vec![9.0; x.len()]);
+                    let (mut gw, mut gb) = (vec![9.0; row], vec![9.0; row]);
+                    let mut scratch = vec![9.0; norm_grad_scratch(row)];
+                    norm(&pool, op, &x, weight, bias, &mut y);
+                    let (of_w, of_b) = (by_weight.then_some(&mut gw[..]), by_bias.then_some(&mut gb[..]));
+                    norm_grad(&pool, op, &x, weight, &g, &mut gx, of_w, of_b, &mut scratch);
+                    (y, gx, gw, gb)
+                };
+                let (y, gx, gw, gb) = run(1);
+                assert!(run(3) == (y.clone(), gx.clone(), gw.clone(), gb.clone()), "threads change nothing");
+                let (mut sum_w, mut sum_b) = (vec![0f64; row], vec![0f64; row]);
+                let n = row as f64;
+                let near = |a: f32, e: f64| assert!((f64::from(a) - e).abs() < 3e-5 * e.abs().max(1.0), "{a}, not {e}");
+                for r in 0..count {
+                    let at = |k: usize| r * row + k;
+                    let mean = (0..row).map(|k| f64::from(x[at(k)])).sum::<f64>() / n * f64::from(centred);
+                    let z: Vec<f64> = (0..row).map(|k| f64::from(x[at(k)]) - mean).collect();
+                    let rms = 1.0 / (z.iter().map(|z| z * z).sum::<f64>() / n + 1e-3).sqrt();
+                    let d: Vec<f64> = (0..row).map(|k| f64::from(g[at(k)] * weight.map_or(1.0, |w| w[k]))).collect();
+                    let mean_d = d.iter().sum::<f64>() / n * f64::from(centred);
+                    let mean_dz = d.iter().zip(&z).map(|(d, z)| d * z * rms).sum::<f64>() / n;
+                    for k in 0..row {
+                        let (w, b) = (weight.map_or(1.0, |w| w[k]), bias.map_or(0.0, |b| b[k]));
+                        near(y[at(k)], z[k] * rms * f64::from(w) + f64::from(b));
+                        near(gx[at(k)], rms * (d[k] - mean_d - z[k] * rms * mean_dz));
+                        sum_w[k] += f64::from(g[at(k)]) * z[k] * rms;
+                        sum_b[k] += f64::from(g[at(k)]);
+                    }
+                }
+                for k in 0..row {
+                    near(gw[k], if by_weight { sum_w[k] } else { 9.0 });
+                    near(gb[k], if by_bias { sum_b[k] } else { 9.0 });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn streamed_rows_are_the_same() {
+        let op = Norm { centred: true, eps: 1e-5, row: 700 };
+        let (x, w, b) = (noise(2100, 1), noise(700, 2), noise(700, 3));
+        for (weight, bias) in [(Some(&w[..]), Some(&b[..])), (None, None), (Some(&w[..]), None), (None, Some(&b[..]))] {
+            let (mut y, mut z) = (vec![0.0; 2100], vec![0.0; 2100]);
+            rows(op, &x, weight, bias, &mut y, false);
+            rows(op, &x, weight, bias, &mut z, true);
+            assert_eq!(y, z);
+            let (mut gy, mut gz) = (vec![0.0; 2100], vec![0.0; 2100]);
+            grad_rows(op, &x, weight, &y, &mut gy, &mut [], &mut [], false);
+            grad_rows(op, &x, weight, &y, &mut gz, &mut [], &mut [], true);
+            assert_eq!(gy, gz);
+        }
+    }
+}
