@@ -99,8 +99,14 @@ impl Stft {
     }
 
     /// Scratch floats of [`stft_window_grad`].
-    pub fn window_scratch(&self, threads: usize) -> usize {
-        self.back_scratch(threads) + threads * self.fourier.length()
+    pub fn window_scratch(&self) -> usize {
+        self.sums() * (2 * self.room() + self.fourier.length())
+    }
+
+    /// Sums of the gradient by the window that are made side by side: as many whatever the threads,
+    /// for the order of additions must not depend on them.
+    fn sums(&self) -> usize {
+        self.batch.min(4)
     }
 
     fn source(&self, frame: usize, n: usize) -> Option<usize> {
@@ -255,17 +261,9 @@ pub fn stft_input_grad(
 }
 
 /// The gradient by the window.
-pub fn stft_window_grad(
-    pool: &Pool,
-    s: &Stft,
-    x: &[f32],
-    y: &[f32],
-    w: &mut [f32],
-    scratch: &mut [f32],
-    threads: usize,
-) {
+pub fn stft_window_grad(pool: &Pool, s: &Stft, x: &[f32], y: &[f32], w: &mut [f32], scratch: &mut [f32]) {
     let (spectrum, n) = (s.bins() * s.frames.count * 2, s.fourier.length());
-    let (slots, room) = (threads.min(s.batch), 2 * s.room() + n);
+    let (slots, room) = (s.sums(), 2 * s.room() + n);
     let parts = Parts::new(&mut *scratch);
     pool.run(slots, &|slot| {
         // SAFETY: slots have distinct scratch.

@@ -43,11 +43,10 @@ pub fn stft_input_grad(op: &StftInputGrad, cx: &mut Lower) {
 
 pub fn stft_window_grad(op: &StftWindowGrad, cx: &mut Lower) {
     let plan = plan(&op.framing, cx.input_sizes(0), cx.output_sizes(0), cx.input_sizes(1));
-    let threads = Pool::global().threads();
     let (x, y, w) = (cx.input(0), cx.input(1), cx.output(0));
-    let scratch = cx.scratch(plan.window_scratch(threads));
+    let scratch = cx.scratch(plan.window_scratch());
     cx.task(move |m| {
         let (mut w, mut scratch) = (m.f32_mut(w), m.f32_mut(scratch));
-        kernel::stft_window_grad(m.pool(), &plan, &m.f32(x), &m.f32(y), &mut w, &mut scratch, threads);
+        kernel::stft_window_grad(m.pool(), &plan, &m.f32(x), &m.f32(y), &mut w, &mut scratch);
     });
 }
