@@ -10,7 +10,7 @@ class Case:
     label: str
     flops: float = 0.0  # of one run, for rates and the share of the peak
     bytes: float = 0.0  # read and written by one run at least, for bandwidths
-    ceiling: str = "flops"  # flops, int8, copy, or a level of the memory
+    ceiling: str = "flops"  # flops, int8, copy, or memory: reading the level that the bytes stay in
     share: float = 0.0  # of the ceiling, that must be reached
     need: dict = field(default_factory=dict)  # peer -> how many times faster we must be
     others: tuple = ()  # peers to show without a requirement
@@ -57,9 +57,8 @@ BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32, "int8"
 def vectors():
     for kind, k in (("f32", 4096), ("bf16", 4096), ("int8", 4096), ("q8_0", 4096), ("q4_0", 4096), ("q4_0", 2048)):
         size = BYTES[kind] * k * k
-        level = "DRAM" if size > 20e6 else "L3"
         yield Case(
-            "One row times weights", f"gemv {kind} {k} {k}", f"{kind}, {k}²", bytes=size, ceiling=level,
+            "One row times weights", f"gemv {kind} {k} {k}", f"{kind}, {k}²", bytes=size, ceiling="memory",
             share=0.6 if kind == "q4_0" else 0.85, rank=1,
         )
 
@@ -89,7 +88,7 @@ def decoding():
     for kind, ratio in (("f32", 1.0), ("bf16", 1.3), ("f16", 1.3), ("q8_0", 1.2), ("q4_0", 1.7)):
         size = BYTES[kind] * (BODY + HEAD)
         yield Case(
-            "Decoding after 128 tokens, 124 M weights", f"decode llama {kind}", f"llama, {kind}", bytes=size, ceiling="DRAM",
+            "Decoding after 128 tokens, 124 M weights", f"decode llama {kind}", f"llama, {kind}", bytes=size, ceiling="memory",
             need={"llama": ratio}, unit=("tokens", 1), tolerance=0.01 if "f" in kind else 0.15, slice=0.4, rounds=7,
             rank=int(kind == "f16"),
         )

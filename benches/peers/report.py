@@ -49,10 +49,11 @@ def ceiling(case, threads, limits):
     if case.ceiling in ("flops", "int8", "copy"):
         rate = limits.get(case.ceiling) or [float("nan")] * 2
         return rate[at], {"flops": "FMA peak", "int8": "int8 peak", "copy": "copy"}[case.ceiling]
-    for level in limits.get("read", []):
-        if level["name"] == case.ceiling:
-            return level["rate"][at], case.ceiling
-    return float("nan"), case.ceiling
+    # The level of the memory that the bytes stay in, with some room for what else is there.
+    room = {"L2": limits.get("l2", 0) * threads, "L3": limits.get("l3", 0)}
+    name = next((n for n, size in room.items() if case.bytes <= 0.8 * size), "DRAM")
+    rate = next((r["rate"] for r in limits.get("read", []) if r["name"] == name), [float("nan")] * 2)
+    return rate[at], name
 
 
 def verdict(ratio, need, binding):
@@ -116,7 +117,8 @@ def row(case, record, result, peers):
                              f"{case.tolerance:g} allowed")
             cells.append(verdict(ratio, need, binding) + doubt)
             if need and binding and ratio < need:
-                losses.append(f"{record['label']}, {threads} threads, {p}: {ratio:.2f}, {need:g} asked")
+                most = f"; the machine's limit allows {ratio / share:.2f}" if share == share and 0 < share < 1 else ""
+                losses.append(f"{record['label']}, {threads} threads, {p}: {ratio:.2f}, {need:g} asked{most}")
     return cells, notes, losses
 
 

@@ -162,7 +162,7 @@ def measure(case, peers, threads, args):
     for turn in range(rounds + 1):
         # Each goes first once, second once, ..: nobody always follows the same peer.
         for n in ready[turn % max(1, len(ready)):] + ready[:turn % max(1, len(ready))]:
-            time.sleep(0.004)
+            time.sleep(0.01)  # threads of the last one that still wait busily go to sleep
             answer = peers[n].ask(f"run {0.0 if turn == 0 else case.slice} {names[n]}")
             if "error" in answer:
                 record["peers"][n]["error"] = answer["error"]
@@ -260,20 +260,21 @@ def main():
     names = [n for n in names if n not in failed]
     if "ours" not in names:
         sys.exit(1)
-    ceilings = limits()
-    records = []
+    ceilings, records, section = limits(), [], ""
     for threads in map(int, args.threads.split(",")):
         peers = {n: Peer(n, threads) for n in names}
         for case in chosen:
             if threads == 1 and 1 not in case.threads:
                 continue
+            if case.section != section:
+                # Again and again: clocks and other programs change what can be reached.
+                section, ceilings = case.section, best_limits(ceilings, limits())
             record = measure(case, peers, threads, args)
             show(record, case, args.best)
             records.append(record)
         for peer in peers.values():
             peer.end()
-    for _ in range(2):
-        ceilings = best_limits(ceilings, limits())
+    ceilings = best_limits(ceilings, limits())
     result = {"limits": ceilings, "failed": failed, "records": records, "command": " ".join(["benches/peers/run.py", *sys.argv[1:]]),
               "best": args.best}
     Path(args.json).write_text(json.dumps(result, indent=1))
