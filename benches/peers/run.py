@@ -222,6 +222,18 @@ def best_limits(a, b):
     return max(a, b) if isinstance(a, (int, float)) and isinstance(b, (int, float)) else a
 
 
+def profile(args):
+    failed = build(["ours"], args.no_build)
+    if failed:
+        sys.exit(failed["ours"])
+    for threads in map(int, args.threads.split(",")):
+        ours = Peer("ours", threads)
+        ours.ask(f"load {args.profile}")
+        answer = ours.ask(f"profile {args.profile}")
+        print(answer.get("profile") or answer.get("error"))
+        ours.end()
+
+
 def joined(files):
     """The figures of several runs; of a case measured twice the later counts."""
     parts = [json.loads(Path(f).read_text()) for f in files]
@@ -243,11 +255,14 @@ def main():
     parser.add_argument("--best", action="store_true", help="compare the fastest runs, for a machine that is not quiet")
     parser.add_argument("--no-build", action="store_true")
     parser.add_argument("--no-report", action="store_true", help="print only; so do --only, --peers and --quick")
+    parser.add_argument("--profile", metavar="CASE", help="tell where our time goes in a case, instead of comparing")
     parser.add_argument("--from", dest="files", nargs="+", default=[], help="measure nothing: write the report from such files")
     parser.add_argument("--json", default=str(TARGET / "results.json"), help="where to write the figures")
     args = parser.parse_args()
     if args.files:
         return write_report(joined(args.files), CASES, HERE.parent / "RESULTS.md")
+    if args.profile:
+        return profile(args)
     only = [w for w in args.only.split(",") if w]
     chosen = [c for c in CASES if not only or any(w in c.name or w.lower() in c.section.lower() for w in only)]
     chosen = [c for c in chosen if not (args.quick and c.rank > 0)]

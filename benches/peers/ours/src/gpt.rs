@@ -59,6 +59,9 @@ impl Case for Step {
     fn values(&mut self) -> Vec<f32> {
         self.losses.clone()
     }
+    fn profile(&mut self) -> Option<String> {
+        self.step.profile((&self.x, &self.y), 15).ok().map(|p| p.to_text())
+    }
     fn notes(&mut self) -> Value {
         let (arena, lower) = self.step.program().memory().unwrap_or_default();
         json!({ "arena": arena, "lower_bound": lower })

@@ -57,6 +57,9 @@ impl<I: Arguments, O: Results, A: Feed<I>> Case for Fixed<I, O, A> {
         });
         all
     }
+    fn profile(&mut self) -> Option<String> {
+        self.program.profile(&self.arrays, 15).ok().map(|p| p.to_text())
+    }
     fn notes(&mut self) -> serde_json::Value {
         let (arena, lower) = self.program.executable().memory().unwrap_or_default();
         serde_json::json!({ "arena": arena, "arena_lower_bound": lower })

@@ -7,6 +7,7 @@
 //! run SECONDS CASE    run it at least once, and again until the time is spent;
 //!                     {"wall": [seconds, ..], "cpu": [seconds, ..]}
 //! values CASE         samples of what the last run computed; {"values": [..], "peak": bytes}
+//! profile CASE        where its time goes, of ours alone; {"profile": "text"}
 //! drop CASE           forget it; {}
 //! ```
 //!
@@ -27,6 +28,10 @@ pub trait Case {
     fn run(&mut self);
     /// What the runs computed.
     fn values(&mut self) -> Vec<f32>;
+    /// Where its time goes, for people.
+    fn profile(&mut self) -> Option<String> {
+        None
+    }
     /// Other figures worth reporting.
     fn notes(&mut self) -> Value {
         Value::Null
@@ -92,6 +97,10 @@ pub fn serve(load: impl Fn(&[&str]) -> Result<Box<dyn Case>, Refusal>) {
             "values" => match cases.get_mut(rest) {
                 Some(case) => json!({ "values": samples(&case.values()), "peak": peak(), "notes": case.notes() }),
                 None => json!({ "error": "not loaded" }),
+            },
+            "profile" => match cases.get_mut(rest).and_then(|case| case.profile()) {
+                Some(text) => json!({ "profile": text }),
+                None => json!({ "error": "not loaded, or nothing to tell" }),
             },
             "drop" => {
                 cases.remove(rest);

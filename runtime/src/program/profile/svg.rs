@@ -300,7 +300,7 @@ fn roofs(out: &mut String, (x, y): (&Axis, &Axis), peak: f64, slopes: &[(&str, f
         let text = format!("{name} {} GB/s", giga(*rate));
         let width = 6.6 * text.chars().count() as f64;
         // Near the lower end, staggered so that names of near lines do not meet.
-        let at = (14.0 + (i % 2) as f64 * (width + 18.0)).min(length - width).max(0.0);
+        let at = (24.0 + (i % 2) as f64 * (width + 18.0)).min(length - width).max(0.0);
         let (tx, ty) = (x0 + dx * at / length, y0 + dy * at / length);
         let angle = dy.atan2(dx).to_degrees();
         let place = format!("transform=\"translate({tx:.1} {ty:.1}) rotate({angle:.1})\" dy=\"-5\"");
