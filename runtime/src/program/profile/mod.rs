@@ -17,12 +17,14 @@ mod table;
 mod trace;
 
 use super::host::HostRef;
-use super::{Arguments, Executable, Feed, Program, ProgramError, Results};
+use super::{Arguments, Executable, Feed, Program, ProgramError, Results, StoredWeight, WeightFormat};
 use crate::devices::Device;
 use crate::graph::{Graph, Sizes, TensorType};
+use crate::ops::Op;
 use crate::train::{TrainError, TrainStep};
 use mobilis_kernels::cpu::limits::{self, Limits};
 use mobilis_kernels::pool::{Pool, record};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Work and the time that it took, of one run.
@@ -211,6 +213,8 @@ impl Executable {
         if modules.is_empty() {
             modules.push(Module { row: Row::default(), kind: "program", parent: 0 });
         }
+        let weights = self.weights();
+        let stored = weights.iter().filter(|w| w.bytes > 0).map(|w| (w.name.as_str(), w)).collect();
         let mut tasks = vec![];
         let mut operations: Vec<Row> = vec![];
         for (i, (node, kernel)) in kinds.iter().enumerate() {
@@ -233,9 +237,10 @@ impl Executable {
                 task.detail =
                     format!("{attributes}{space}{}", n.types.first().map(TensorType::to_string).unwrap_or_default());
                 if slowest == Some(i) {
-                    let (flops, bytes) = work(graph, *node as usize, sizes);
+                    let (flops, bytes, small) = work(graph, *node as usize, sizes, &stored);
+                    let peak = if small { limits.int8_ops.unwrap_or(limits.peak()) } else { limits.peak() };
                     let bandwidth = limits.level_of(bytes as usize, threads).rate.of(threads, limits.threads);
-                    task.row.least = (flops / limits.peak().of(threads, limits.threads)).max(bytes / bandwidth);
+                    task.row.least = (flops / peak.of(threads, limits.threads)).max(bytes / bandwidth);
                     (task.row.flops, task.row.bytes) = (flops, bytes);
                 }
             }
@@ -312,14 +317,27 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// A node's floating-point operations and bytes by its cost rule.
-fn work(graph: &Graph, node: usize, sizes: &Sizes) -> (f64, f64) {
+/// A node's floating-point operations and bytes by its cost rule, and whether it computes with
+/// weights of at most eight bits. Weights count as many bytes as the program stores for them.
+fn work(graph: &Graph, node: usize, sizes: &Sizes, stored: &HashMap<&str, &StoredWeight>) -> (f64, f64, bool) {
     let n = &graph.nodes[node];
     let inputs: Vec<&TensorType> = n.inputs.iter().map(|v| graph.ty(*v)).collect();
     let cost = n.op.rule().cost(&inputs, &n.types);
     // Beyond what an extent may be: no figure rather than a wrong one.
     let value = |e: &crate::graph::Extent| e.eval(sizes).map_or(0.0, |v| v as f64);
-    (value(&cost.flops), value(&cost.bytes))
+    let (flops, mut bytes, mut small) = (value(&cost.flops), value(&cost.bytes), false);
+    if !matches!(n.op, Op::Einsum(_) | Op::Product(_)) {
+        return (flops, bytes, small);
+    }
+    for input in &n.inputs {
+        let Op::Var(var) = &graph.node(*input).op else { continue };
+        if let Some(weight) = stored.get(graph.vars[var.index as usize].name.as_str()) {
+            let plain = 4 * weight.size.0 * weight.size.1;
+            bytes += weight.bytes.min(plain) as f64 - plain as f64;
+            small |= matches!(weight.format, WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Int8);
+        }
+    }
+    (flops, bytes.max(0.0), small)
 }
 
 /// `mobilis_runtime::devices::cpu::softmax::lower::{{closure}}` as `softmax::lower`.

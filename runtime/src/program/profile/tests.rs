@@ -73,6 +73,20 @@ fn every_form_is_well_made() {
 }
 
 #[test]
+fn weights_count_as_they_are_stored() {
+    let model = Model::init(Net::default(), 1).expect("a model");
+    let bytes = |format: crate::program::WeightFormat| {
+        let program = model.compile(|m: &Net, x: Tensor![Batch, Hidden]| m.forward(x)).expect("a program");
+        let program = program.with_weights(format).expect("no exceptions");
+        let x = <Array![Batch, Hidden]>::full([1, 32], 0.5).expect("an array");
+        program.profile(&x, 2).expect("a profile").modules[0].row.bytes
+    };
+    // Four weights of 32 x 128 in 9 instead of 64 halves of a byte.
+    let saved = bytes(crate::program::WeightFormat::F32) - bytes(crate::program::WeightFormat::Q4_0);
+    assert_eq!(saved, 4.0 * 32.0 * 128.0 * (4.0 - 9.0 / 16.0));
+}
+
+#[test]
 fn training_is_profiled_and_goes_on() {
     let model = Model::init(Net::default(), 1).expect("a model");
     let loss = |m: &Net, x: Tensor![Batch, Hidden]| m.forward(x).square().mean_all();
