@@ -15,7 +15,7 @@
 //! * matrices of fewer than 16 channels or 32 values each: left as they are.
 //!
 //! Versions are never given twice, so what was made of one is right wherever it is met: the
-//! programs of a model (a prompt's and a step's) share it through a [`Shelf`].
+//! programs of a model (a prompt's and a step's) share it through a shelf.
 
 use crate::graph::{DType, Graph};
 use crate::module::store::{Data, Values};
