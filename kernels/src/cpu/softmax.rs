@@ -2,7 +2,7 @@
 //!
 //! Rows (`inner` 1) are read once from memory while they fit the second-level cache. Where a large
 //! result is streamed, exponentials are computed a second time rather than stored, read and
-//! stored again: two of them cost less than the traffic. Columns are taken [`WIDE`] at a time, in
+//! stored again: two of them cost less than the traffic. Columns are taken `WIDE` at a time, in
 //! three passes over a block that a cache holds.
 
 use super::math::{exp_flushed as exp, log};

@@ -3,11 +3,11 @@
 //!
 //! The query heads that share a key-value head are rows of one matrix of queries, so that a key that
 //! was loaded serves them all. Keys, values and queries are packed once per task (`cpu::pack`); then
-//! every product is of the form "broadcast an element, multiply a row" ([`product`]). Masks by
+//! every product is of the form "broadcast an element, multiply a row" (`product`). Masks by
 //! position (causal, windows, lengths) leave out whole parts of a tile: a product runs over the
 //! keys that some row of the tile sees. No result depends on how rows are shared among threads.
 //!
-//! A few queries over many keys, as in decoding, read keys and values as they lie ([`decode`]).
+//! A few queries over many keys, as in decoding, read keys and values as they lie (`decode`).
 
 mod backward;
 mod decode;

@@ -2,7 +2,7 @@
 //!
 //! Lengths are split into their factors (Cooley and Tukey 1965), so products of small primes such
 //! as 400 and 512 are fast, and a prime length costs its square. Many frames at once go through
-//! [`lanes`]; single ones through the recursion here. Two real signals are transformed as the real
+//! `lanes`; single ones through the recursion here. Two real signals are transformed as the real
 //! and the imaginary part of one.
 
 mod lanes;
