@@ -6,6 +6,7 @@
 //! borrowed, as `RefCell` does, over byte ranges. A mistake in a plan is a panic with the two
 //! ranges, never a data race.
 
+use crate::large::Large;
 use crate::pool::Pool;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -54,13 +55,9 @@ struct Region {
     writable: bool,
 }
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGN]);
-
 /// The memory of a bound program: its arena and the table of its buffers.
 pub struct Frame {
-    arena: Vec<Line>,
+    arena: Large,
     /// External buffers first, filled in by each run; then those of the arena, by offset.
     regions: Vec<Region>,
     externals: usize,
@@ -75,7 +72,7 @@ impl Frame {
     /// When an offset is not a multiple of [`ALIGN`].
     pub fn new(externals: usize, places: &[(usize, usize)]) -> Frame {
         let total = places.iter().map(|(offset, bytes)| offset + bytes).max().unwrap_or(0);
-        let mut arena = vec![Line([0; ALIGN]); total.div_ceil(ALIGN)];
+        let mut arena = Large::new(total.next_multiple_of(ALIGN));
         let base = arena.as_mut_ptr() as usize;
         let mut regions = vec![Region { start: base, bytes: 0, writable: false }; externals];
         for (offset, bytes) in places {
@@ -87,7 +84,7 @@ impl Frame {
 
     /// The size of the arena in bytes.
     pub fn arena_bytes(&self) -> usize {
-        self.arena.len() * ALIGN
+        self.arena.len()
     }
 
     /// Runs `f` with access to all buffers. `externals` are the buffers of the first slots, in
