@@ -31,7 +31,7 @@ pub mod train;
 pub mod transforms;
 
 pub use array::{Array, ArrayError};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Source};
 pub use devices::Device;
 pub use graph::{Dim, Extent, Sizes};
 pub use language::axis::{Axis, Ceil, Const, Conv, Diff, Floor, Prod, Quot, Sum};

@@ -1,8 +1,10 @@
 //! How numbers are stored in files, and the exact value of every bit pattern of the small floats.
 
+pub use mobilis_kernels::cpu::quant::Blocks;
 use std::fmt;
 
-/// How one value is stored in a safetensors file.
+/// How values are stored in a file: each by itself, as safetensors has them, or in blocks that
+/// share scales, as GGUF has them too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Encoding {
@@ -28,12 +30,15 @@ pub enum Encoding {
     F64,
     I64,
     U64,
+    /// Blocks along the last dimension, which is a multiple of their values.
+    Blocks(Blocks),
 }
 
 use Encoding::*;
 
 impl Encoding {
-    /// Every encoding with its name in headers, in the order in which files hold them last to first.
+    /// The encodings of safetensors with their names in headers, in the order in which files hold
+    /// them last to first.
     pub const ALL: [(Encoding, &'static str); 22] = [
         (Bool, "BOOL"),
         (F4, "F4"),
@@ -64,21 +69,42 @@ impl Encoding {
         Encoding::ALL.iter().find(|(_, n)| *n == name).map(|(e, _)| *e)
     }
 
-    /// The name in headers.
+    /// The name, in safetensors' headers or in GGUF's documentation.
     pub fn name(self) -> &'static str {
-        Encoding::ALL[self as usize].1
+        match self {
+            Blocks(blocks) => blocks.name(),
+            plain => Encoding::ALL.iter().find(|(e, _)| *e == plain).map_or("", |(_, name)| name),
+        }
     }
 
-    /// Bits per value: a multiple of 8 but for the four- and six-bit floats.
-    pub fn bits(self) -> u64 {
+    /// The fewest values that take whole bytes, and how many bytes: (1, 4) for `F32`, (32, 34) for
+    /// Q8_0.
+    pub fn block(self) -> (u64, u64) {
         match self {
-            F4 => 4,
-            F6E2M3 | F6E3M2 => 6,
-            Bool | U8 | I8 | F8E5M2 | F8E4M3 | F8E8M0 | F8E4M3Fnuz | F8E5M2Fnuz => 8,
-            I16 | U16 | F16 | BF16 => 16,
-            I32 | U32 | F32 => 32,
-            C64 | F64 | I64 | U64 => 64,
+            F4 => (2, 1),
+            F6E2M3 | F6E3M2 => (4, 3),
+            Bool | U8 | I8 | F8E5M2 | F8E4M3 | F8E8M0 | F8E4M3Fnuz | F8E5M2Fnuz => (1, 1),
+            I16 | U16 | F16 | BF16 => (1, 2),
+            I32 | U32 | F32 => (1, 4),
+            C64 | F64 | I64 | U64 => (1, 8),
+            Blocks(blocks) => (blocks.values() as u64, blocks.bytes() as u64),
         }
+    }
+
+    /// How many bytes so many values take: nothing where they are no whole blocks, or too many to
+    /// count.
+    pub fn bytes(self, count: u64) -> Option<u64> {
+        let (values, bytes) = self.block();
+        if count.is_multiple_of(values) { (count / values).checked_mul(bytes) } else { None }
+    }
+
+    /// How many bytes a tensor of these sizes takes: nothing where rows are no whole blocks, or
+    /// where they are too many to count, on the way to a zero too.
+    pub fn bytes_of(self, sizes: &[usize]) -> Option<u64> {
+        let count = sizes.iter().try_fold(1u64, |a, b| a.checked_mul(*b as u64))?;
+        let row = sizes.last().map_or(1, |n| *n as u64);
+        let whole = !matches!(self, Blocks(b) if !row.is_multiple_of(b.values() as u64));
+        if whole { self.bytes(count) } else { None }
     }
 }
 
@@ -172,11 +198,24 @@ mod tests {
     #[test]
     fn names_round_trip_and_are_in_order() {
         for (i, (encoding, name)) in Encoding::ALL.into_iter().enumerate() {
-            assert_eq!(encoding as usize, i);
+            assert_eq!(Encoding::ALL.iter().filter(|(e, _)| *e < encoding).count(), i);
             assert_eq!(Encoding::parse(name), Some(encoding));
             assert_eq!(encoding.name(), name);
         }
         assert_eq!(Encoding::parse("f32"), None);
+    }
+
+    #[test]
+    fn bytes_of_whole_blocks() {
+        assert_eq!(F32.bytes_of(&[2, 3]), Some(24));
+        assert_eq!(F32.bytes_of(&[]), Some(4));
+        assert_eq!(F4.bytes_of(&[3]), None);
+        let blocks = Encoding::Blocks(Blocks::Q8_0);
+        assert_eq!(blocks.bytes_of(&[2, 64]), Some(136));
+        // As many values, but blocks would reach from row to row.
+        assert_eq!(blocks.bytes_of(&[64, 2]), None);
+        assert_eq!(blocks.bytes_of(&[usize::MAX, 0, 32]), Some(0));
+        assert_eq!(blocks.bytes_of(&[usize::MAX, 64]), None);
     }
 
     #[test]

@@ -72,6 +72,16 @@ pub enum CheckpointError {
         /// What is wrong.
         source: ArrayError,
     },
+    /// A file of another format is faulty.
+    #[error("`{}` is no valid {format}: {fault}", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it should be: `GGUF file`, `PyTorch checkpoint`.
+        format: &'static str,
+        /// What is wrong.
+        fault: String,
+    },
     /// What is to be written makes no valid file.
     #[error("cannot write tensor `{tensor}`: {fault}")]
     Unwritable {
@@ -257,6 +267,14 @@ pub enum ValueError {
         /// What was asked for.
         expected: DType,
     },
+    /// Values that end within a block.
+    #[error("{count} values are no whole number of {} blocks, which hold {} each", .blocks.name(), .blocks.values())]
+    Partial {
+        /// How many there are.
+        count: usize,
+        /// How they are stored.
+        blocks: super::encoding::Blocks,
+    },
     /// More values than memory can hold.
     #[error("{count} values do not fit into memory")]
     Memory {
@@ -267,7 +285,7 @@ pub enum ValueError {
 
 fn kinds(expected: DType) -> &'static str {
     match expected {
-        DType::F32 => "reals are read from F64, F32, F16, BF16, F8_E4M3 and F8_E5M2",
+        DType::F32 => "reals are read from F64, F32, F16, BF16, F8_E4M3, F8_E5M2 and GGUF's blocks",
         DType::I32 => "indices are read from whole numbers of 8 to 64 bits",
         DType::Bool => "truth values are read from BOOL, and from U8 that holds 0 and 1 alone",
     }

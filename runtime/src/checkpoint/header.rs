@@ -162,13 +162,15 @@ fn entry(name: &str, value: &Json) -> Result<Entry, HeaderError> {
         return Err(HeaderError::Misordered { tensor: name.into(), begin, end });
     }
     // Also a shape with a zero must not overflow on the way, wherever the zero stands.
-    let bits = shape.iter().try_fold(encoding.bits(), |a, b| a.checked_mul(*b));
+    let (values, bytes) = encoding.block();
+    let total = shape.iter().try_fold(bytes, |a, b| a.checked_mul(*b));
     let sizes: Option<Vec<usize>> = shape.iter().map(|n| usize::try_from(*n).ok()).collect();
-    let (Some(bits), Some(sizes)) = (bits, sizes) else {
+    let (Some(total), Some(sizes)) = (total, sizes) else {
         return Err(HeaderError::ShapeOverflow { tensor: name.into(), shape });
     };
-    if !bits.is_multiple_of(8) || bits / 8 != end - begin {
-        let expected = if bits.is_multiple_of(8) { (bits / 8).to_string() } else { format!("{bits}/8") };
+    if !total.is_multiple_of(values) || total / values != end - begin {
+        let expected =
+            if total.is_multiple_of(values) { (total / values).to_string() } else { format!("{total}/{values}") };
         let found = end - begin;
         return Err(HeaderError::Length { tensor: name.into(), shape, encoding, expected, found });
     }

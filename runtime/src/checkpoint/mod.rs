@@ -4,7 +4,8 @@
 //! shape and byte range of every tensor) and the values, little-endian and row-major
 //! (<https://github.com/huggingface/safetensors>). Large checkpoints are split into parts with
 //! `model.safetensors.index.json` beside them, as on Hugging Face's hub. [`Checkpoint`] reads
-//! both, [`Writer`] writes both.
+//! both, [`Writer`] writes both. Models are loaded from any [`Source`] of named tensors: a
+//! checkpoint is one, readers of other formats are others.
 //!
 //! * **Nothing is believed.** [`header`] checks a file whole before any value is read: lengths,
 //!   offsets, overlaps, holes, names. The header is parsed here and not by the crate
@@ -21,6 +22,7 @@ mod directory;
 pub mod encoding;
 pub mod error;
 pub mod header;
+pub mod source;
 pub mod values;
 pub mod write;
 
@@ -29,11 +31,10 @@ use crate::graph::DType;
 use crate::language::element::{Base, Element, Host};
 use crate::language::shape::Shape;
 use crate::module::store::Data;
-pub use encoding::Encoding;
+pub use encoding::{Blocks, Encoding};
 pub use error::{CheckpointError, HeaderError, ValueError};
+pub use source::{Origin, Raw, Source, TensorInfo};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 pub use write::Writer;
 
@@ -152,7 +153,7 @@ impl Checkpoint {
     /// No such tensor; an encoding of another kind of number; a value that does not fit; a file
     /// that changed since it was opened.
     pub fn read(&self, name: &str, dtype: DType) -> Result<Data, CheckpointError> {
-        self.read_as(name, dtype, false)
+        Source::read(self, name, dtype, false)
     }
 
     /// As [`read`](Self::read), but reals become `f64`, which holds every stored real exactly.
@@ -160,19 +161,7 @@ impl Checkpoint {
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn read_wide(&self, name: &str, dtype: DType) -> Result<Data, CheckpointError> {
-        self.read_as(name, dtype, true)
-    }
-
-    fn read_as(&self, name: &str, dtype: DType, wide: bool) -> Result<Data, CheckpointError> {
-        let stored = self.find(name)?;
-        let part = &self.parts[stored.part];
-        let failed = |source: std::io::Error| CheckpointError::Io { action: "read", path: part.path.clone(), source };
-        let mut file = BufReader::new(File::open(&part.path).map_err(failed)?);
-        file.seek(SeekFrom::Start(part.values_at + stored.begin)).map_err(failed)?;
-        values::read(&mut file, stored.count(), stored.encoding, dtype, wide).map_err(|source| match source {
-            ValueError::Io(source) => failed(source),
-            source => CheckpointError::Value { path: part.path.clone(), tensor: name.into(), source },
-        })
+        Source::read(self, name, dtype, true)
     }
 
     /// Reads a tensor as a typed array.

@@ -51,6 +51,7 @@ pub fn read(
         (DType::F32, BF16, false) => Data::F32(each!(u16, |_, v| Ok(from_bf16(v)))),
         (DType::F32, F8E4M3, false) => Data::F32(each!(u8, |_, v| Ok(from_e4m3(v)))),
         (DType::F32, F8E5M2, false) => Data::F32(each!(u8, |_, v| Ok(from_e5m2(v)))),
+        (DType::F32, Blocks(blocks), false) => Data::F32(quantized(file, count, blocks)?),
         // Every other real is exact in `f32`.
         (DType::F32, _, true) => read(file, count, encoding, dtype, false)?.widened(),
         (DType::I32, I8, _) => Data::I32(whole!(i8)),
@@ -73,7 +74,7 @@ pub fn read(
 pub fn readable(encoding: Encoding, dtype: DType) -> bool {
     use Encoding::*;
     match dtype {
-        DType::F32 => matches!(encoding, F64 | F32 | F16 | BF16 | F8E4M3 | F8E5M2),
+        DType::F32 => matches!(encoding, F64 | F32 | F16 | BF16 | F8E4M3 | F8E5M2 | Blocks(_)),
         DType::I32 => matches!(encoding, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64),
         DType::Bool => matches!(encoding, Bool | U8),
     }
@@ -95,6 +96,29 @@ fn stream<const N: usize, T>(
         for element in elements {
             out.push(of(out.len(), *element)?);
         }
+    }
+    Ok(out)
+}
+
+/// Reads `count` values of whole blocks.
+fn quantized(
+    file: &mut impl Read,
+    count: usize,
+    blocks: mobilis_kernels::cpu::quant::Blocks,
+) -> Result<Vec<f32>, ValueError> {
+    if !count.is_multiple_of(blocks.values()) {
+        return Err(ValueError::Partial { count, blocks });
+    }
+    let mut out: Vec<f32> = Vec::new();
+    out.try_reserve_exact(count).map_err(|_| ValueError::Memory { count })?;
+    let together = BUFFER / blocks.bytes();
+    let mut buffer = vec![0; together.min(count / blocks.values()) * blocks.bytes()];
+    while out.len() < count {
+        let at = out.len();
+        let part = together.min((count - at) / blocks.values());
+        file.read_exact(&mut buffer[..part * blocks.bytes()])?;
+        out.resize(at + part * blocks.values(), 0.0);
+        blocks.dequantize(&buffer[..part * blocks.bytes()], &mut out[at..]);
     }
     Ok(out)
 }

@@ -26,7 +26,7 @@ struct Item<'a> {
 
 impl Item<'_> {
     fn bytes(&self) -> u64 {
-        self.data.len() as u64 * self.encoding.bits() / 8
+        self.data.len() as u64 * self.encoding.block().1
     }
 }
 

@@ -4,14 +4,17 @@
 //! and the other way round, with the same shape. What differs is listed all at once, with the
 //! nearest names, in a [`Mismatch`]. Exceptions are explicit, in [`LoadOptions`]. Sizes of
 //! run-time axes need not be given: they are solved from the shapes of the tensors.
+//!
+//! Tensors come from a safetensors checkpoint, by its path, or from any [`Source`].
 
 use super::Module;
 use super::catalog::{Catalog, Declared};
 use super::error::ModelError;
 use super::mismatch::{Mismatch, Tensor};
 use super::model::{Model, all_sizes, new_entry, settled};
+use super::pattern;
 use super::store::{Data, Entry};
-use crate::checkpoint::{Checkpoint, Encoding, Stored, Writer, values, write::SHARD_BYTES};
+use crate::checkpoint::{Encoding, Origin, Source, TensorInfo, Writer, values, write::SHARD_BYTES};
 use crate::graph::{AxisTag, ExtentError, Sizes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,6 +36,7 @@ pub struct LoadOptions {
     allow_unexpected: bool,
     prefix: String,
     rename: Option<Rename>,
+    only: Vec<String>,
     seed: u64,
 }
 
@@ -80,6 +84,16 @@ impl LoadOptions {
         self
     }
 
+    /// Loads only the parameters whose names match a [`pattern`], or lie in a module
+    /// whose name does: `encoder`, `encoder.*` and `layers.?.mlp.**.weight` are all right. The others
+    /// keep their values, new ones where there are none yet, and the checkpoint's tensors that do
+    /// not match are passed over. Called again, it adds a pattern.
+    #[must_use]
+    pub fn only(mut self, pattern: &str) -> Self {
+        self.only.push(pattern.into());
+        self
+    }
+
     /// The seed of parameters that the checkpoint lacks.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -87,19 +101,19 @@ impl LoadOptions {
         self
     }
 
-    /// Makes a model with the checkpoint's values.
+    /// Makes a model with the values of a checkpoint: a path, or a `&dyn Source`.
     ///
     /// # Errors
-    /// Those of [`Checkpoint::open`]; a [`Mismatch`]; values that do not fit; axes whose size does
-    /// not follow from any tensor.
-    pub fn load<M: Module>(&self, module: M, path: impl AsRef<Path>) -> Result<Model<M>, ModelError> {
+    /// Those of [`Checkpoint::open`](crate::Checkpoint::open); a [`Mismatch`]; values that do not
+    /// fit; axes whose size does not follow from any tensor.
+    pub fn load<M: Module>(&self, module: M, from: impl Origin) -> Result<Model<M>, ModelError> {
         let catalog = Catalog::of(&module)?;
-        let checkpoint = Checkpoint::open(path)?;
-        let (sizes, found) = self.fit(module.kind(), &catalog, &checkpoint, settled(self.sizes.clone())?)?;
+        let checkpoint = from.source()?;
+        let (sizes, found) = self.fit(module.kind(), &catalog, &*checkpoint, settled(self.sizes.clone())?)?;
         let shapes = all_sizes(&catalog, &sizes)?;
         let mut entries = Vec::new();
         for ((declared, sizes), places) in catalog.vars().iter().zip(&shapes).zip(&found) {
-            entries.push(match self.read(module.kind(), declared, places, &checkpoint, false)? {
+            entries.push(match self.read(module.kind(), declared, places, &*checkpoint, false)? {
                 Some(data) => Entry::new(declared.name(), sizes, data),
                 None => new_entry(declared, sizes, self.seed)?,
             });
@@ -118,14 +132,14 @@ impl LoadOptions {
     ///
     /// # Errors
     /// As for [`load`](Self::load).
-    pub fn load_into<M: Module>(&self, model: &Model<M>, path: impl AsRef<Path>) -> Result<(), ModelError> {
-        let checkpoint = Checkpoint::open(path)?;
+    pub fn load_into<M: Module>(&self, model: &Model<M>, from: impl Origin) -> Result<(), ModelError> {
+        let checkpoint = from.source()?;
         let kind = model.module().kind();
-        let (_, found) = self.fit(kind, model.catalog(), &checkpoint, model.sizes().clone())?;
+        let (_, found) = self.fit(kind, model.catalog(), &*checkpoint, model.sizes().clone())?;
         let mut store = model.store().lock();
         let mut values = Vec::new();
         for (declared, places) in model.catalog().vars().iter().zip(&found) {
-            if let Some(data) = self.read(kind, declared, places, &checkpoint, store.is_reference())? {
+            if let Some(data) = self.read(kind, declared, places, &*checkpoint, store.is_reference())? {
                 values.push((declared.id, data));
             }
         }
@@ -143,33 +157,53 @@ impl LoadOptions {
         format!("{}{name}", self.prefix)
     }
 
+    /// Whether a parameter of this name is to be loaded.
+    fn takes(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|p| within(p, name))
+    }
+
+    /// A pattern that no parameter matches is a mistake.
+    fn check_only(&self, catalog: &Catalog) -> Result<(), ModelError> {
+        let names = catalog.names();
+        match self.only.iter().find(|p| !names.iter().any(|n| within(p, n))) {
+            None => Ok(()),
+            Some(pattern) => {
+                let hint =
+                    crate::suggest::did_you_mean(pattern, catalog.modules().iter().map(String::as_str).chain(names));
+                Err(ModelError::NoMatch { pattern: pattern.clone(), hint })
+            }
+        }
+    }
+
     /// Matches names and shapes: the sizes of axes, and for every variable the checkpoint's names
     /// that hold it (several where it is tied, none where it is missing).
     fn fit(
         &self,
         kind: &'static str,
         catalog: &Catalog,
-        checkpoint: &Checkpoint,
+        checkpoint: &dyn Source,
         sizes: Sizes,
     ) -> Result<(Sizes, Vec<Vec<String>>), ModelError> {
+        self.check_only(catalog)?;
         let mut mismatch = Mismatch::new(checkpoint.path(), kind);
         let mut taken: BTreeSet<String> = BTreeSet::new();
         let mut found: Vec<Vec<String>> = Vec::new();
         for declared in catalog.vars() {
-            let places: BTreeSet<String> = declared.names.iter().map(|n| self.wanted(n)).collect();
-            let there: Vec<String> = places.into_iter().filter(|n| checkpoint.get(n).is_some()).collect();
+            let places: BTreeSet<String> =
+                declared.names.iter().filter(|n| self.takes(n)).map(|n| self.wanted(n)).collect();
+            let there: Vec<String> = places.into_iter().filter(|n| checkpoint.info(n).is_some()).collect();
             taken.extend(there.iter().cloned());
             found.push(there);
         }
         let solved = Solved::new(catalog, &found, checkpoint, sizes);
         for (declared, places) in catalog.vars().iter().zip(&found) {
-            if places.is_empty() && !self.allow_missing {
+            if places.is_empty() && !self.allow_missing && declared.names.iter().any(|n| self.takes(n)) {
                 let name = self.wanted(declared.name());
                 mismatch.missing.push(Tensor { name, shape: solved.shape(declared), hint: String::new() });
             }
             for place in places {
                 let stored = checkpoint.find(place)?;
-                if let Some(fault) = solved.fault(declared, stored) {
+                if let Some(fault) = solved.fault(declared, &stored) {
                     mismatch.misshapen.push(Tensor { name: place.clone(), shape: fault, hint: String::new() });
                 } else if !values::readable(stored.encoding, declared.ty.dtype) {
                     let fault = format!("the model holds {}, the file {}", declared.ty.dtype, stored.encoding);
@@ -178,9 +212,10 @@ impl LoadOptions {
             }
         }
         if !self.allow_unexpected {
-            for (name, stored) in checkpoint.tensors() {
-                if name.starts_with(&self.prefix) && !taken.contains(name) {
-                    let shape = format!("{:?}", stored.sizes);
+            for name in checkpoint.names() {
+                let wanted = name.strip_prefix(&self.prefix).is_some_and(|name| self.takes(name));
+                if wanted && !taken.contains(name) {
+                    let shape = format!("{:?}", checkpoint.find(name)?.sizes);
                     mismatch.unexpected.push(Tensor { name: name.into(), shape, hint: String::new() });
                 }
             }
@@ -195,13 +230,10 @@ impl LoadOptions {
         kind: &'static str,
         declared: &Declared,
         places: &[String],
-        checkpoint: &Checkpoint,
+        checkpoint: &dyn Source,
         wide: bool,
     ) -> Result<Option<Data>, ModelError> {
-        let read = |name: &str| match wide {
-            true => checkpoint.read_wide(name, declared.ty.dtype),
-            false => checkpoint.read(name, declared.ty.dtype),
-        };
+        let read = |name: &str| checkpoint.read(name, declared.ty.dtype, wide);
         let Some((first, others)) = places.split_first() else { return Ok(None) };
         let value = read(first)?;
         for other in others {
@@ -213,6 +245,12 @@ impl LoadOptions {
         }
         Ok(Some(value))
     }
+}
+
+/// Whether a pattern matches a name, or that of a module that it lies in.
+fn within(pattern: &str, name: &str) -> bool {
+    let modules = name.match_indices('.').map(|(at, _)| &name[..at]);
+    modules.chain([name]).any(|n| pattern::matches(pattern, n))
 }
 
 /// Equal bit by bit, so that a NaN equals itself.
@@ -231,17 +269,17 @@ struct Solved {
 }
 
 impl Solved {
-    fn new(catalog: &Catalog, found: &[Vec<String>], checkpoint: &Checkpoint, sizes: Sizes) -> Solved {
+    fn new(catalog: &Catalog, found: &[Vec<String>], checkpoint: &dyn Source, sizes: Sizes) -> Solved {
         let mut solved = Solved { sizes, origin: BTreeMap::new() };
         let dims: Vec<_> = catalog
             .vars()
             .iter()
             .zip(found)
             .filter_map(|(declared, places)| places.first().map(|place| (declared, place)))
-            .filter_map(|(declared, place)| checkpoint.get(place).map(|stored| (declared, place, stored)))
+            .filter_map(|(declared, place)| checkpoint.info(place).map(|stored| (declared, place, stored)))
             .filter(|(declared, _, stored)| declared.ty.rank() == stored.sizes.len())
             .flat_map(|(declared, place, stored)| {
-                declared.ty.dims.iter().zip(&stored.sizes).map(move |(dim, size)| (&dim.extent, *size, place))
+                declared.ty.dims.iter().zip(stored.sizes).map(move |(dim, size)| (&dim.extent, size, place))
             })
             .collect();
         // An axis may follow only once another is known: each round learns one, or is the last.
@@ -263,7 +301,7 @@ impl Solved {
     }
 
     /// How a stored shape differs from the declared one.
-    fn fault(&self, declared: &Declared, stored: &Stored) -> Option<String> {
+    fn fault(&self, declared: &Declared, stored: &TensorInfo) -> Option<String> {
         let both = || format!("the model has {}, the file {:?}", self.shape(declared), stored.sizes);
         if declared.ty.rank() != stored.sizes.len() {
             return Some(both());
@@ -318,13 +356,13 @@ impl Default for SaveOptions {
 }
 
 impl<M: Module> Model<M> {
-    /// A model with a checkpoint's values: a safetensors file, an index, or a directory of either.
-    /// Sizes of run-time axes follow from the shapes of the tensors.
+    /// A model with a checkpoint's values: a safetensors file, an index, a directory of either, or a
+    /// `&dyn Source`. Sizes of run-time axes follow from the shapes of the tensors.
     ///
     /// # Errors
     /// As for [`LoadOptions::load`], strictly.
-    pub fn load(module: M, path: impl AsRef<Path>) -> Result<Model<M>, ModelError> {
-        LoadOptions::new().load(module, path)
+    pub fn load(module: M, from: impl Origin) -> Result<Model<M>, ModelError> {
+        LoadOptions::new().load(module, from)
     }
 
     /// As [`load`](Self::load), with sizes for run-time axes: for those that no tensor tells, or
@@ -332,8 +370,8 @@ impl<M: Module> Model<M> {
     ///
     /// # Errors
     /// As for [`LoadOptions::load`], strictly.
-    pub fn load_with(module: M, path: impl AsRef<Path>, sizes: Sizes) -> Result<Model<M>, ModelError> {
-        LoadOptions::new().sizes(sizes).load(module, path)
+    pub fn load_with(module: M, from: impl Origin, sizes: Sizes) -> Result<Model<M>, ModelError> {
+        LoadOptions::new().sizes(sizes).load(module, from)
     }
 
     /// Writes parameters and buffers, tied ones once under their first name, whole or not at all:

@@ -1,7 +1,7 @@
 //! All differences between a checkpoint and a model, in one error.
 
 use super::error::ModelError;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Source;
 use crate::suggest;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ impl Mismatch {
     }
 
     /// The error, where something differs, with hints.
-    pub(super) fn finish(mut self, checkpoint: &Checkpoint) -> Result<(), ModelError> {
+    pub(super) fn finish(mut self, checkpoint: &dyn Source) -> Result<(), ModelError> {
         let differs = [&self.missing, &self.unexpected, &self.misshapen, &self.mistyped];
         if differs.into_iter().all(Vec::is_empty) {
             return Ok(());
@@ -76,12 +76,12 @@ impl Mismatch {
     }
 
     /// Advice where all missing tensors are there under one prefix.
-    fn prefix(&self, checkpoint: &Checkpoint) -> Option<String> {
+    fn prefix(&self, checkpoint: &dyn Source) -> Option<String> {
         let first = &self.missing.first()?.name;
         let ends = |name: &&str| name.ends_with(&format!(".{first}"));
-        checkpoint.tensors().map(|(name, _)| name).filter(ends).find_map(|name| {
+        checkpoint.names().into_iter().filter(ends).find_map(|name| {
             let prefix = &name[..name.len() - first.len()];
-            let all = self.missing.iter().all(|t| checkpoint.get(&format!("{prefix}{}", t.name)).is_some());
+            let all = self.missing.iter().all(|t| checkpoint.info(&format!("{prefix}{}", t.name)).is_some());
             all.then(|| {
                 format!("all missing tensors are there under `{prefix}`: load with `LoadOptions::new().prefix(\"{prefix}\")`")
             })

@@ -6,6 +6,7 @@ mod bad_headers;
 mod files;
 mod models;
 mod peer;
+mod sources;
 mod values;
 
 use std::path::{Path, PathBuf};

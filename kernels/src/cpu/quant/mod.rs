@@ -20,6 +20,7 @@
 //! rounded to eight bits, a weight with one gives a block of NaN.
 
 pub mod block;
+pub mod ggml;
 pub mod half;
 mod lanes;
 pub mod packed;
@@ -29,6 +30,7 @@ mod rows;
 mod tests;
 mod tiles;
 
+pub use ggml::Blocks;
 pub use packed::Packed;
 pub use product::{product, scratch_len};
 
