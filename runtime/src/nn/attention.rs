@@ -38,7 +38,8 @@ pub struct AttentionOptions {
 }
 
 impl AttentionOptions {
-    fn set<Q: Shape, L: Shape, B: Axis, N: Axis, T: Axis, S: Axis>(
+    /// Attention with these settings but for the rotation, which comes before it.
+    pub fn set<Q: Shape, L: Shape, B: Axis, N: Axis, T: Axis, S: Axis>(
         &self,
         a: Attending<Q, L, B, N, T, S>,
     ) -> Attending<Q, L, B, N, T, S> {
@@ -46,12 +47,14 @@ impl AttentionOptions {
         if self.causal { a.causal() } else { a }
     }
 
-    /// Rotates queries `[b, t, heads.., d]` and keys `[b, t, heads, d]` by positions `[t]`.
+    /// Rotates queries `[b, t, heads.., d]` and keys `[b, t, heads, d]` by positions `[t]` or
+    /// `[b, t]`.
     fn rotate<S: Shape, R: Shape>(&self, q: Tensor<S>, k: Tensor<R>, at: Handle) -> (Tensor<S>, Tensor<R>) {
         let Some(rotary) = &self.rope else { return (q, k) };
         let features = type_of(q.raw()).dims[S::RANK - 1].extent.clone();
+        let followed: &[usize] = if type_of(at).rank() == 2 { &[0, 1] } else { &[1] };
         let tables = tables(rotary, at, &features);
-        let turn = |x| rope(x, tables, self.pairing, &[1]);
+        let turn = |x| rope(x, tables, self.pairing, followed);
         (Tensor::from_raw(turn(q.raw())), Tensor::from_raw(turn(k.raw())))
     }
 }
@@ -242,8 +245,8 @@ pub struct GroupedSelfAttention<H: Axis, K: Axis, G: Axis, D: Axis> {
 }
 builders!(GroupedSelfAttention<H, K, G, D>);
 
-/// Queries in groups, keys and values of one layer.
-type Groups<B, T, K, G, D> = (Tensor<(B, T, K, G, D)>, Tensor<(B, T, K, D)>, Tensor<(B, T, K, D)>);
+/// Queries in groups `[B, T, K, G, D]`, keys and values `[B, T, K, D]` of one layer.
+pub type Groups<B, T, K, G, D> = (Tensor<(B, T, K, G, D)>, Tensor<(B, T, K, D)>, Tensor<(B, T, K, D)>);
 
 #[neural_module]
 impl<H: Axis, K: Axis, G: Axis, D: Axis> GroupedSelfAttention<H, K, G, D> {
@@ -290,6 +293,19 @@ impl<H: Axis, K: Axis, G: Axis, D: Axis> GroupedSelfAttention<H, K, G, D> {
         let cache = cache.write(k, v, position);
         let a = self.options.set(grouped_attention(q, cache.keys, cache.values)).causal().offset(position);
         self.join(a.output())
+    }
+
+    /// Attention by a function of the caller's: `attend` gets queries `[B, T, K, G, D]`, keys and
+    /// values `[B, T, K, D]`, normed and rotated by `positions` (`[T]` or `[B, T]`), and the
+    /// settings, and gives what the queries found. For caches of other kinds than this file's.
+    pub fn forward_at<B: Axis, T: Axis, P: Shape, E: Float, I: Indices>(
+        &self,
+        x: Tensor<(B, T, H), E>,
+        positions: Tensor<P, I>,
+        attend: impl FnOnce(Groups<B, T, K, G, D>, &AttentionOptions) -> Tensor<(B, T, K, G, D)>,
+    ) -> Tensor<(B, T, H)> {
+        let heads = self.heads(x, positions.raw());
+        self.join(attend(heads, &self.options))
     }
 }
 

@@ -9,6 +9,7 @@
 //! To add an operation see `CONTRIBUTING.md`.
 
 pub mod attention;
+pub mod cache;
 pub mod chain;
 pub mod contraction;
 pub mod conv;
@@ -182,6 +183,10 @@ families! {
     DynamicSlice(slice::DynamicSlice),
     /// A block written at a run-time position.
     UpdateSlice(slice::UpdateSlice),
+    // cache.rs
+    /// Entries written at each sequence's own position.
+    WriteRows(cache::WriteRows),
+    // slice.rs
     /// Values one after the other.
     Concat(slice::Concat),
     /// Reverse order.

@@ -3,8 +3,8 @@
 use super::typed::trace_function;
 use super::{Arguments, Executable, Program, ProgramError, Results};
 use crate::devices::Device;
-use crate::graph::Graph;
 use crate::graph::trace::Mode;
+use crate::graph::{Graph, Sizes};
 use crate::module::Module;
 use crate::module::model::Model;
 
@@ -60,6 +60,22 @@ impl<M: Module> Model<M> {
     pub fn compile<I: Arguments, O: Results>(&self, f: impl FnOnce(&M, I) -> O) -> Result<Program<I, O>, ProgramError> {
         let graph = self.trace(Mode::Eval, f)?;
         Ok(Program::new(self.executable(graph)))
+    }
+
+    /// As [`compile`](Self::compile), with sizes for run-time axes that no argument tells: those of
+    /// states, such as the slots of a cache.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compile_with<I: Arguments, O: Results>(
+        &self,
+        sizes: &Sizes,
+        f: impl FnOnce(&M, I) -> O,
+    ) -> Result<Program<I, O>, ProgramError> {
+        let graph = self.trace(Mode::Eval, f)?;
+        let mut known = self.sizes().clone();
+        sizes.iter().for_each(|(tag, n)| known.set(tag, n));
+        Ok(Program::new(Executable::new(graph, self.device(), self.store().clone(), known)))
     }
 
     /// Makes a graph of this model's variables runnable on its device.

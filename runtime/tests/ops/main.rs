@@ -5,6 +5,7 @@
 extern crate mobilis_runtime as mobilis;
 
 mod attention;
+mod cache;
 mod contraction;
 mod conv;
 mod elementwise;

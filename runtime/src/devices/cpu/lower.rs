@@ -362,7 +362,7 @@ fn homes(graph: &Graph) -> HashMap<Value, u32> {
         let [last, before] = readers[*var as usize];
         let other = if last == Some(value.node) { before } else { last };
         let free = other.is_none_or(|r| r < value.node) && !at_end.contains(var);
-        if once && free && matches!(graph.node(*value).op, Op::Chain(_) | Op::UpdateSlice(_)) {
+        if once && free && matches!(graph.node(*value).op, Op::Chain(_) | Op::UpdateSlice(_) | Op::WriteRows(_)) {
             found.insert(*value, *var);
         }
     }

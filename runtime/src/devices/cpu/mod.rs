@@ -160,6 +160,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::Slice(op) => slice::slice(op, cx)?,
         Op::DynamicSlice(op) => slice::dynamic_slice(op, cx),
         Op::UpdateSlice(op) => slice::update_slice(op, cx),
+        Op::WriteRows(op) => slice::write_rows(op, cx),
         Op::Concat(op) => slice::concat(op, cx),
         Op::Flip(op) => slice::flip(op, cx),
         Op::Pad(op) => slice::pad(op, cx)?,

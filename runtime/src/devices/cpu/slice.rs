@@ -5,6 +5,7 @@ use super::lower::Lower;
 use super::view::View;
 use super::{plain, split_at};
 use crate::graph::DType;
+use crate::ops::cache::{WriteRows, check_rows};
 use crate::ops::pad::{Pad, Padding};
 use crate::ops::slice::{Concat, DynamicSlice, Flip, Slice, UpdateSlice, check_block};
 use crate::ops::window::{Fold, Unfold, check_sizes};
@@ -46,6 +47,32 @@ pub fn update_slice(op: &UpdateSlice, cx: &mut Lower) {
         let start = check_block(i64::from(m.i32(offset)[0]), length, n)?;
         begin::<T>(m, x, y);
         place::place(m.pool(), &m.read::<T>(block), length * inner, &mut m.write::<T>(y), n * inner, start * inner);
+        Ok(())
+    }));
+}
+
+pub fn write_rows(op: &WriteRows, cx: &mut Lower) {
+    let sizes = cx.input_sizes(0);
+    let (batch, slots, inner) = (sizes[0], sizes[1], sizes[2..].iter().product::<usize>());
+    let (t, wrap) = (cx.input_sizes(1)[1], op.wrap);
+    let (start, count) = (cx.input(2), cx.input(3));
+    let (x, y, block) = in_place(cx, 1);
+    plain!(cx.output_dtype(0), T => cx.try_task(move |m| {
+        begin::<T>(m, x, y);
+        let (start, count) = (m.i32(start), m.i32(count));
+        let (from, mut to) = (m.read::<T>(block), m.write::<T>(y));
+        for b in 0..batch {
+            let (first, many) = check_rows(start[b], count[b], t, slots, wrap)?;
+            let (from, to) = (&from[b * t * inner..][..t * inner], &mut to[b * slots * inner..][..slots * inner]);
+            // With more entries than slots the last ones stay.
+            let mut i = many.saturating_sub(slots);
+            while i < many {
+                let slot = (first + i) % slots;
+                let run = (many - i).min(slots - slot);
+                to[slot * inner..][..run * inner].copy_from_slice(&from[i * inner..][..run * inner]);
+                i += run;
+            }
+        }
         Ok(())
     }));
 }

@@ -102,6 +102,7 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Slice(op) => slice::slice(op, cx)?,
         Op::DynamicSlice(op) => slice::dynamic_slice(op, cx)?,
         Op::UpdateSlice(op) => slice::update_slice(op, cx)?,
+        Op::WriteRows(op) => slice::write_rows(op, cx)?,
         Op::Concat(op) => slice::concat(op, cx),
         Op::Flip(op) => slice::flip(op, cx),
         Op::Pad(op) => slice::pad(op, cx)?,

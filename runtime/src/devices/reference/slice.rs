@@ -2,6 +2,7 @@
 
 use super::array::for_each_index;
 use super::{Eval, RefArray};
+use crate::ops::cache::{WriteRows, check_rows};
 use crate::ops::pad::{Pad, Padding};
 use crate::ops::slice::{Concat, DynamicSlice, Flip, Slice, UpdateSlice};
 use crate::ops::window::{Fold, Unfold};
@@ -42,6 +43,26 @@ pub fn update_slice(op: &UpdateSlice, cx: &Eval) -> Result<RefArray, String> {
         target[op.axis] += start;
         let position = out.offset(&target);
         out.data[position] = block.at(index);
+    });
+    Ok(out)
+}
+
+pub fn write_rows(op: &WriteRows, cx: &Eval) -> Result<RefArray, String> {
+    let (x, block, start, count) = (cx.inputs[0], cx.inputs[1], cx.inputs[2], cx.inputs[3]);
+    let (t, slots) = (block.sizes[1], x.sizes[1]);
+    let mut out = x.clone();
+    let places: Result<Vec<(usize, usize)>, String> =
+        (0..x.sizes[0]).map(|b| check_rows(start.data[b] as i32, count.data[b] as i32, t, slots, op.wrap)).collect();
+    let places = places?;
+    // In the order of positions, so that of two entries for one slot the later stays.
+    for_each_index(&block.sizes, |index| {
+        let (first, many) = places[index[0]];
+        if index[1] < many {
+            let mut target = index.to_vec();
+            target[1] = (first + index[1]) % slots;
+            let position = out.offset(&target);
+            out.data[position] = block.at(index);
+        }
     });
     Ok(out)
 }

@@ -130,6 +130,12 @@ impl<Q: Shape, L: Shape, B: Axis, H: Axis, T: Axis, S: Axis> Attending<Q, L, B, 
         self
     }
 
+    /// The position of each example's first query among the keys.
+    pub fn offsets<E: Indices>(mut self, offsets: Tensor<(B,), E>) -> Self {
+        self.extras.offset = Some(offsets.raw());
+        self
+    }
+
     /// Only keys where the mask is true are visible.
     pub fn mask<M: Shape + MaskOver<B, H, T, S, P>, P, E: Element<Base = Mask>>(mut self, mask: Tensor<M, E>) -> Self {
         self.extras.mask = Some((mask.raw(), M::AXES.to_vec()));

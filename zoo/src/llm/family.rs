@@ -1,0 +1,212 @@
+//! The families, by the `model_type` of their `config.json`, and models whose type is gone.
+
+use super::config::{Config, ConfigError};
+use super::context::Context;
+use super::session::{Session, SessionOptions, Sessions};
+use super::{Batch, CausalLm, Ids, Time, llama};
+use mobilis_runtime::array::HostOf;
+use mobilis_runtime::graph::trace::{self, Handle};
+use mobilis_runtime::graph::{VarDecl, VarKind};
+use mobilis_runtime::module::catalog::Declared;
+use mobilis_runtime::ops::{elementwise as ew, reduce};
+use mobilis_runtime::prelude::*;
+use mobilis_runtime::suggest::did_you_mean;
+use mobilis_runtime::transforms::grad::gradients;
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Why a model cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A configuration that makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A family that is not known.
+    #[error("`{model_type}` is not one of the families that are known ({known}){hint}")]
+    Family {
+        /// What the configuration says.
+        model_type: String,
+        /// All that are known.
+        known: String,
+        /// The nearest, in words.
+        hint: String,
+    },
+    /// Tensors that do not fit.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// A family.
+pub struct Family {
+    /// Its `model_type`s.
+    pub model_types: &'static [&'static str],
+    /// Builds the module and loads the tensors.
+    pub open: fn(&Config, &Path) -> Result<Box<dyn TextModel>, OpenError>,
+}
+
+/// All families.
+pub const FAMILIES: &[Family] = &[Family { model_types: &["llama"], open: open_llama }];
+
+fn open_llama(config: &Config, tensors: &Path) -> Result<Box<dyn TextModel>, OpenError> {
+    type A = llama::AnyLlama;
+    causal(config, llama::llama::<A>(config)?, llama::sizes::<A>(config)?, None, tensors)
+}
+
+/// Opens the model that a configuration describes, with the tensors at a path.
+///
+/// # Errors
+/// A family that is not known, settings that make no sense, tensors that do not fit.
+pub fn open(config: &Config, tensors: &Path) -> Result<Box<dyn TextModel>, OpenError> {
+    let wanted = config.model_type()?;
+    let all = || FAMILIES.iter().flat_map(|f| f.model_types).copied();
+    match FAMILIES.iter().find(|f| f.model_types.contains(&wanted)) {
+        Some(family) => (family.open)(config, tensors),
+        None => Err(OpenError::Family {
+            model_type: wanted.into(),
+            known: all().collect::<Vec<_>>().join(", "),
+            hint: did_you_mean(wanted, all()),
+        }),
+    }
+}
+
+/// Loads a causal model's tensors. `window` is the largest sliding window of its layers.
+///
+/// # Errors
+/// Tensors that do not fit.
+pub fn causal<M: CausalLm>(
+    config: &Config,
+    module: M,
+    sizes: Sizes,
+    window: Option<u64>,
+    tensors: &Path,
+) -> Result<Box<dyn TextModel>, OpenError> {
+    let model = Rc::new(LoadOptions::new().sizes(sizes).load(module, tensors)?);
+    Ok(Box::new(Causal { config: config.clone(), model, window }))
+}
+
+/// Values with their sizes, the last axis fastest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values {
+    /// The size of each axis.
+    pub sizes: Vec<usize>,
+    /// The values.
+    pub data: Vec<f32>,
+}
+
+/// What a model computes for whole texts.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// `[Batch, Time, Vocab]`
+    pub logits: Values,
+    /// The streams before the first layer and after each, `[Batch, Time, Hidden]`, the last after
+    /// the last norm.
+    pub hidden: Vec<Values>,
+}
+
+/// A loss and the gradient of each parameter by it, in two numbers.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// The mean cross-entropy of each token given those before.
+    pub loss: f64,
+    /// By parameter name: the sum of the gradient's squares, and its sum.
+    pub of: Vec<(String, f64, f64)>,
+}
+
+/// A model that continues texts, whose family's type is gone.
+pub trait TextModel {
+    /// The configuration.
+    fn config(&self) -> &Config;
+    /// How many values the parameters hold.
+    fn parameter_count(&self) -> usize;
+    /// A session without tokens.
+    fn session(&self, options: SessionOptions) -> Box<dyn Sessions>;
+    /// Logits and hidden states of texts `[batch, time]` of one length.
+    ///
+    /// # Errors
+    /// Ids that the model does not have.
+    fn score(&self, batch: usize, ids: &[u32]) -> Result<Scores, ProgramError>;
+    /// The mean cross-entropy of texts of one length, each token given those before, and the
+    /// gradients by it.
+    ///
+    /// # Errors
+    /// Ids that the model does not have.
+    fn gradients(&self, batch: usize, ids: &[u32]) -> Result<Gradients, ProgramError>;
+}
+
+/// A causal model and what it was made from.
+struct Causal<M> {
+    config: Config,
+    model: Rc<Model<M>>,
+    window: Option<u64>,
+}
+
+axes! {
+    /// The width of a stream or of logits.
+    Width;
+}
+
+fn rows(batch: usize, ids: &[u32]) -> Array<(Batch, Time), Index> {
+    let time = ids.len().checked_div(batch).unwrap_or(0);
+    Array::from_parts(&[batch, time], ids[..batch * time].iter().map(|id| *id as HostOf<Index>).collect())
+}
+
+impl<M: CausalLm> TextModel for Causal<M> {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn parameter_count(&self) -> usize {
+        self.model.parameter_count()
+    }
+
+    fn session(&self, options: SessionOptions) -> Box<dyn Sessions> {
+        Box::new(Session::new(self.model.clone(), self.window, options))
+    }
+
+    fn score(&self, batch: usize, tokens: &[u32]) -> Result<Scores, ProgramError> {
+        let program = self.model.compile(|m, ids: Ids| {
+            let notes = RefCell::new(vec![]);
+            let stream = m.stream(ids, &Context::whole().noting(&notes));
+            let logits = m.head(stream).raw();
+            let all = std::iter::once(logits).chain(notes.take());
+            all.map(Tensor::from_raw).collect::<Vec<Tensor<(Batch, Time, Width)>>>()
+        })?;
+        let found = program.run(rows(batch, tokens))?;
+        let mut all = found.into_iter().map(|a| Values { sizes: a.sizes().to_vec(), data: a.into_vec() });
+        let logits = all.next().expect("the program gives logits first");
+        Ok(Scores { logits, hidden: all.collect() })
+    }
+
+    fn gradients(&self, batch: usize, tokens: &[u32]) -> Result<Gradients, ProgramError> {
+        let declared: Vec<_> = self.model.catalog().vars().iter().filter(|d| d.kind == VarKind::Param).collect();
+        let program = self.model.compile(|m, (ids, next): (Ids, Ids)| {
+            let loss: Tensor<()> = m.logits(ids).cross_entropy(next);
+            let parameters: Vec<_> = declared.iter().map(|d| trace::variable(|| decl(d), d.id)).collect();
+            let sum = |x: Handle| {
+                let all: Vec<usize> = (0..trace::type_of(x).rank()).collect();
+                Tensor::from_raw(reduce::reduce(x, reduce::Kind::Sum, &all))
+            };
+            let mut out = vec![loss];
+            for g in gradients(loss.raw(), &parameters) {
+                out.extend([sum(ew::mul(g, g)), sum(g)]);
+            }
+            out
+        })?;
+        let ids = rows(batch, tokens);
+        let time = ids.sizes()[1];
+        let label = |i: usize| if (i + 1) % time == 0 { -100 } else { ids.data()[i + 1] };
+        let next: Array<(Batch, Time), Index> =
+            Array::from_parts(&[batch, time], (0..batch * time).map(label).collect());
+        let values: Vec<f64> = program.run((ids, next))?.iter().map(|a| f64::from(a.data()[0])).collect();
+        let of = declared.iter().zip(values[1..].chunks_exact(2));
+        let of = of.map(|(d, v)| (d.name().to_string(), v[0].sqrt(), v[1])).collect();
+        Ok(Gradients { loss: values[0], of })
+    }
+}
+
+/// The declaration of a variable of a model, as the trace takes it.
+fn decl(d: &Declared) -> VarDecl {
+    let (name, ty, init) = (d.name().to_string(), d.ty.clone(), d.init.clone());
+    VarDecl { id: d.id, name, ty, kind: d.kind, init, frozen: false }
+}
