@@ -1,0 +1,163 @@
+//! Public checkpoints, from wherever they lie.
+//!
+//! A place goes in: a folder as Hugging Face's library writes it, a file of one of its formats, a
+//! GGUF file, a file of PyTorch's, or the id of a model on the Hub. Out comes a [`Pretrained`]:
+//! the configuration *in Hugging Face's spelling*, the tensors *under Hugging Face's names*
+//! ([`Source`]), and what makes the tokenizer. Whoever builds a model from it need not know what
+//! kind of place it was.
+//!
+//! Headers are read and checked, values stay where they are until they are asked for. Nothing in
+//! a file is believed, and nothing of it is run.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `place.rs` | which files of a place are meant |
+//! | `hub.rs` | ids of the Hub, its cache |
+//! | `json.rs` | configurations |
+
+mod error;
+pub mod hub;
+pub mod json;
+mod place;
+
+pub use error::ImportError;
+pub use hub::Progress;
+pub use place::Place;
+
+use mobilis_runtime::Source;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A model as it was published, before anything is built from it.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// The folder or file that was opened, in the Hub's cache where the place was an id.
+    pub path: PathBuf,
+    /// The configuration in Hugging Face's spelling: an object.
+    pub config: Value,
+    /// The defaults for generating text, where there are any: an object.
+    pub generation_config: Option<Value>,
+    /// The weights under Hugging Face's names, as they are stored.
+    pub tensors: Box<dyn Source>,
+    /// What makes the tokenizer.
+    pub tokenizer: TokenizerFiles,
+}
+
+/// Where a model's tokenizer and chat template come from.
+#[derive(Clone, Debug)]
+pub enum TokenizerFiles {
+    /// A folder with `tokenizer.json` or the files of an older kind of tokenizer, and with
+    /// `tokenizer_config.json` and `chat_template.jinja` where there are any.
+    Folder(PathBuf),
+}
+
+/// How a place is opened.
+#[derive(Clone, Default)]
+pub struct OpenOptions {
+    config: Option<String>,
+    revision: Option<String>,
+    offline: bool,
+    cache: Option<PathBuf>,
+    progress: Option<Arc<dyn Fn(Progress<'_>) + Send + Sync>>,
+}
+
+impl std::fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("config", &self.config)
+            .field("revision", &self.revision)
+            .field("offline", &self.offline)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OpenOptions {
+    /// `config.json`, the Hub's `main`, its usual cache.
+    pub fn new() -> OpenOptions {
+        OpenOptions::default()
+    }
+
+    /// Another name for the configuration in the place's folder: `config_hub.json`.
+    #[must_use]
+    pub fn config(mut self, file: &str) -> Self {
+        self.config = Some(file.into());
+        self
+    }
+
+    /// A branch, tag or commit on the Hub.
+    #[must_use]
+    pub fn revision(mut self, revision: &str) -> Self {
+        self.revision = Some(revision.into());
+        self
+    }
+
+    /// Never asks the network: the Hub's cache alone counts. So does the environment's
+    /// `HF_HUB_OFFLINE`.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.offline = true;
+        self
+    }
+
+    /// Another folder for the Hub's cache than `HF_HUB_CACHE`, `$HF_HOME/hub` or
+    /// `~/.cache/huggingface/hub`.
+    #[must_use]
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Is told of downloads as they proceed.
+    #[must_use]
+    pub fn on_progress(mut self, tell: impl Fn(Progress<'_>) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(tell));
+        self
+    }
+
+    /// Opens a place.
+    ///
+    /// # Errors
+    /// As for [`Pretrained::open`].
+    pub fn open(&self, place: &str) -> Result<Pretrained, ImportError> {
+        self.find(place)?.open(self.config.as_deref())
+    }
+
+    /// Finds the files of a place without reading them.
+    ///
+    /// # Errors
+    /// A place that is not there; a folder without weights, or with too many; files of the Hub
+    /// that cannot be had.
+    pub fn find(&self, place: &str) -> Result<Place, ImportError> {
+        let path = Path::new(place);
+        if path.exists() {
+            return Place::at(path);
+        }
+        match hub::Id::parse(place) {
+            Some(id) => Place::at(&hub::fetch(&id, self)?),
+            None => Err(ImportError::NotFound { place: place.into(), hint: place::neighbours(path) }),
+        }
+    }
+}
+
+impl Pretrained {
+    /// Opens a place: a folder with `config.json` and weights (safetensors, sharded or not; GGUF;
+    /// PyTorch's `.bin`), a file of these formats, or the id of a model on the Hugging Face Hub
+    /// (`owner/name`; `owner/name/file.gguf` for one file of several), which is looked up in the
+    /// Hub's cache first and then downloaded.
+    ///
+    /// ```no_run
+    /// use mobilis_zoo::import::Pretrained;
+    /// let pretrained = Pretrained::open("HuggingFaceTB/SmolLM2-135M-Instruct")?;
+    /// println!("{} with {} tensors", pretrained.config["model_type"], pretrained.tensors.names().len());
+    /// # Ok::<(), mobilis_zoo::import::ImportError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A place that is not there (with where it was looked for), files that are missing, and every
+    /// fault of a configuration or a header.
+    pub fn open(place: &str) -> Result<Pretrained, ImportError> {
+        OpenOptions::new().open(place)
+    }
+}

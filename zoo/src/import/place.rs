@@ -1,0 +1,125 @@
+//! Which files of a place hold what.
+
+use super::{ImportError, Pretrained, TokenizerFiles, json};
+use mobilis_runtime::checkpoint::Checkpoint;
+use mobilis_runtime::{Source, suggest};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The files of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What was opened.
+    pub path: PathBuf,
+    /// Where configurations and tokenizers are.
+    pub folder: PathBuf,
+    /// What holds the tensors.
+    pub weights: Weights,
+}
+
+/// What holds a model's tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// A safetensors file, an index of several, or a folder with either.
+    Safetensors(PathBuf),
+}
+
+impl Place {
+    /// The files that a path means.
+    ///
+    /// # Errors
+    /// A folder without weights, or with several that could be meant; a file of no known format.
+    pub fn at(path: &Path) -> Result<Place, ImportError> {
+        if path.is_dir() {
+            let weights = weights_in(path)?;
+            return Ok(Place { path: path.into(), folder: path.into(), weights });
+        }
+        let folder = match path.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let weights = match ending(path).as_str() {
+            "safetensors" | "json" => Weights::Safetensors(path.into()),
+            other => {
+                let fault = format!(
+                    "its ending `.{other}` is none of those of weights: `.safetensors`, `.safetensors.index.json`"
+                );
+                return Err(ImportError::Config { path: path.into(), fault });
+            }
+        };
+        Ok(Place { path: path.into(), folder, weights })
+    }
+
+    /// The tensors alone, under the names that a model in Hugging Face's form has.
+    ///
+    /// # Errors
+    /// Every fault of a header or an index.
+    pub fn tensors(&self) -> Result<Box<dyn Source>, ImportError> {
+        Ok(match &self.weights {
+            Weights::Safetensors(path) => Box::new(Checkpoint::open(path)?),
+        })
+    }
+
+    /// Reads configurations and headers. `config` is another name for `config.json`.
+    ///
+    /// # Errors
+    /// Files that are missing, and every fault of a configuration or a header.
+    pub fn open(&self, config: Option<&str>) -> Result<Pretrained, ImportError> {
+        let config_path = self.folder.join(config.unwrap_or("config.json"));
+        if !config_path.is_file() {
+            let name = config_path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let fault = format!(
+                "there is none: it says what kind of model the weights are{}",
+                suggest::did_you_mean(&name, &names_in(&self.folder))
+            );
+            return Err(ImportError::Config { path: config_path, fault });
+        }
+        let generation = self.folder.join("generation_config.json");
+        let generation_config = if generation.is_file() { Some(json::read_object(&generation)?) } else { None };
+        Ok(Pretrained {
+            path: self.path.clone(),
+            config: json::read_object(&config_path)?,
+            generation_config,
+            tensors: self.tensors()?,
+            tokenizer: TokenizerFiles::Folder(self.folder.clone()),
+        })
+    }
+}
+
+/// A file's ending in small letters.
+fn ending(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+fn weights_in(folder: &Path) -> Result<Weights, ImportError> {
+    let has = |name: &str| folder.join(name).is_file();
+    if has("model.safetensors") || has("model.safetensors.index.json") {
+        return Ok(Weights::Safetensors(folder.into()));
+    }
+    let known: Vec<String> =
+        names_in(folder).into_iter().filter(|n| ["safetensors"].contains(&ending(Path::new(n)).as_str())).collect();
+    let found = match &known[..] {
+        [] => String::new(),
+        files => format!("; it holds `{}`: give the path of the one that is meant", files.join("`, `")),
+    };
+    Err(ImportError::NoWeights { folder: folder.into(), found })
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// What lies beside a path that does not exist and has a name like it.
+pub(super) fn neighbours(path: &Path) -> String {
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return format!(": the folder `{}` does not exist", folder.display());
+    }
+    suggest::did_you_mean(&path.file_name().unwrap_or_default().to_string_lossy(), &names_in(folder))
+}
