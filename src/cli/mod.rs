@@ -9,6 +9,7 @@ mod demo;
 mod graph;
 mod inspect;
 mod profile;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -39,6 +40,8 @@ enum Command {
     Profile(profile::Arguments),
     /// List the tensors in a safetensors file or a checkpoint folder.
     Inspect(inspect::Arguments),
+    /// Hold a model against the outputs of its reference implementation.
+    Verify(verify::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -84,6 +87,12 @@ pub(crate) enum CliError {
     /// A demonstration that failed.
     #[error("{0}")]
     Demo(Box<dyn std::error::Error>),
+    /// A folder that cannot be verified.
+    #[error("cannot verify: {0}")]
+    Verify(Box<mobilis_zoo::verify::VerifyError>),
+    /// Outputs that are not the reference's.
+    #[error("{0} outputs are not what the reference computed")]
+    Failed(usize),
     /// A checkpoint that cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] mobilis_runtime::checkpoint::CheckpointError),
@@ -131,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Graph(arguments) => graph::run(arguments, &output),
         Command::Profile(arguments) => profile::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
+        Command::Verify(arguments) => verify::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };
     match result {

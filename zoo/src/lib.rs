@@ -1,7 +1,8 @@
 //! Model families: architectures with all that stands around them.
 //!
-//! [`import`] opens public checkpoints, wherever they lie. [`llm`] holds language models, one file a
-//! family, generic over their axes.
+//! - [`import`] opens public checkpoints, wherever they lie.
+//! - [`llm`] holds language models, one file a family, generic over their axes.
+//! - [`verify`] holds a model against what the original code computed.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -11,3 +12,4 @@ extern crate mobilis_runtime as mobilis;
 
 pub mod import;
 pub mod llm;
+pub mod verify;

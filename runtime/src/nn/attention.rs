@@ -51,7 +51,8 @@ impl AttentionOptions {
     /// `[b, t]`.
     fn rotate<S: Shape, R: Shape>(&self, q: Tensor<S>, k: Tensor<R>, at: Handle) -> (Tensor<S>, Tensor<R>) {
         let Some(rotary) = &self.rope else { return (q, k) };
-        let features = type_of(q.raw()).dims[S::RANK - 1].extent.clone();
+        // After a mistake in the trace there may be no such dimension.
+        let Some(features) = type_of(q.raw()).dims.pop().map(|d| d.extent) else { return (q, k) };
         let followed: &[usize] = if type_of(at).rank() == 2 { &[0, 1] } else { &[1] };
         let tables = tables(rotary, at, &features);
         let turn = |x| rope(x, tables, self.pairing, followed);

@@ -114,10 +114,11 @@ fn index_type<S: Shape>() -> TensorType {
 
 /// Values over the first axes of `S`, for each of the axes behind.
 fn spread<S: Shape>(x: Handle) -> Handle {
-    let (all, first) = (index_type::<S>().dims, type_of(x).rank());
-    let behind = all.len() - first;
+    let (all, own) = (index_type::<S>().dims, type_of(x).dims);
+    let behind = all.len() - own.len();
     let order: Vec<usize> = (behind..all.len()).chain(0..behind).collect();
-    movement::permute(movement::broadcast(x, all[first..].to_vec()), &order)
+    let dims = all[own.len()..].iter().cloned().chain(own).collect();
+    movement::permute(movement::broadcast(x, dims), &order)
 }
 
 impl<'c> Context<'c> {

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::session::{Session, SessionOptions, Sessions};
 use super::{Batch, CausalLm, Ids, Time, llama};
 use mobilis_runtime::array::HostOf;
+use mobilis_runtime::checkpoint::Source;
 use mobilis_runtime::graph::trace::{self, Handle};
 use mobilis_runtime::graph::{VarDecl, VarKind};
 use mobilis_runtime::module::catalog::Declared;
@@ -13,7 +14,6 @@ use mobilis_runtime::prelude::*;
 use mobilis_runtime::suggest::did_you_mean;
 use mobilis_runtime::transforms::grad::gradients;
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Why a model cannot be had.
@@ -42,22 +42,22 @@ pub struct Family {
     /// Its `model_type`s.
     pub model_types: &'static [&'static str],
     /// Builds the module and loads the tensors.
-    pub open: fn(&Config, &Path) -> Result<Box<dyn TextModel>, OpenError>,
+    pub open: fn(&Config, &dyn Source) -> Result<Box<dyn TextModel>, OpenError>,
 }
 
 /// All families.
 pub const FAMILIES: &[Family] = &[Family { model_types: &["llama"], open: open_llama }];
 
-fn open_llama(config: &Config, tensors: &Path) -> Result<Box<dyn TextModel>, OpenError> {
+fn open_llama(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = llama::AnyLlama;
     causal(config, llama::llama::<A>(config)?, llama::sizes::<A>(config)?, None, tensors)
 }
 
-/// Opens the model that a configuration describes, with the tensors at a path.
+/// Opens the model that a configuration describes, with the tensors of a source.
 ///
 /// # Errors
 /// A family that is not known, settings that make no sense, tensors that do not fit.
-pub fn open(config: &Config, tensors: &Path) -> Result<Box<dyn TextModel>, OpenError> {
+pub fn open(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     let wanted = config.model_type()?;
     let all = || FAMILIES.iter().flat_map(|f| f.model_types).copied();
     match FAMILIES.iter().find(|f| f.model_types.contains(&wanted)) {
@@ -79,7 +79,7 @@ pub fn causal<M: CausalLm>(
     module: M,
     sizes: Sizes,
     window: Option<u64>,
-    tensors: &Path,
+    tensors: &dyn Source,
 ) -> Result<Box<dyn TextModel>, OpenError> {
     let model = Rc::new(LoadOptions::new().sizes(sizes).load(module, tensors)?);
     Ok(Box::new(Causal { config: config.clone(), model, window }))
@@ -195,7 +195,7 @@ impl<M: CausalLm> TextModel for Causal<M> {
         })?;
         let ids = rows(batch, tokens);
         let time = ids.sizes()[1];
-        let label = |i: usize| if (i + 1) % time == 0 { -100 } else { ids.data()[i + 1] };
+        let label = |i: usize| if (i + 1).is_multiple_of(time) { -100 } else { ids.data()[i + 1] };
         let next: Array<(Batch, Time), Index> =
             Array::from_parts(&[batch, time], (0..batch * time).map(label).collect());
         let values: Vec<f64> = program.run((ids, next))?.iter().map(|a| f64::from(a.data()[0])).collect();

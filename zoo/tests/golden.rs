@@ -1,0 +1,66 @@
+//! Every folder of reference data whose family is known verifies, in both spellings of the
+//! configuration.
+//!
+//! The folders (`../shared/golden`, or `MOBILIS_GOLDEN`) were written by the reference
+//! implementations; where they are absent the tests say so and pass.
+
+use mobilis_zoo::verify::{VerifyError, verify};
+use std::path::PathBuf;
+
+fn root() -> PathBuf {
+    let given = std::env::var_os("MOBILIS_GOLDEN").map(PathBuf::from);
+    given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"))
+}
+
+/// Verifies a folder by both configurations; false, with the reason printed, where it is absent.
+fn agrees(name: &str) -> bool {
+    let folder = root().join(name);
+    if !folder.join("golden.safetensors").exists() {
+        println!("skipped: {} has no golden.safetensors", folder.display());
+        return false;
+    }
+    for config in ["config.json", "config_hub.json"] {
+        let report = verify(&folder, config).unwrap_or_else(|e| panic!("{name} by {config}: {e}"));
+        let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
+        assert!(failed.is_empty(), "{name} by {config}: {failed:#?}");
+        assert!(!report.checks.is_empty(), "{name} by {config}: nothing was checked");
+    }
+    true
+}
+
+macro_rules! folders {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            agrees(stringify!($name));
+        }
+    )*};
+}
+
+folders! {
+    llama
+}
+
+#[test]
+fn a_wrong_value_is_seen() {
+    let from = root().join("llama");
+    if !from.exists() {
+        println!("skipped: {} is absent", from.display());
+        return;
+    }
+    let to = std::env::temp_dir().join(format!("mobilis-verify-{}", std::process::id()));
+    std::fs::create_dir_all(&to).expect("a folder");
+    for file in ["config.json", "model.safetensors", "golden.safetensors"] {
+        std::fs::copy(from.join(file), to.join(file)).expect("a copy");
+    }
+    // One bit of the exponent of the last weight of the file.
+    let path = to.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("the copy");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).expect("the copy");
+    let report = verify(&to, "config.json").expect("a report");
+    assert!(!report.passed(), "{report:#?}");
+    assert!(matches!(verify(&to, "absent.json"), Err(VerifyError::Read { .. })));
+    std::fs::remove_dir_all(&to).expect("the folder goes");
+}
