@@ -15,11 +15,14 @@
 
 use mobilis_runtime::prelude::*;
 
+pub mod bert;
 pub mod block;
 pub mod config;
 pub mod context;
+pub mod encoder;
 pub mod family;
 pub mod llama;
+pub mod roberta;
 pub mod session;
 
 pub use block::{Block, Layer, Stack};
