@@ -38,6 +38,9 @@ macro_rules! folders {
 }
 
 folders! {
+    bert
+    bert_seqcls
+    roberta
     llama
 }
 

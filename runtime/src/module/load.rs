@@ -37,6 +37,7 @@ pub struct LoadOptions {
     prefix: String,
     rename: Option<Rename>,
     only: Vec<String>,
+    past: Vec<String>,
     seed: u64,
 }
 
@@ -91,6 +92,14 @@ impl LoadOptions {
     #[must_use]
     pub fn only(mut self, pattern: &str) -> Self {
         self.only.push(pattern.into());
+        self
+    }
+
+    /// Tensors whose names match a [`pattern`] are passed over: what a checkpoint has that no model
+    /// needs, such as `**.position_ids`. Called again, it adds a pattern.
+    #[must_use]
+    pub fn passing_over(mut self, pattern: &str) -> Self {
+        self.past.push(pattern.into());
         self
     }
 
@@ -214,7 +223,8 @@ impl LoadOptions {
         if !self.allow_unexpected {
             for name in checkpoint.names() {
                 let wanted = name.strip_prefix(&self.prefix).is_some_and(|name| self.takes(name));
-                if wanted && !taken.contains(name) {
+                let passed = self.past.iter().any(|p| pattern::matches(p, name));
+                if wanted && !passed && !taken.contains(name) {
                     let shape = format!("{:?}", checkpoint.find(name)?.sizes);
                     mismatch.unexpected.push(Tensor { name: name.into(), shape, hint: String::new() });
                 }

@@ -22,6 +22,8 @@ pub mod context;
 pub mod encoder;
 pub mod family;
 pub mod llama;
+pub mod loss;
+pub mod open;
 pub mod roberta;
 pub mod session;
 

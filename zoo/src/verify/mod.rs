@@ -10,9 +10,13 @@
 //! precision that sums in another order stays well within. Token ids must be the same.
 
 mod causal;
+mod encoder;
 
 use crate::llm::config::Config;
-use crate::llm::family::{self, OpenError};
+use crate::llm::encoder::BatchError;
+use crate::llm::family::{OpenError, Values};
+use crate::llm::loss::LabelError;
+use crate::llm::open::{self, AnyModel};
 use crate::llm::session::SessionError;
 use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Encoding, Source};
 use mobilis_runtime::graph::DType;
@@ -48,6 +52,12 @@ pub enum VerifyError {
     /// A text that cannot be continued.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// Texts that do not hang together.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Labels that do not fit.
+    #[error(transparent)]
+    Labels(#[from] LabelError),
     /// A tensor of `golden.safetensors` of another form than its name says.
     #[error("{}: `{name}` is {found}, expected {expected}", path.display())]
     Golden {
@@ -113,8 +123,11 @@ pub fn verify(folder: &Path, config: &str) -> Result<Report, VerifyError> {
     let config = Config::parse(path.display().to_string(), &text).map_err(OpenError::from)?;
     let golden = Golden::open(&folder.join("golden.safetensors"))?;
     let tensors = Checkpoint::open(folder.join("model.safetensors"))?;
-    let model = family::open(&config, &tensors)?;
-    let mut checks = causal::checks(&*model, &golden)?;
+    let model = open::open(&config, &tensors)?;
+    let mut checks = match &model {
+        AnyModel::Text(model) => causal::checks(&**model, &golden)?,
+        AnyModel::Encoder(model) => encoder::checks(&**model, &golden)?,
+    };
     golden.complete(&mut checks);
     checks.sort_by(|a, b| a.name.cmp(&b.name));
     let family = config.model_type().map_err(OpenError::from)?.to_string();
@@ -197,6 +210,17 @@ impl Golden {
         }
         let ids: Result<Vec<u32>, _> = values.iter().map(|v| u32::try_from(*v)).collect();
         Ok((rows, ids.map_err(|_| wrong("token ids of at least 0"))?))
+    }
+
+    /// Adds a line for a result, if one of the name is expected.
+    ///
+    /// # Errors
+    /// A tensor of another kind.
+    pub fn expect(&self, checks: &mut Vec<Check>, name: &str, found: &Values) -> Result<(), VerifyError> {
+        if self.has(name) {
+            checks.push(self.compare(name, &found.sizes, &found.data)?);
+        }
+        Ok(())
     }
 
     /// Holds real numbers against the ones expected.
