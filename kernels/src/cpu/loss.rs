@@ -35,6 +35,13 @@ impl CrossEntropy {
             None => Ok(()),
         }
     }
+
+    /// The loss of a row with this log-sum-exp, sum of logits and target's logit.
+    #[inline(always)]
+    pub(super) fn loss(&self, lse: f32, sum: f32, hit: f32) -> f32 {
+        let spread = self.smoothing * sum / self.classes as f32;
+        lse - (1.0 - self.smoothing) * hit - spread + self.z_loss * lse * lse
+    }
 }
 
 /// The logarithm of the sum of exponentials, and the sum.
@@ -48,7 +55,7 @@ fn row_body<const FUSED: bool>(x: &[f32], summed: bool) -> (f32, f32) {
     (max + log::<FUSED>(sum_each!([x], exp_flushed::<FUSED>(x - max))), total)
 }
 crate::dispatch! {
-    fn row(x: &[f32], summed: bool) -> (f32, f32) = fused row_body;
+    pub(super) fn row(x: &[f32], summed: bool) -> (f32, f32) = fused row_body;
 }
 
 /// Losses and log-sum-exps, one per row. Targets have passed [`CrossEntropy::check`].
@@ -72,9 +79,7 @@ pub fn cross_entropy(
             *lse = log_sum;
             *loss = 0.0;
             if op.ignore != Some(targets[at]) {
-                let spread = op.smoothing * sum / n as f32;
-                let hit = x[targets[at] as usize];
-                *loss = *lse - (1.0 - op.smoothing) * hit - spread + op.z_loss * *lse * *lse;
+                *loss = op.loss(log_sum, sum, x[targets[at] as usize]);
             }
         }
     });

@@ -10,6 +10,7 @@ pub mod epilogue;
 pub mod fourier;
 pub mod gather;
 pub mod gemm;
+pub mod head;
 pub mod limits;
 pub mod loss;
 pub mod math;

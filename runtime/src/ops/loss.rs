@@ -70,12 +70,15 @@ pub struct CrossEntropyGrad {
     pub options: CrossEntropyOptions,
 }
 
-fn describe(o: &CrossEntropyOptions) -> String {
-    let mut words = vec![];
-    words.extend(o.ignore_index.map(|i| format!("ignore={i}")));
-    words.extend((o.label_smoothing != 0.0).then(|| format!("smoothing={}", o.label_smoothing)));
-    words.extend((o.z_loss != 0.0).then(|| format!("z_loss={}", o.z_loss)));
-    words.join(" ")
+impl CrossEntropyOptions {
+    /// What is worth printing in a drawing.
+    pub(crate) fn describe(&self) -> String {
+        let mut words = vec![];
+        words.extend(self.ignore_index.map(|i| format!("ignore={i}")));
+        words.extend((self.label_smoothing != 0.0).then(|| format!("smoothing={}", self.label_smoothing)));
+        words.extend((self.z_loss != 0.0).then(|| format!("z_loss={}", self.z_loss)));
+        words.join(" ")
+    }
 }
 
 fn rows_fit(logits: &TensorType, rows: &TensorType) -> bool {
@@ -104,7 +107,7 @@ impl Rule for CrossEntropy {
         Cost::streaming(Extent::mul(inputs[0].count(), Extent::constant(4)), inputs, outputs)
     }
     fn attributes(&self) -> String {
-        describe(&self.options)
+        self.options.describe()
     }
 }
 
@@ -126,7 +129,7 @@ impl Rule for CrossEntropyGrad {
         Cost::streaming(Extent::mul(inputs[0].count(), Extent::constant(4)), inputs, outputs)
     }
     fn attributes(&self) -> String {
-        describe(&self.options)
+        self.options.describe()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod elementwise;
 pub mod embedding;
 pub mod gather;
 pub mod leaf;
+pub mod linear_cross_entropy;
 pub mod loss;
 pub mod movement;
 pub mod norm;
@@ -271,6 +272,9 @@ families! {
     CrossEntropy(loss::CrossEntropy),
     /// Its gradient.
     CrossEntropyGrad(loss::CrossEntropyGrad),
+    // linear_cross_entropy.rs
+    /// A projection and the cross-entropy of what it gives.
+    LinearCrossEntropy(linear_cross_entropy::LinearCrossEntropy),
     // recurrent
     /// All steps of an LSTM.
     Lstm(recurrent::Lstm),

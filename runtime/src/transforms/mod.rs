@@ -6,11 +6,12 @@
 //! 1. [`simplify`] drops what changes nothing and computes with constants;
 //! 2. [`common`] joins nodes that compute the same;
 //! 3. [`spectrum`] squares spectra where they are made;
-//! 4. [`products`] joins matrix products: several results of one left side, sums that accumulate;
-//! 5. [`fuse`] makes chains of elementwise operations, and computes again what is cheaper to
+//! 4. [`head`] joins a projection onto classes with its loss, so that logits are never whole;
+//! 5. [`products`] joins matrix products: several results of one left side, sums that accumulate;
+//! 6. [`fuse`] makes chains of elementwise operations, and computes again what is cheaper to
 //!    compute than to keep;
-//! 6. [`epilogue`] runs chains on blocks of a product while these are in cache;
-//! 7. [`siblings`] joins chains that read the same values.
+//! 7. [`epilogue`] runs chains on blocks of a product while these are in cache;
+//! 8. [`siblings`] joins chains that read the same values.
 //!
 //! [`order`] restores the order in which nodes come after their inputs, for transforms that
 //! break it.
@@ -19,6 +20,7 @@ pub mod common;
 pub mod epilogue;
 pub mod fuse;
 pub mod grad;
+pub mod head;
 pub mod order;
 pub mod products;
 pub mod prune;

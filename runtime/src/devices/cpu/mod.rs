@@ -11,6 +11,7 @@ mod contraction;
 mod conv;
 mod embedding;
 mod gather;
+mod head;
 mod loss;
 pub mod lower;
 mod movement;
@@ -34,7 +35,7 @@ use crate::ops::Op;
 use crate::transforms::fuse::{Limits, fuse};
 use crate::transforms::prune::prune;
 use crate::transforms::simplify::simplify;
-use crate::transforms::{common, epilogue, products, siblings, spectrum};
+use crate::transforms::{common, epilogue, head as heads, products, siblings, spectrum};
 use lower::{Lower, Lowered, Task};
 use mobilis_kernels::cpu::chain as kernel;
 use mobilis_kernels::memory::{External, Frame, Memory, Piece};
@@ -76,7 +77,7 @@ pub fn optimize(graph: Graph) -> Graph {
         ints: kernel::INTS,
         results: kernel::RESULTS,
     };
-    let graph = prune(spectrum::square(common::join(simplify(graph))));
+    let graph = prune(heads::join(spectrum::square(common::join(simplify(graph)))));
     let graph = epilogue::attach(prune(fuse(products::join(graph), &limits)));
     prune(siblings::join(graph, &limits))
 }
@@ -188,6 +189,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::AttentionGrad(op) => attention::grad(op, cx),
         Op::CrossEntropy(op) => loss::lower(&op.options, cx),
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx),
+        Op::LinearCrossEntropy(op) => head::lower(op, cx),
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,

@@ -1,6 +1,7 @@
 //! Cross-entropy on the reference device.
 
 use super::{Eval, RefArray};
+use crate::ops::linear_cross_entropy::LinearCrossEntropy;
 use crate::ops::loss::CrossEntropyOptions;
 
 /// The class of a target; `None` where it is ignored.
@@ -50,4 +51,42 @@ pub fn grad(o: &CrossEntropyOptions, cx: &Eval) -> Result<RefArray, String> {
         }
     }
     Ok(out)
+}
+
+/// The projection, its loss and their gradients, one after the other.
+pub fn linear(op: &LinearCrossEntropy, cx: &Eval) -> Result<Vec<RefArray>, String> {
+    let (hidden, weight, targets) = (cx.inputs[0], cx.inputs[1], cx.inputs[2]);
+    let (n, d) = (weight.sizes[op.classes], weight.sizes[1 - op.classes]);
+    let rows = targets.data.len();
+    let w = |j: usize, k: usize| if op.classes == 0 { weight.at(&[j, k]) } else { weight.at(&[k, j]) };
+    let mut sizes = targets.sizes.clone();
+    sizes.push(n);
+    let bias = |j: usize| op.bias_input().map_or(0.0, |i| cx.inputs[i].data[j]);
+    let logit = |i: usize| {
+        let (r, j) = (i / n, i % n);
+        bias(j) + (0..d).map(|k| hidden.data[r * d + k] * w(j, k)).sum::<f64>()
+    };
+    let logits = RefArray::new(&sizes, (0..rows * n).map(logit).collect());
+    let of = |inputs, outputs| Eval { inputs, dtypes: vec![], outputs, sizes: cx.sizes };
+    let mut found = cross_entropy(&op.options, &of(vec![&logits, targets], vec![targets.sizes.clone(); 2]))?;
+    let Some(g) = op.gradient_input() else {
+        found.truncate(1);
+        return Ok(found);
+    };
+    let gx = grad(&op.options, &of(vec![&logits, targets, &found[1], cx.inputs[g]], vec![sizes]))?;
+    let gx = |r: usize, j: usize| gx.data[r * n + j];
+    let mut by_hidden = RefArray::filled(&hidden.sizes, 0.0);
+    let mut by_weight = RefArray::filled(&weight.sizes, 0.0);
+    let mut by_bias = RefArray::filled(&[n], 0.0);
+    for (r, j) in (0..rows).flat_map(|r| (0..n).map(move |j| (r, j))) {
+        by_bias.data[j] += gx(r, j);
+        for k in 0..d {
+            by_hidden.data[r * d + k] += gx(r, j) * w(j, k);
+            let place = if op.classes == 0 { j * d + k } else { k * n + j };
+            by_weight.data[place] += gx(r, j) * hidden.data[r * d + k];
+        }
+    }
+    found.truncate(1);
+    found.extend([by_hidden, by_weight, by_bias].into_iter().zip(op.wanted).filter(|g| g.1).map(|g| g.0));
+    Ok(found)
 }

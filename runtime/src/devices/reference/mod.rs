@@ -137,6 +137,7 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::AttentionGrad(op) => return Ok(attention::grad(op, cx)),
         Op::CrossEntropy(op) => return loss::cross_entropy(&op.options, cx),
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
+        Op::LinearCrossEntropy(op) => return loss::linear(op, cx),
         Op::Lstm(op) => return Ok(recurrent::lstm(op, cx)),
         Op::LstmGrad(op) => return Ok(recurrent::lstm_grad(op, cx)),
         Op::Gru(op) => return Ok(recurrent::gru(op, cx)),
