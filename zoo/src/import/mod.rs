@@ -12,15 +12,18 @@
 //! | file | holds |
 //! |---|---|
 //! | `place.rs` | which files of a place are meant |
+//! | `gguf/` | llama.cpp's files |
 //! | `hub.rs` | ids of the Hub, its cache |
 //! | `json.rs` | configurations |
 
 mod error;
+pub mod gguf;
 pub mod hub;
 pub mod json;
 mod place;
 
 pub use error::ImportError;
+pub use gguf::meta::Metadata;
 pub use hub::Progress;
 pub use place::Place;
 
@@ -50,6 +53,8 @@ pub enum TokenizerFiles {
     /// A folder with `tokenizer.json` or the files of an older kind of tokenizer, and with
     /// `tokenizer_config.json` and `chat_template.jinja` where there are any.
     Folder(PathBuf),
+    /// The metadata of a GGUF file.
+    Gguf(Arc<Metadata>),
 }
 
 /// How a place is opened.

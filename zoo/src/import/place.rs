@@ -1,5 +1,7 @@
 //! Which files of a place hold what.
 
+use super::gguf::Gguf;
+use super::gguf::names::Renamed;
 use super::{ImportError, Pretrained, TokenizerFiles, json};
 use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::{Source, suggest};
@@ -22,6 +24,8 @@ pub struct Place {
 pub enum Weights {
     /// A safetensors file, an index of several, or a folder with either.
     Safetensors(PathBuf),
+    /// A GGUF file, which holds configuration and vocabulary too.
+    Gguf(PathBuf),
 }
 
 impl Place {
@@ -40,9 +44,10 @@ impl Place {
         };
         let weights = match ending(path).as_str() {
             "safetensors" | "json" => Weights::Safetensors(path.into()),
+            "gguf" => Weights::Gguf(path.into()),
             other => {
                 let fault = format!(
-                    "its ending `.{other}` is none of those of weights: `.safetensors`, `.safetensors.index.json`"
+                    "its ending `.{other}` is none of those of weights: `.safetensors`, `.safetensors.index.json`, `.gguf`"
                 );
                 return Err(ImportError::Config { path: path.into(), fault });
             }
@@ -57,6 +62,7 @@ impl Place {
     pub fn tensors(&self) -> Result<Box<dyn Source>, ImportError> {
         Ok(match &self.weights {
             Weights::Safetensors(path) => Box::new(Checkpoint::open(path)?),
+            Weights::Gguf(path) => Box::new(Renamed::new(Gguf::open(path)?)?),
         })
     }
 
@@ -65,6 +71,16 @@ impl Place {
     /// # Errors
     /// Files that are missing, and every fault of a configuration or a header.
     pub fn open(&self, config: Option<&str>) -> Result<Pretrained, ImportError> {
+        if let (Weights::Gguf(path), None) = (&self.weights, config) {
+            let renamed = Renamed::new(Gguf::open(path)?)?;
+            return Ok(Pretrained {
+                path: self.path.clone(),
+                config: renamed.config()?,
+                generation_config: None,
+                tokenizer: TokenizerFiles::Gguf(renamed.gguf().metadata().clone()),
+                tensors: Box::new(renamed),
+            });
+        }
         let config_path = self.folder.join(config.unwrap_or("config.json"));
         if !config_path.is_file() {
             let name = config_path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -96,8 +112,17 @@ fn weights_in(folder: &Path) -> Result<Weights, ImportError> {
     if has("model.safetensors") || has("model.safetensors.index.json") {
         return Ok(Weights::Safetensors(folder.into()));
     }
-    let known: Vec<String> =
-        names_in(folder).into_iter().filter(|n| ["safetensors"].contains(&ending(Path::new(n)).as_str())).collect();
+    let names = names_in(folder);
+    let of = |endings: &[&str]| -> Vec<&String> {
+        names.iter().filter(|n| endings.contains(&ending(Path::new(n)).as_str())).collect()
+    };
+    // Of a split file, the first part means all.
+    let mut gguf = of(&["gguf"]);
+    gguf.retain(|n| !n.contains("-of-") || n.contains("-00001-of-"));
+    if let [one] = gguf[..] {
+        return Ok(Weights::Gguf(folder.join(one)));
+    }
+    let known: Vec<String> = of(&["safetensors", "gguf"]).into_iter().cloned().collect();
     let found = match &known[..] {
         [] => String::new(),
         files => format!("; it holds `{}`: give the path of the one that is meant", files.join("`, `")),
