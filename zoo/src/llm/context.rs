@@ -42,6 +42,8 @@ pub struct Caches {
 
 struct Kept {
     id: VarId,
+    /// Whether the second axis is the position.
+    by_position: bool,
     state: Box<dyn Any>,
 }
 
@@ -50,19 +52,20 @@ impl Caches {
     ///
     /// # Panics
     /// When one name is used for two shapes.
-    fn state<S: Shape, E: Element>(&self, name: &str) -> State<S, E> {
+    fn state<S: Shape, E: Element>(&self, name: &str, by_position: bool) -> State<S, E> {
         let mut states = self.states.borrow_mut();
         let kept = states.entry(name.to_string()).or_insert_with(|| {
             let state = State::<S, E>::default();
-            Kept { id: state.id(), state: Box::new(state) }
+            Kept { id: state.id(), by_position, state: Box::new(state) }
         });
         let state = kept.state.downcast_ref::<State<S, E>>().expect("a state keeps its shape");
         state.tie()
     }
 
-    /// The identities of all states, by name.
-    pub fn ids(&self) -> Vec<VarId> {
-        self.states.borrow().values().map(|k| k.id).collect()
+    /// The identities of all states, by name, and whether position `p` of a sequence lies in slot
+    /// `p` of its second axis.
+    pub fn states(&self) -> Vec<(VarId, bool)> {
+        self.states.borrow().values().map(|k| (k.id, k.by_position)).collect()
     }
 
     /// Whether all states are by position, so that sequences can be cut short by counting less.
@@ -73,7 +76,7 @@ impl Caches {
     /// Takes the values of all states out of a store.
     pub fn clear(&self, store: &Store) {
         let mut values = store.lock();
-        for id in self.ids() {
+        for (id, _) in self.states() {
             values.remove(id);
         }
     }
@@ -204,7 +207,7 @@ impl<'c> Context<'c> {
     pub fn carried<S: Shape>(&self, name: &str) -> Option<Carried<S>> {
         let cached = self.cached?;
         cached.caches.running.set(true);
-        let state: State<S> = cached.caches.state(&self.part(name).place);
+        let state: State<S> = cached.caches.state(&self.part(name).place, false);
         let started = ew::compare(CompareKind::Gt, cached.start.raw(), leaf::fill(0.0, index_type::<(Batch,)>()));
         let old = state.get().raw();
         let zero = leaf::fill(0.0, type_of(old));
@@ -221,7 +224,7 @@ impl<'c> Context<'c> {
         cached: Cached<'c>,
         wrap: bool,
     ) -> Tensor<(Batch, P, N, D)> {
-        let state: State<(Batch, P, N, D)> = cached.caches.state(&self.part(name).place);
+        let state: State<(Batch, P, N, D)> = cached.caches.state(&self.part(name).place, !wrap);
         let all = write_rows(state.get().raw(), new.raw(), cached.start.raw(), cached.count.raw(), wrap);
         let all = Tensor::from_raw(all);
         state.set(all);

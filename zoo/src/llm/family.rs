@@ -81,8 +81,14 @@ pub fn causal<M: CausalLm>(
     window: Option<u64>,
     tensors: &dyn Source,
 ) -> Result<Box<dyn TextModel>, OpenError> {
-    let model = Rc::new(LoadOptions::new().sizes(sizes).load(module, tensors)?);
-    Ok(Box::new(Causal { config: config.clone(), model, window }))
+    let model = LoadOptions::new().sizes(sizes).load(module, tensors)?;
+    Ok(text_model(config, model, window))
+}
+
+/// A causal model as one of texts, wherever its values come from. `window` is the largest sliding
+/// window of its layers.
+pub fn text_model<M: CausalLm>(config: &Config, model: Model<M>, window: Option<u64>) -> Box<dyn TextModel> {
+    Box::new(Causal { config: config.clone(), model: Rc::new(model), window })
 }
 
 /// Values with their sizes, the last axis fastest.

@@ -31,7 +31,7 @@ pub use block::{Block, Layer, Stack};
 pub use config::{Config, ConfigError};
 pub use context::{Caches, Context};
 pub use family::TextModel;
-pub use session::{Logits, Session, Sessions};
+pub use session::{Logits, Session, SessionOptions, Sessions};
 
 axes! {
     /// Texts that are worked on together.

@@ -5,15 +5,20 @@
 //! of each, or after all of them. Two programs share the caches and the weights: one for prompts,
 //! one for single tokens, so that neither's memory plan is disturbed by the other.
 //!
+//! Sequences can be cut short ([`Sessions::rewind`]), and copied or left out ([`Sessions::select`]):
+//! beams go on from the best, and a batch shrinks when some of its texts are done.
+//!
 //! [`Sessions`] is what the rest of the world sees of a [`Session`]: the family's type is gone.
 
 use super::context::{Caches, Context, PerRow};
 use super::{Batch, CausalLm, Ids, Ring, Slots, Time};
 use mobilis_runtime::graph::Dim;
 use mobilis_runtime::module::store::{Data, Entry};
+use mobilis_runtime::ops::loss::CrossEntropyOptions;
 use mobilis_runtime::ops::{elementwise as ew, embedding, leaf, movement};
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::program::Program;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// How a session is set up.
@@ -69,7 +74,25 @@ pub enum SessionError {
         /// How many tokens the model has.
         vocab: usize,
     },
-    /// A sequence of a recurrent model, which keeps no positions to go back to.
+    /// A sequence that cannot be copied, for there is none of this number.
+    #[error("there is no sequence {row}: the session has {batch}")]
+    NoRow {
+        /// The sequence asked for.
+        row: usize,
+        /// The session's sequences.
+        batch: usize,
+    },
+    /// Another number of next tokens than of tokens.
+    #[error("sequence {row} is given {tokens} tokens and {next} that should come after them")]
+    Next {
+        /// The sequence.
+        row: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens to score.
+        next: usize,
+    },
+    /// A sequence of a model that no longer has the earlier positions.
     #[error("sequence {row} stands at {length} and cannot go back to {wanted}: the model keeps no earlier positions")]
     Rewind {
         /// The sequence.
@@ -97,7 +120,9 @@ pub enum Want {
 #[derive(Clone, Debug)]
 pub struct Logits {
     vocab: usize,
-    rows: Vec<Vec<f32>>,
+    values: Vec<f32>,
+    /// Where each sequence's logits lie, a range for each piece that was worked on.
+    rows: Vec<Vec<Range<usize>>>,
 }
 
 impl Logits {
@@ -107,18 +132,13 @@ impl Logits {
     }
 
     /// The logits of sequence `row` after each of its positions that were asked for, in order.
-    pub fn positions(&self, row: usize) -> impl DoubleEndedIterator<Item = &[f32]> + ExactSizeIterator {
-        self.rows[row].chunks_exact(self.vocab)
+    pub fn positions(&self, row: usize) -> impl DoubleEndedIterator<Item = &[f32]> {
+        self.rows[row].iter().flat_map(|range| self.values[range.clone()].chunks_exact(self.vocab))
     }
 
     /// The logits after the last token of sequence `row`; nothing where it was given none.
     pub fn last(&self, row: usize) -> Option<&[f32]> {
         self.positions(row).next_back()
-    }
-
-    /// The same, to be changed in place.
-    pub fn last_mut(&mut self, row: usize) -> Option<&mut [f32]> {
-        self.rows[row].chunks_exact_mut(self.vocab).next_back()
     }
 }
 
@@ -134,17 +154,26 @@ pub trait Sessions {
     /// Another number of sequences, a token that the model does not have, a sequence that grows
     /// beyond the session's room. Nothing is fed then.
     fn feed(&mut self, rows: &[&[u32]], want: Want) -> Result<Logits, SessionError>;
+    /// Gives each sequence tokens, and gets back what each should have been followed by costs:
+    /// `-ln p(next[row][i])` after `rows[row][..=i]`. Logits are not kept.
+    ///
+    /// # Errors
+    /// As [`feed`](Self::feed); as many next tokens as tokens are needed.
+    fn losses(&mut self, rows: &[&[u32]], next: &[&[u32]]) -> Result<Vec<Vec<f32>>, SessionError>;
     /// Cuts a sequence down to its first `length` tokens.
     ///
     /// # Errors
-    /// Models with a running state (Mamba) can only go back to 0.
+    /// Positions that are no longer there: models with a running state (Mamba) can only go back to
+    /// 0, sliding windows by what a call may be given. 0 is always possible.
     fn rewind(&mut self, row: usize, length: usize) -> Result<(), SessionError>;
-    /// Sequence `i` goes on from what sequence `from[i]` was.
+    /// The session's sequences are copies of `from[0]`, `from[1]`, .. from now on: more or fewer
+    /// than there were, in any order.
     ///
     /// # Errors
-    /// Another number of sequences.
-    fn reorder(&mut self, from: &[usize]) -> Result<(), SessionError>;
-    /// Whether sequences can be cut short ([`rewind`](Self::rewind)) anywhere.
+    /// Sequences that there are not, or none at all.
+    fn select(&mut self, from: &[usize]) -> Result<(), SessionError>;
+    /// Whether the last tokens of a sequence can be taken back ([`rewind`](Self::rewind)). Only known
+    /// after the first call.
     fn can_rewind(&self) -> bool;
 }
 
@@ -154,6 +183,11 @@ axes! {
 }
 
 type Step = Program<(Ids, PerRow, PerRow), Tensor<(Batch, Results)>>;
+type Scoring = Program<(Ids, PerRow, PerRow, Ids), Tensor<(Batch, Time)>>;
+
+/// Up to so many tokens of a call are padded to a power of two: proposals of any length then share
+/// a few plans.
+const PADDED: usize = 16;
 
 /// A model over caches.
 pub struct Session<M: CausalLm> {
@@ -162,22 +196,41 @@ pub struct Session<M: CausalLm> {
     vocab: usize,
     sizes: Sizes,
     caches: Caches,
+    /// The window of sliding layers, and the slots of their rings.
+    window: Option<usize>,
+    ring: usize,
     lengths: Vec<usize>,
+    /// The farthest position that each sequence has had since it began: behind the ring's size from
+    /// there, nothing is kept.
+    reached: Vec<usize>,
     programs: [Option<Step>; 3],
+    scoring: Option<Scoring>,
 }
 
 impl<M: CausalLm> Session<M> {
     /// A session without tokens. `window` is the largest sliding window of the model's layers.
     pub fn new(model: Rc<Model<M>>, window: Option<u64>, options: SessionOptions) -> Session<M> {
         let chunk = options.chunk.clamp(1, options.positions.max(1));
-        let ring = window.map_or(1, |w| (w as usize).saturating_add(chunk - 1).min(options.positions.max(1)));
+        let window = window.map(|w| usize::try_from(w).unwrap_or(usize::MAX));
+        let ring = window.map_or(1, |w| w.saturating_add(chunk - 1).min(options.positions.max(1)));
         let sizes = Sizes::new().with::<Slots>(options.positions).with::<Ring>(ring);
         let mut known = model.sizes().clone();
         sizes.iter().for_each(|(tag, n)| known.set(tag, n));
         let vocab = M::Vocab::extent().eval(&known).unwrap_or(0);
         let lengths = vec![0; options.batch];
-        let options = SessionOptions { chunk, ..options };
-        Session { model, options, vocab, sizes, caches: Caches::default(), lengths, programs: [None, None, None] }
+        Session {
+            model,
+            options: SessionOptions { chunk, ..options },
+            vocab,
+            sizes,
+            caches: Caches::default(),
+            window,
+            ring,
+            reached: lengths.clone(),
+            lengths,
+            programs: [None, None, None],
+            scoring: None,
+        }
     }
 
     /// The program for prompts or single tokens, and the logits wanted.
@@ -198,35 +251,90 @@ impl<M: CausalLm> Session<M> {
         Ok(self.programs[place].as_ref().expect("it was just made"))
     }
 
-    /// One call: `rows[b][..]` tokens of each sequence, at most a chunk.
-    fn step(&mut self, rows: &[&[u32]], want: Want) -> Result<Vec<Vec<f32>>, SessionError> {
-        let (batch, vocab) = (rows.len(), self.vocab);
-        let time = rows.iter().map(|r| r.len()).max().unwrap_or(0);
-        if time == 0 {
-            return Ok(vec![vec![]; batch]);
+    /// The program for the losses of next tokens.
+    fn scoring(&mut self) -> Result<&Scoring, SessionError> {
+        if self.scoring.is_none() {
+            let caches = &self.caches;
+            let f = |m: &M, (ids, start, count, next): (Ids, PerRow, PerRow, Ids)| {
+                let cx = Context::over(caches, start, count);
+                let logits = m.head(m.stream(ids, &cx));
+                logits.cross_entropy_with(next, CrossEntropyOptions::default()).each()
+            };
+            let program = self.model.compile_with(&self.sizes, f)?;
+            self.scoring = Some(program.with_weights(self.options.weights.clone())?);
         }
-        let mut ids = vec![0i32; batch * time];
-        for (row, to) in rows.iter().zip(ids.chunks_exact_mut(time)) {
+        Ok(self.scoring.as_ref().expect("it was just made"))
+    }
+
+    /// What a program is given: ids, positions, counts.
+    fn arguments(&self, rows: &[&[u32]]) -> (Tokens, Array<(Batch,), Index>, Array<(Batch,), Index>) {
+        let whole = |n: usize| n as i32;
+        let per_row = |values| Array::<(Batch,), Index>::from_parts(&[rows.len()], values);
+        let start = self.lengths.iter().map(|n| whole(*n)).collect();
+        let count = rows.iter().map(|r| whole(r.len())).collect();
+        (self.padded(rows, 0), per_row(start), per_row(count))
+    }
+
+    /// The tokens of a call `[Batch, Time]`, shorter rows filled up.
+    fn padded(&self, rows: &[&[u32]], with: i32) -> Tokens {
+        let longest = rows.iter().map(|r| r.len()).max().unwrap_or(0);
+        let time = if longest <= PADDED { longest.next_power_of_two().min(self.options.chunk) } else { longest };
+        let mut ids = vec![with; rows.len() * time];
+        for (row, to) in rows.iter().zip(ids.chunks_exact_mut(time.max(1))) {
             row.iter().zip(to).for_each(|(id, to)| *to = *id as i32);
         }
-        let whole = |n: usize| n as i32;
-        let start: Vec<i32> = self.lengths.iter().map(|n| whole(*n)).collect();
-        let count: Vec<i32> = rows.iter().map(|r| whole(r.len())).collect();
-        let ids: Array<(Batch, Time), Index> = Array::from_parts(&[batch, time], ids);
-        let per_row = |values| Array::<(Batch,), Index>::from_parts(&[batch], values);
-        let (start, count) = (per_row(start), per_row(count));
-        let out = self.program(time == 1, want)?.run((ids, start, count))?.into_vec();
-        for (length, row) in self.lengths.iter_mut().zip(rows) {
-            *length += row.len();
+        Array::from_parts(&[rows.len(), time], ids)
+    }
+
+    /// One call: `rows[b][..]` tokens of each sequence, at most a chunk. `[Batch, Results]`
+    fn step(&mut self, rows: &[&[u32]], want: Want) -> Result<Vec<f32>, SessionError> {
+        let arguments = self.arguments(rows);
+        let single = arguments.0.sizes()[1] == 1;
+        let want = if single { Want::Last } else { want };
+        let out = self.program(single, want)?.run(arguments)?.into_vec();
+        self.advance(rows);
+        Ok(out)
+    }
+
+    fn advance(&mut self, rows: &[&[u32]]) {
+        for (row, tokens) in rows.iter().enumerate() {
+            self.lengths[row] += tokens.len();
+            self.reached[row] = self.reached[row].max(self.lengths[row]);
         }
-        let each = out.len() / batch;
-        let wanted = |row: &&[u32]| match want {
-            Want::Last => row.len().min(1) * vocab,
-            Want::All => row.len() * vocab,
+    }
+
+    /// Whether sequences can be given these tokens.
+    fn check(&self, rows: &[&[u32]]) -> Result<(), SessionError> {
+        let (batch, vocab, positions) = (self.lengths.len(), self.vocab, self.options.positions);
+        if rows.len() != batch {
+            return Err(SessionError::Rows { batch, found: rows.len() });
+        }
+        for (row, tokens) in rows.iter().enumerate() {
+            let wanted = self.lengths[row].saturating_add(tokens.len());
+            if wanted > positions {
+                return Err(SessionError::Full { row, wanted, positions });
+            }
+            if let Some(token) = tokens.iter().copied().find(|t| *t as usize >= vocab) {
+                return Err(SessionError::Token { token, row, vocab });
+            }
+        }
+        Ok(())
+    }
+
+    /// The pieces of rows that are worked on one after another.
+    fn pieces<'r>(&self, rows: &[&'r [u32]]) -> Vec<Vec<&'r [u32]>> {
+        let chunk = self.options.chunk;
+        let longest = rows.iter().map(|r| r.len()).max().unwrap_or(0);
+        let piece = |first: usize| {
+            let cut = |row: &&'r [u32]| &row[first.min(row.len())..(first + chunk).min(row.len())];
+            rows.iter().map(cut).collect()
         };
-        Ok(rows.iter().zip(out.chunks_exact(each)).map(|(row, out)| out[..wanted(row)].to_vec()).collect())
+        (0..longest).step_by(chunk).map(piece).collect()
     }
 }
+
+/// Tokens of a call.
+type Tokens = Array<(Batch, Time), Index>;
 
 /// The stream at the last token of each sequence.
 fn last<H: Axis>(stream: Tensor<(Batch, Time, H)>, count: PerRow) -> Tensor<(Batch, Const<1>, H)> {
@@ -256,59 +364,94 @@ impl<M: CausalLm> Sessions for Session<M> {
     }
 
     fn feed(&mut self, rows: &[&[u32]], want: Want) -> Result<Logits, SessionError> {
-        let (batch, vocab, positions) = (self.lengths.len(), self.vocab, self.options.positions);
-        if rows.len() != batch {
-            return Err(SessionError::Rows { batch, found: rows.len() });
-        }
-        for (row, tokens) in rows.iter().enumerate() {
-            let wanted = self.lengths[row].saturating_add(tokens.len());
-            if wanted > positions {
-                return Err(SessionError::Full { row, wanted, positions });
+        self.check(rows)?;
+        let vocab = self.vocab;
+        let mut logits = Logits { vocab, values: vec![], rows: vec![vec![]; rows.len()] };
+        for piece in self.pieces(rows) {
+            let out = self.step(&piece, want)?;
+            let (first, each) = (logits.values.len(), out.len() / rows.len());
+            match first {
+                0 => logits.values = out,
+                _ => logits.values.extend(out),
             }
-            if let Some(token) = tokens.iter().copied().find(|t| *t as usize >= vocab) {
+            for (row, tokens) in piece.iter().enumerate().filter(|(_, tokens)| !tokens.is_empty()) {
+                let count = if want == Want::All { tokens.len() } else { 1 };
+                if want == Want::Last {
+                    logits.rows[row].clear();
+                }
+                let begin = first + row * each;
+                logits.rows[row].push(begin..begin + count * vocab);
+            }
+        }
+        Ok(logits)
+    }
+
+    fn losses(&mut self, rows: &[&[u32]], next: &[&[u32]]) -> Result<Vec<Vec<f32>>, SessionError> {
+        self.check(rows)?;
+        let (batch, vocab) = (rows.len(), self.vocab);
+        if next.len() != batch {
+            return Err(SessionError::Rows { batch, found: next.len() });
+        }
+        for (row, (tokens, next)) in rows.iter().zip(next).enumerate() {
+            if tokens.len() != next.len() {
+                return Err(SessionError::Next { row, tokens: tokens.len(), next: next.len() });
+            }
+            if let Some(token) = next.iter().copied().find(|t| *t as usize >= vocab) {
                 return Err(SessionError::Token { token, row, vocab });
             }
         }
-        let mut out = vec![vec![]; batch];
-        let longest = rows.iter().map(|r| r.len()).max().unwrap_or(0);
-        for first in (0..longest).step_by(self.options.chunk) {
-            let cut = |row: &&[u32]| first.min(row.len())..(first + self.options.chunk).min(row.len());
-            let pieces: Vec<&[u32]> = rows.iter().map(|row| &row[cut(row)]).collect();
-            for (all, new) in out.iter_mut().zip(self.step(&pieces, want)?) {
-                match want {
-                    Want::Last if new.is_empty() => {}
-                    Want::Last => *all = new,
-                    Want::All => all.extend(new),
-                }
+        let mut all = vec![vec![]; batch];
+        for (piece, next) in self.pieces(rows).iter().zip(self.pieces(next)) {
+            // The index that cross-entropy leaves out.
+            let next = self.padded(&next, -100);
+            let (ids, start, count) = self.arguments(piece);
+            let out = self.scoring()?.run((ids, start, count, next))?.into_vec();
+            self.advance(piece);
+            for ((all, tokens), out) in all.iter_mut().zip(piece).zip(out.chunks_exact(out.len() / batch)) {
+                all.extend_from_slice(&out[..tokens.len()]);
             }
         }
-        Ok(Logits { vocab, rows: out })
+        Ok(all)
     }
 
     fn rewind(&mut self, row: usize, wanted: usize) -> Result<(), SessionError> {
-        let length = self.lengths[row];
-        if wanted > length || wanted < length && wanted > 0 && !self.can_rewind() {
+        let batch = self.lengths.len();
+        let length = *self.lengths.get(row).ok_or(SessionError::NoRow { row, batch })?;
+        if wanted == 0 {
+            self.reached[row] = 0;
+        } else if wanted < length {
+            // The next query sees its window, itself included.
+            let seen = self.window.map_or(0, |w| (wanted + 1).saturating_sub(w));
+            let kept = self.window.is_none() || seen + self.ring >= self.reached[row];
+            if !kept || !self.can_rewind() {
+                return Err(SessionError::Rewind { row, length, wanted });
+            }
+        } else if wanted > length {
             return Err(SessionError::Rewind { row, length, wanted });
         }
         self.lengths[row] = wanted;
         Ok(())
     }
 
-    fn reorder(&mut self, from: &[usize]) -> Result<(), SessionError> {
+    fn select(&mut self, from: &[usize]) -> Result<(), SessionError> {
         let batch = self.lengths.len();
-        if from.len() != batch || from.iter().any(|i| *i >= batch) {
-            return Err(SessionError::Rows { batch, found: from.len() });
+        if from.is_empty() {
+            return Err(SessionError::Rows { batch, found: 0 });
         }
-        if from.iter().enumerate().all(|(i, f)| i == *f) {
+        if let Some(row) = from.iter().copied().find(|row| *row >= batch) {
+            return Err(SessionError::NoRow { row, batch });
+        }
+        if from.iter().copied().eq(0..batch) {
             return Ok(());
         }
-        self.lengths = from.iter().map(|i| self.lengths[*i]).collect();
         let mut values = self.model.store().lock();
-        for id in self.caches.ids() {
+        for (id, by_position) in self.caches.states() {
             let Some(entry) = values.get_mut(id) else { continue };
-            let moved = reordered(entry, from);
-            entry.data = moved;
+            select(entry, from, by_position.then_some(&self.lengths));
         }
+        drop(values);
+        let of = |all: &[usize]| from.iter().map(|row| all[*row]).collect();
+        (self.lengths, self.reached) = (of(&self.lengths), of(&self.reached));
         Ok(())
     }
 
@@ -317,18 +460,32 @@ impl<M: CausalLm> Sessions for Session<M> {
     }
 }
 
-/// The rows of a state in another order.
-fn reordered(entry: &Entry, from: &[usize]) -> Data {
-    fn rows<T: Copy>(all: &[T], from: &[usize]) -> Vec<T> {
-        let each = all.len() / from.len();
-        from.iter().flat_map(|i| all[i * each..][..each].iter().copied()).collect()
+/// The rows `from` of a state. Of those with `lengths` only so many positions are copied.
+fn select(entry: &mut Entry, from: &[usize], lengths: Option<&Vec<usize>>) {
+    fn rows<T: Copy + Default>(all: &mut Vec<T>, sizes: &[usize], from: &[usize], lengths: Option<&Vec<usize>>) {
+        let each: usize = sizes[1..].iter().product();
+        let slot: usize = sizes.get(2..).unwrap_or_default().iter().product();
+        let used = |row: usize| lengths.map_or(each, |lengths| (lengths[row] * slot).min(each));
+        if from.len() == sizes[0] {
+            let moved = from.iter().copied().enumerate().filter(|(to, row)| to != row);
+            let moved: Vec<(usize, Vec<T>)> =
+                moved.map(|(to, row)| (to, all[row * each..][..used(row)].to_vec())).collect();
+            moved.iter().for_each(|(to, row)| all[to * each..][..row.len()].copy_from_slice(row));
+        } else {
+            let mut new = vec![T::default(); from.len() * each];
+            for (to, row) in from.iter().enumerate() {
+                new[to * each..][..used(*row)].copy_from_slice(&all[row * each..][..used(*row)]);
+            }
+            *all = new;
+        }
     }
-    match &entry.data {
-        Data::F32(v) => Data::F32(rows(v, from)),
-        Data::F64(v) => Data::F64(rows(v, from)),
-        Data::I32(v) => Data::I32(rows(v, from)),
-        Data::Bool(v) => Data::Bool(rows(v, from)),
+    match &mut entry.data {
+        Data::F32(v) => rows(v, &entry.sizes, from, lengths),
+        Data::F64(v) => rows(v, &entry.sizes, from, lengths),
+        Data::I32(v) => rows(v, &entry.sizes, from, lengths),
+        Data::Bool(v) => rows(v, &entry.sizes, from, lengths),
     }
+    entry.sizes[0] = from.len();
 }
 
 impl<M: CausalLm> Drop for Session<M> {
