@@ -3,6 +3,7 @@
 //! - [`generate`] makes texts with them.
 //! - [`import`] opens public checkpoints, wherever they lie.
 //! - [`llm`] holds language models, one file a family, generic over their axes.
+//! - [`text`] turns text into token ids and back, and messages into text.
 //! - [`verify`] holds a model against what the original code computed.
 
 #![warn(missing_docs)]
@@ -14,4 +15,5 @@ extern crate mobilis_runtime as mobilis;
 pub mod generate;
 pub mod import;
 pub mod llm;
+pub mod text;
 pub mod verify;

@@ -1,0 +1,9 @@
+//! Tokenizers and chat templates against the original implementations.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod golden;
+mod hostile;
+mod llama_cpp;
+mod stream;
