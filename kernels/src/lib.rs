@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+pub mod bytes;
 pub mod cpu;
 pub mod large;
 pub mod memory;

@@ -1,8 +1,16 @@
 //! The block formats of GGUF files: how many bytes a block has, and the exact value of each.
 //!
 //! A block is a few whole numbers of few bits that share scales. Values and the order of their
-//! bits are those of ggml's reference (`dequantize_row_*` in `ggml-quants.c`), bit for bit: every
-//! product and sum below is rounded to `f32` where it is rounded there.
+//! bits are those of ggml's reference (`dequantize_row_*` in `ggml-quants.c`), bit for bit. Of every
+//! format, 32 neighbours are
+//!
+//! ```text
+//! value[i] = scale[i / 16] * q[i] + min[i / 16]
+//! ```
+//!
+//! with whole numbers `q` of at most eight bits. That form, a [`Group`], is what values, and panels
+//! of products, are made of: `scale * q` is exact in `f32` for all formats (11 + 8 + 6 bits at most),
+//! so a value is rounded once, by the addition, as it is there.
 //!
 //! | format | values | bytes | a block | value |
 //! |---|---|---|---|---|
@@ -19,10 +27,8 @@
 //!
 //! `d`, `m` and `dmin` are f16.
 
+use super::block::BLOCK;
 use super::half::from_f16;
-
-/// Values of a block of the formats with `K` in their names.
-const SUPER: usize = 256;
 
 /// A block format.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -66,7 +72,7 @@ impl Blocks {
     pub const fn values(self) -> usize {
         match self {
             Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 => 32,
-            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K => SUPER,
+            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K => 256,
         }
     }
 
@@ -93,160 +99,133 @@ impl Blocks {
     pub fn dequantize(self, blocks: &[u8], out: &mut [f32]) {
         assert!(blocks.len().is_multiple_of(self.bytes()), "whole blocks are needed");
         assert_eq!(blocks.len() / self.bytes() * self.values(), out.len(), "values fill the output");
+        widen(self, blocks, 0, out);
+    }
+
+    /// The values from number `32 * group` on, of a block format.
+    ///
+    /// # Panics
+    /// When the bytes end before.
+    #[inline(always)]
+    pub fn group(self, bytes: &[u8], group: usize) -> Group {
+        let (values, size) = (self.values(), self.bytes());
+        let (block, g) = (group * BLOCK / values, group % (values / BLOCK).max(1));
+        let b = &bytes[block * size..][..size];
+        let half = |at: usize| from_f16(u16::from_le_bytes([b[at], b[at + 1]]));
+        let of = |scale: f32, min: f32, q: [i8; BLOCK]| Group { scale: [scale; 2], q, min: [min; 2] };
         match self {
-            Q4_0 => each(blocks, out, q4_0),
-            Q4_1 => each(blocks, out, q4_1),
-            Q5_0 => each(blocks, out, q5_0),
-            Q5_1 => each(blocks, out, q5_1),
-            Q8_0 => each(blocks, out, q8_0),
-            Q2_K => each(blocks, out, q2_k),
-            Q3_K => each(blocks, out, q3_k),
-            Q4_K => each(blocks, out, q4_k),
-            Q5_K => each(blocks, out, q5_k),
-            Q6_K => each(blocks, out, q6_k),
+            Q8_0 => of(half(0), NONE, std::array::from_fn(|i| b[2 + i] as i8)),
+            Q4_0 => of(half(0), NONE, std::array::from_fn(|i| nibble(&b[2..], i) as i8 - 8)),
+            Q4_1 => of(half(0), half(2), std::array::from_fn(|i| nibble(&b[4..], i) as i8)),
+            Q5_0 => of(half(0), NONE, std::array::from_fn(|i| fifth(&b[2..], &b[6..], i) as i8 - 16)),
+            Q5_1 => of(half(0), half(2), std::array::from_fn(|i| fifth(&b[4..], &b[8..], i) as i8)),
+            Q2_K => {
+                let (d, least) = (half(80), half(82));
+                let low: [u8; 2] = [b[2 * g], b[2 * g + 1]];
+                let q = &b[16 + g / 4 * 32..];
+                Group {
+                    scale: low.map(|s| d * (s & 15) as f32),
+                    q: std::array::from_fn(|i| (q[i] >> (g % 4 * 2) & 3) as i8),
+                    min: low.map(|s| -(least * (s >> 4) as f32)),
+                }
+            }
+            Q3_K => {
+                let (d, high, q) = (half(108), &b[..32], &b[32 + g / 4 * 32..]);
+                let scale = |s: usize| {
+                    let low = if s < 8 { b[96 + s] & 15 } else { b[96 + s - 8] >> 4 };
+                    let top = b[104 + s % 4] >> (s / 4 * 2) & 3;
+                    d * (((top << 4 | low) as i32) - 32) as f32
+                };
+                Group {
+                    scale: [scale(2 * g), scale(2 * g + 1)],
+                    q: std::array::from_fn(|i| {
+                        (q[i] >> (g % 4 * 2) & 3) as i8 - if high[i] >> g & 1 == 1 { 0 } else { 4 }
+                    }),
+                    min: [NONE; 2],
+                }
+            }
+            Q4_K => {
+                let (scale, min) = sixes(&b[4..16], g);
+                let q = &b[16 + g / 2 * 32..];
+                let q = std::array::from_fn(|i| (q[i] >> (g % 2 * 4) & 15) as i8);
+                of(half(0) * scale, -(half(2) * min), q)
+            }
+            Q5_K => {
+                let (scale, min) = sixes(&b[4..16], g);
+                let (high, q) = (&b[16..48], &b[48 + g / 2 * 32..]);
+                let q = std::array::from_fn(|i| (q[i] >> (g % 2 * 4) & 15 | (high[i] >> g & 1) << 4) as i8);
+                of(half(0) * scale, -(half(2) * min), q)
+            }
+            Q6_K => {
+                let (low, high) = (&b[g / 4 * 64 + g % 2 * 32..], &b[128 + g / 4 * 32..]);
+                let scale = |s: usize| half(208) * f32::from(b[192 + s] as i8);
+                let q = |i: usize| low[i] >> (g % 4 / 2 * 4) & 15 | (high[i] >> (g % 4 * 2) & 3) << 4;
+                let (scale, q) = ([scale(2 * g), scale(2 * g + 1)], std::array::from_fn(|i| q(i) as i8 - 32));
+                Group { scale, q, min: [NONE; 2] }
+            }
         }
     }
 }
 
-fn each<const B: usize, const V: usize>(blocks: &[u8], out: &mut [f32], of: impl Fn(&[u8; B], &mut [f32; V])) {
-    let (blocks, _) = blocks.as_chunks::<B>();
-    let (out, _) = out.as_chunks_mut::<V>();
-    for (block, out) in blocks.iter().zip(out) {
-        of(block, out);
+/// The minimum that changes nothing, not even the sign of a zero.
+pub(super) const NONE: f32 = -0.0;
+
+/// 32 neighbours: value `i` is `scale[i / 16] * q[i] + min[i / 16]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Group {
+    /// Steps of each half.
+    pub scale: [f32; 2],
+    /// Whole numbers.
+    pub q: [i8; BLOCK],
+    /// What is added to each half.
+    pub min: [f32; 2],
+}
+
+impl Group {
+    /// The values.
+    #[inline(always)]
+    pub fn values(&self) -> [f32; BLOCK] {
+        std::array::from_fn(|i| self.scale[i / 16] * self.q[i] as f32 + self.min[i / 16])
     }
 }
 
-/// The f16 at a byte.
+/// Value `i` of sixteen bytes: low nibbles first.
 #[inline(always)]
-fn half(block: &[u8], at: usize) -> f32 {
-    from_f16(u16::from_le_bytes([block[at], block[at + 1]]))
+fn nibble(q: &[u8], i: usize) -> u8 {
+    q[i % 16] >> (i / 16 * 4) & 15
 }
 
-fn q4_0(b: &[u8; 18], y: &mut [f32; 32]) {
-    let d = half(b, 0);
-    for i in 0..16 {
-        y[i] = ((b[2 + i] & 15) as i32 - 8) as f32 * d;
-        y[i + 16] = ((b[2 + i] >> 4) as i32 - 8) as f32 * d;
-    }
-}
-
-fn q4_1(b: &[u8; 20], y: &mut [f32; 32]) {
-    let (d, m) = (half(b, 0), half(b, 2));
-    for i in 0..16 {
-        y[i] = (b[4 + i] & 15) as f32 * d + m;
-        y[i + 16] = (b[4 + i] >> 4) as f32 * d + m;
-    }
-}
-
-/// Fifth bits: bit `i` of 32.
+/// The same with a fifth bit, of four bytes.
 #[inline(always)]
-fn fifth(bits: &[u8], i: usize) -> u8 {
-    (bits[i / 8] >> (i % 8) & 1) << 4
+fn fifth(high: &[u8], q: &[u8], i: usize) -> u8 {
+    nibble(q, i) | (high[i / 8] >> (i % 8) & 1) << 4
 }
 
-fn q5_0(b: &[u8; 22], y: &mut [f32; 32]) {
-    let d = half(b, 0);
-    let (high, low) = (&b[2..6], &b[6..]);
-    for i in 0..16 {
-        y[i] = ((low[i] & 15 | fifth(high, i)) as i32 - 16) as f32 * d;
-        y[i + 16] = ((low[i] >> 4 | fifth(high, i + 16)) as i32 - 16) as f32 * d;
-    }
-}
-
-fn q5_1(b: &[u8; 24], y: &mut [f32; 32]) {
-    let (d, m) = (half(b, 0), half(b, 2));
-    let (high, low) = (&b[4..8], &b[8..]);
-    for i in 0..16 {
-        y[i] = (low[i] & 15 | fifth(high, i)) as f32 * d + m;
-        y[i + 16] = (low[i] >> 4 | fifth(high, i + 16)) as f32 * d + m;
-    }
-}
-
-fn q8_0(b: &[u8; 34], y: &mut [f32; 32]) {
-    let d = half(b, 0);
-    for i in 0..32 {
-        y[i] = b[2 + i] as i8 as f32 * d;
-    }
-}
-
-fn q2_k(b: &[u8; 84], y: &mut [f32; SUPER]) {
-    let (scales, quants) = (&b[..16], &b[16..80]);
-    let (d, dmin) = (half(b, 80), half(b, 82));
-    // Sixteen values share a scale; 128 lie in the four bit pairs of 32 bytes.
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        let (part, shift, from) = (group / 8, group % 8 / 2 * 2, group % 2 * 16);
-        let scale = d * (scales[group] & 15) as f32;
-        let least = dmin * (scales[group] >> 4) as f32;
-        for (l, y) in y.iter_mut().enumerate() {
-            *y = scale * (quants[part * 32 + from + l] >> shift & 3) as f32 - least;
-        }
-    }
-}
-
-fn q3_k(b: &[u8; 110], y: &mut [f32; SUPER]) {
-    let (high, quants, packed, d) = (&b[..32], &b[32..96], &b[96..108], half(b, 108));
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        // Six bits: four of the first eight bytes, two of the last four.
-        let low = packed[group % 8] >> (group / 8 * 4) & 15;
-        let two = packed[8 + group % 4] >> (group / 4 * 2) & 3;
-        let scale = d * ((low | two << 4) as i32 - 32) as f32;
-        let (part, shift, from) = (group / 8, group % 8 / 2 * 2, group % 2 * 16);
-        let bit = group / 2;
-        for (l, y) in y.iter_mut().enumerate() {
-            let q = (quants[part * 32 + from + l] >> shift & 3) as i32;
-            let less = if high[from + l] >> bit & 1 == 1 { 0 } else { 4 };
-            *y = scale * (q - less) as f32;
-        }
-    }
-}
-
-/// The scale and the minimum of six bits each of a group of Q4_K and Q5_K.
+/// Scale and minimum of a group of Q4_K and Q5_K: six bits each, eight of both in twelve bytes.
 #[inline(always)]
-fn scale_and_min(packed: &[u8], group: usize) -> (f32, f32) {
-    let (scale, least) = match group {
-        0..4 => (packed[group] & 63, packed[group + 4] & 63),
-        _ => (packed[group + 4] & 15 | packed[group - 4] >> 6 << 4, packed[group + 4] >> 4 | packed[group] >> 6 << 4),
+fn sixes(b: &[u8], g: usize) -> (f32, f32) {
+    let (scale, min) = if g < 4 {
+        (b[g] & 63, b[g + 4] & 63)
+    } else {
+        (b[g + 4] & 15 | b[g - 4] >> 6 << 4, b[g + 4] >> 4 | b[g] >> 6 << 4)
     };
-    (scale as f32, least as f32)
+    (scale as f32, min as f32)
 }
 
-fn q4_k(b: &[u8; 144], y: &mut [f32; SUPER]) {
-    let (d, dmin, packed, quants) = (half(b, 0), half(b, 2), &b[4..16], &b[16..]);
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let (scale, least) = scale_and_min(packed, group);
-        let (scale, least) = (d * scale, dmin * least);
-        let (quants, shift) = (&quants[group / 2 * 32..], group % 2 * 4);
-        for (l, y) in y.iter_mut().enumerate() {
-            *y = scale * (quants[l] >> shift & 15) as f32 - least;
-        }
+#[inline(always)]
+fn widen_body(blocks: Blocks, bytes: &[u8], first: usize, out: &mut [f32]) {
+    let mut done = 0;
+    while done < out.len() {
+        let (group, skip) = ((first + done) / BLOCK, (first + done) % BLOCK);
+        let count = (BLOCK - skip).min(out.len() - done);
+        let values = blocks.group(bytes, group).values();
+        out[done..done + count].copy_from_slice(&values[skip..skip + count]);
+        done += count;
     }
 }
-
-fn q5_k(b: &[u8; 176], y: &mut [f32; SUPER]) {
-    let (d, dmin, packed, high, quants) = (half(b, 0), half(b, 2), &b[4..16], &b[16..48], &b[48..]);
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let (scale, least) = scale_and_min(packed, group);
-        let (scale, least) = (d * scale, dmin * least);
-        let (quants, shift) = (&quants[group / 2 * 32..], group % 2 * 4);
-        for (l, y) in y.iter_mut().enumerate() {
-            *y = scale * (quants[l] >> shift & 15 | (high[l] >> group & 1) << 4) as f32 - least;
-        }
-    }
-}
-
-fn q6_k(b: &[u8; 210], y: &mut [f32; SUPER]) {
-    let (low, high, scales, d) = (&b[..128], &b[128..192], &b[192..208], half(b, 208));
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        let scale = d * scales[group] as i8 as f32;
-        // 128 values: the low nibbles of 64 bytes, then their high ones; 32 a bit pair of 32 bytes.
-        let (part, quarter, from) = (group / 8, group % 8 / 2, group % 2 * 16);
-        let low = &low[part * 64 + quarter % 2 * 32 + from..];
-        let high = &high[part * 32 + from..];
-        for (l, y) in y.iter_mut().enumerate() {
-            let q = (low[l] >> (quarter / 2 * 4) & 15) | (high[l] >> (quarter * 2) & 3) << 4;
-            *y = scale * (q as i32 - 32) as f32;
-        }
-    }
+// Not `fused`: products are exact, sums are rounded once either way.
+crate::dispatch! {
+    pub(super) fn widen(blocks: Blocks, bytes: &[u8], first: usize, out: &mut [f32]) = widen_body;
 }
 
 #[cfg(test)]

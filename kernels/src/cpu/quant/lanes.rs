@@ -43,6 +43,10 @@ pub(super) trait Lanes {
     unsafe fn nibbles_in_place(p: *const u8) -> (Self::W, Self::W);
     /// Multiples of sixteen, divided by it.
     unsafe fn sixteenth(x: Self::I) -> Self::I;
+    /// 64 bytes, each less `zero`.
+    unsafe fn less(w: Self::W, zero: i8) -> Self::W;
+    /// Byte `i` of each lane's four, a signed number.
+    unsafe fn byte(w: Self::W, i: usize) -> Self::F;
     /// Each lane: the sum of its four weights times the four signed bytes of `a`, added to `c`.
     unsafe fn dot(c: Self::I, w: Self::W, a: i32) -> Self::I;
 }
@@ -137,6 +141,14 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn sixteenth(x: [i32; 16]) -> [i32; 16] {
         x.map(|x| x >> 4)
+    }
+    #[inline(always)]
+    unsafe fn less(w: [u8; 64], zero: i8) -> [u8; 64] {
+        w.map(|w| w.wrapping_sub(zero as u8))
+    }
+    #[inline(always)]
+    unsafe fn byte(w: [u8; 64], i: usize) -> [f32; 16] {
+        std::array::from_fn(|lane| w[4 * lane + i] as i8 as f32)
     }
     #[inline(always)]
     unsafe fn dot(mut c: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {
@@ -253,6 +265,24 @@ mod x86 {
             unsafe { _mm512_srai_epi32::<4>(x) }
         }
         #[inline(always)]
+        unsafe fn less(w: __m512i, zero: i8) -> __m512i {
+            // SAFETY: see above.
+            unsafe { _mm512_sub_epi8(w, _mm512_set1_epi8(zero)) }
+        }
+        #[inline(always)]
+        unsafe fn byte(w: __m512i, i: usize) -> __m512 {
+            // SAFETY: see above.
+            unsafe {
+                let top = match i {
+                    0 => _mm512_slli_epi32::<24>(w),
+                    1 => _mm512_slli_epi32::<16>(w),
+                    2 => _mm512_slli_epi32::<8>(w),
+                    _ => w,
+                };
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(top))
+            }
+        }
+        #[inline(always)]
         unsafe fn dot(c: __m512i, w: __m512i, a: i32) -> __m512i {
             // SAFETY: see above.
             unsafe { _mm512_dpbusd_epi32(c, w, _mm512_set1_epi32(a)) }
@@ -364,6 +394,23 @@ mod x86 {
         unsafe fn sixteenth(x: [__m256i; 2]) -> [__m256i; 2] {
             // SAFETY: see above.
             unsafe { [_mm256_srai_epi32::<4>(x[0]), _mm256_srai_epi32::<4>(x[1])] }
+        }
+        #[inline(always)]
+        unsafe fn less(w: [__m256i; 2], zero: i8) -> [__m256i; 2] {
+            // SAFETY: see above.
+            unsafe {
+                let zero = _mm256_set1_epi8(zero);
+                [_mm256_sub_epi8(w[0], zero), _mm256_sub_epi8(w[1], zero)]
+            }
+        }
+        #[inline(always)]
+        unsafe fn byte(w: [__m256i; 2], i: usize) -> [__m256; 2] {
+            // SAFETY: see above.
+            unsafe {
+                let left = _mm_cvtsi32_si128(24 - 8 * i as i32);
+                let one = |w| _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_sll_epi32(w, left)));
+                [one(w[0]), one(w[1])]
+            }
         }
         /// `vpmaddubsw` saturates, so even and odd bytes are multiplied as 16-bit numbers.
         #[inline(always)]

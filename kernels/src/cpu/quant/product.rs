@@ -4,7 +4,7 @@
 //! computes all results: a task takes some rows and a strip of channels. With few rows there is
 //! one strip after the other for each thread, and weights stream by once.
 
-use super::packed::{LANES, Packed, blocks};
+use super::packed::{Kind, LANES, Packed, blocks};
 use super::tiles::{Machine, Tile};
 use super::{Format, rows};
 use crate::cpu::gemm::{self, After, Columns, Finished, Left, Matrix, Right};
@@ -16,13 +16,23 @@ use crate::pool::Pool;
 const MOST: usize = 12;
 
 /// Scratch floats that the right side `w` adds to those of a [`gemm::Product`] of `m` rows.
-pub fn scratch_len(m: usize, format: Format, k: usize) -> usize {
-    if is_direct(m, format) { 0 } else { rows::words(format, m, k) }
+pub fn scratch_len(m: usize, kind: impl Into<Kind>, k: usize) -> usize {
+    let kind = kind.into();
+    if is_direct(m, kind) { 0 } else { rows::words(kind, m, k) }
 }
 
 /// Few rows of real numbers are read where they are.
-fn is_direct(m: usize, format: Format) -> bool {
-    m < 8 && !format.is_whole()
+fn is_direct(m: usize, kind: Kind) -> bool {
+    m < 8 && !kind.is_whole()
+}
+
+/// A number for each layout of activations: real numbers have two, for the tiles' sizes differ.
+fn layout(kind: Kind) -> usize {
+    match kind.is_whole() {
+        true => kind.format as usize,
+        false if kind.is_exact() => Format::COUNT,
+        false => Format::Bf16 as usize,
+    }
 }
 
 /// `c[m n] = a[m k] W[n k]^T`: a [`gemm::product`] of one left and one right side.
@@ -63,22 +73,22 @@ pub(in crate::cpu) unsafe fn drive(level: Level, pool: &Pool, x: &gemm::Product,
         };
         // The activations in every format that occurs, one behind the other.
         let mut used = 0;
-        let mut places = [None; Format::ALL.len()];
+        let mut places = [None; Format::COUNT + 1];
         for w in (0..x.right.len()).filter_map(right) {
-            let (format, k) = (w.format(), w.size().1);
+            let (kind, k) = (w.kind(), w.size().1);
             // Sums of whole numbers over all of K must fit 32 bits.
-            assert!(format != Format::Int8 || k <= 65_536, "Int8 sums at most 65536 products");
-            let words = scratch_len(m, format, k);
-            if places[format as usize].is_none() && words > 0 {
-                lay_out(pool, &machine, format, (m, k), left, &mut scratch[used..used + words]);
-                places[format as usize] = Some(used);
+            assert!(kind.format != Format::Int8 || k <= 65_536, "Int8 sums at most 65536 products");
+            let words = scratch_len(m, kind, k);
+            if places[layout(kind)].is_none() && words > 0 {
+                lay_out(pool, &machine, kind, (m, k), left, &mut scratch[used..used + words]);
+                places[layout(kind)] = Some(used);
                 used += words;
             }
         }
         let last = i + 1 == x.left.len();
         let job = |j: usize| {
             let w = right(j)?;
-            let laid = places[w.format() as usize].map(|at| &scratch[at..]);
+            let laid = places[layout(w.kind())].map(|at| &scratch[at..]);
             let after = x.after.filter(|_| last);
             Some(Job { machine, m, left, w, laid, c: &x.right[j], j, add: x.accumulate || i > 0, after })
         };
@@ -99,20 +109,20 @@ pub(in crate::cpu) unsafe fn drive(level: Level, pool: &Pool, x: &gemm::Product,
 }
 
 /// Fills `out` with the activations in the order of the tiles, group by group.
-fn lay_out(pool: &Pool, machine: &Machine, format: Format, (m, k): (usize, usize), left: &Left, out: &mut [i32]) {
-    let each = rows::words(format, 1, k);
+fn lay_out(pool: &Pool, machine: &Machine, kind: Kind, (m, k): (usize, usize), left: &Left, out: &mut [i32]) {
+    let each = rows::words(kind, 1, k);
     let out = Parts::new(out);
     // The same groups as the tiles', which start at multiples of the largest.
-    let largest = machine.rows(format, usize::MAX);
+    let largest = machine.rows(kind, usize::MAX);
     let some = (16_384usize.div_ceil(k.max(1))).next_multiple_of(largest);
     pool.run(m.div_ceil(some), &|task| {
         let mut i = task * some;
         let end = (i + some).min(m);
         while i < end {
-            let count = machine.rows(format, end - i);
+            let count = machine.rows(kind, end - i);
             // SAFETY: groups are disjoint.
             let part = unsafe { out.get(i * each, count * each) };
-            rows::group(format, count, k, &left.data[(i * left.at.row).min(left.data.len())..], left.at, part);
+            rows::group(kind, count, k, &left.data[(i * left.at.row).min(left.data.len())..], left.at, part);
             i += count;
         }
     });
@@ -150,7 +160,7 @@ impl Job<'_> {
     fn cut(&self, threads: usize) -> Cut {
         let (n, k) = self.w.size();
         // A task's activations stay in the second-level cache while panels stream by.
-        let row_words = rows::words(self.w.format(), 1, k).max(1);
+        let row_words = rows::words(self.w.kind(), 1, k).max(1);
         let height = (65_536 / row_words).next_multiple_of(MOST).min(self.m).max(1);
         let heights = self.m.div_ceil(height);
         // Enough tasks to even out the threads, but none much shorter than starting it.
@@ -172,12 +182,15 @@ impl Job<'_> {
         for strip in columns.clone().step_by(step) {
             let mut i = lines.start;
             while i < lines.end {
-                let count = self.machine.rows(self.w.format(), lines.end - i);
+                let count = self.machine.rows(self.w.kind(), lines.end - i);
                 // SAFETY: the rows lie below m, the panels below n.
                 unsafe { self.tile(strip / LANES, i, count, &mut tile) };
                 let width = step.min(n - strip);
                 for r in 0..count {
                     let values = &mut tile[r * step..r * step + width];
+                    if self.w.factor() != 1.0 {
+                        values.iter_mut().for_each(|v| *v *= self.w.factor());
+                    }
                     if let Some(bias) = self.c.bias.filter(|_| !self.add) {
                         values.iter_mut().zip(&bias[strip..]).for_each(|(v, b)| *v += b);
                     }
@@ -199,18 +212,18 @@ impl Job<'_> {
     /// # Safety
     /// The rows and panels exist, and `count` is what `Machine::rows` gave.
     unsafe fn tile(&self, panel: usize, i: usize, count: usize, out: &mut [f32]) {
-        let (format, k) = (self.w.format(), self.w.size().1);
+        let (kind, k) = (self.w.kind(), self.w.size().1);
         let (w, w_scales) = self.w.panel(panel);
         // Pointers to what the format does not have are not followed.
-        let start = self.laid.map_or(std::ptr::null(), |w| w[i * rows::words(format, 1, k)..].as_ptr());
+        let start = self.laid.map_or(std::ptr::null(), |w| w[i * rows::words(kind, 1, k)..].as_ptr());
         let words = blocks(k) * 8 * count;
-        let scales = if format.is_blocks() { blocks(k) * count } else { count };
+        let scales = if kind.format.is_blocks() { blocks(k) * count } else { count };
         let (x, x_row, x_col) = match self.laid {
             Some(_) => (start.cast(), 1, count),
             None => (self.left.data.as_ptr().wrapping_add(i * self.left.at.row), self.left.at.row, self.left.at.col),
         };
         let tile = Tile {
-            inner: if format.is_whole() { blocks(k) } else { k },
+            inner: if kind.is_whole() { blocks(k) } else { k },
             x,
             x_row,
             x_col,
@@ -223,7 +236,7 @@ impl Job<'_> {
         };
         debug_assert!(out.len() >= count * self.step());
         // SAFETY: the layout of both operands was made for these sizes; the rest is promised.
-        unsafe { self.machine.run(format, count, &tile) }
+        unsafe { self.machine.run(kind, count, &tile) }
     }
 }
 

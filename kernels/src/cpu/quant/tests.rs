@@ -1,7 +1,8 @@
 //! Products of every format and level against sums in `f64`.
 
+use super::packed::Kind;
 use super::product::drive;
-use super::{Format, Packed, product, scratch_len};
+use super::{Encoding, Format, Packed, encoding, product, scratch_len};
 use crate::cpu::gemm::{self, Columns, Finished, Left, Matrix, Right};
 use crate::cpu::simd::{Level, level};
 use crate::pool::Pool;
@@ -44,8 +45,21 @@ impl Case {
         Case { m, n, k, sa, a, w }
     }
 
+    /// Weights of a file, which begin somewhere within its bytes.
+    fn stored(encoding: Encoding, (m, n, k): (usize, usize, usize), scale: f32, exact: bool) -> (Case, Vec<f64>) {
+        let (first, row) = (256, k.next_multiple_of(256) + 256);
+        let bytes = encoding::tests::random(encoding, first + n * row, scale, n as u64);
+        let (at, kind) = (Matrix { row: 1, col: row }, Kind { format: Format::of(encoding), exact });
+        assert_eq!(Packed::takes(encoding, first, (n, k), at), Some(kind.format));
+        let w = Packed::stored(&Pool::new(2), kind, (encoding, &bytes), first, (n, k), at);
+        let plain = encoding::tests::plain(encoding, &bytes);
+        let plain = (0..n).flat_map(|j| plain[first + j * row..][..k].to_vec()).collect();
+        let sa = Matrix { row: k + 3, col: 1 };
+        (Case { m, n, k, sa, a: values((m + 1) * (k + 3), 1 + m as u32), w }, plain)
+    }
+
     fn run(&self, level: Level, threads: usize, sc: Matrix, c: &mut [f32], accumulate: bool) {
-        let mut scratch = vec![f32::NAN; scratch_len(self.m, self.w.format(), self.k)];
+        let mut scratch = vec![f32::NAN; scratch_len(self.m, self.w.kind(), self.k)];
         let left = [Left { k: self.k, data: &self.a, at: self.sa }];
         let b = [Right::Rounded(&self.w)];
         let right = &mut [Columns::new(self.n, &b, c, sc)];
@@ -68,7 +82,8 @@ impl Case {
             let x: Vec<f64> = (0..self.k).map(|l| self.a[i * self.sa.row + l * self.sa.col] as f64).collect();
             let most = |x: &[f64]| x.iter().fold(0f64, |a, v| a.max(v.abs()));
             // Half a step of the activations' rounding, of each block or of the row.
-            let half = |l: usize| match self.w.format() {
+            let half = |l: usize| match self.w.kind().format {
+                _ if self.w.kind().exact => 0.0,
                 Format::Bf16 | Format::F16 => 0.0,
                 Format::Int8 => most(&x) / 254.0,
                 _ => most(&x[l / 32 * 32..self.k.min(l / 32 * 32 + 32)]) / 254.0,
@@ -118,6 +133,95 @@ fn products_are_within_the_rounding_of_activations() {
                     }
                 }
                 assert!(c.iter().zip(&touched).all(|(v, t)| *t || *v == 0.5), "only the result is written");
+            }
+        }
+    }
+}
+
+/// Of every encoding, with scales so small that they are denormal and so large that their products
+/// are not f16: panels hold the file's values, and products are those of these values.
+#[test]
+fn a_files_weights_are_taken_over() {
+    for encoding in Encoding::all() {
+        for (size, exact, scale) in [
+            ((1, 40, 64), false, 0.01),
+            ((1, 33, 96), true, 0.01),
+            ((2, 17, 32), false, 3e-6),
+            ((5, 70, 288), true, 60_000.0),
+            ((9, 33, 160), false, 60_000.0),
+            ((14, 5, 64), true, 1e-7),
+            ((31, 40, 64), false, 1.0),
+        ] {
+            let (case, plain) = Case::stored(encoding, size, scale, exact);
+            let (m, n, k) = size;
+            let mut channel = vec![0.0; k];
+            let step = if matches!(encoding.block(), (256, _)) { 1.0 / 2048.0 } else { 0.0 };
+            for j in 0..n {
+                case.w.channel(j, &mut channel);
+                for (i, (ours, exact)) in channel.iter().zip(&plain[j * k..]).enumerate() {
+                    // Scale and minimum are rounded; both can be larger than their sum.
+                    let most = plain[j * k + i / 32 * 32..][..32].iter().fold(0f64, |a, v| a.max(v.abs()));
+                    let bound = most * step * 32.0 / 15.0 + (*exact as f32 as f64 - exact).abs() + exact.abs() * 1e-7;
+                    let close = (f64::from(*ours) - exact).abs() <= bound.max(if step > 0.0 { 1e-7 } else { 0.0 });
+                    assert!(close, "{encoding:?} {scale} channel {j} value {i}: {ours} and {exact}");
+                }
+            }
+            let expected = case.expected();
+            for level in levels() {
+                let mut c = vec![0.5; m * n];
+                case.run(level, 2, Matrix { row: n, col: 1 }, &mut c, false);
+                for (c, (value, bound)) in c.iter().zip(&expected) {
+                    let error = (f64::from(*c) - value).abs();
+                    assert!(error <= *bound, "{encoding:?} {level:?} {size:?} {exact}: {error} > {bound}");
+                }
+            }
+        }
+    }
+}
+
+/// Formats that values are rounded to, with activations as they are, and a K that is not whole blocks.
+#[test]
+fn exact_products_round_no_activations() {
+    for format in [Format::Q8_0, Format::Q4_0] {
+        for size @ (m, n, k) in [(1, 40, 70), (3, 16, 31), (13, 33, 64), (40, 20, 100)] {
+            let mut case = Case::new(format, size, false);
+            let kind = Kind { format, exact: true };
+            case.w = Packed::new(&Pool::new(1), kind, (n, k), &values(n * k, 7), Matrix { row: 1, col: k });
+            let expected = case.expected();
+            for level in levels() {
+                let mut c = vec![0.5; m * n];
+                case.run(level, 2, Matrix { row: n, col: 1 }, &mut c, false);
+                for (c, (value, bound)) in c.iter().zip(&expected) {
+                    let error = (f64::from(*c) - value).abs();
+                    assert!(error <= *bound, "{format:?} {level:?} {size:?}: {error} > {bound}");
+                }
+            }
+        }
+    }
+}
+
+/// What cannot be taken over is rounded as its values are.
+#[test]
+fn a_files_values_are_rounded_like_any() {
+    let (n, k) = (40, 64);
+    for encoding in Encoding::all() {
+        let bytes = encoding::tests::random(encoding, n * k * 4, 0.1, 5);
+        let mut values = vec![0.0; n * k * 4];
+        encoding.widen(&bytes, 0, &mut values);
+        for at in [Matrix { row: n, col: 1 }, Matrix { row: 1, col: k }] {
+            for format in Format::ALL {
+                let pool = Pool::new(1);
+                if Packed::takes(encoding, 40, (n, k), at) == Some(format) {
+                    continue;
+                }
+                let a = Packed::stored(&pool, format, (encoding, &bytes), 40, (n, k), at);
+                let b = Packed::new(&pool, format, (n, k), &values[40..], at);
+                let (mut x, mut y) = (vec![0.0; k], vec![0.0; k]);
+                for j in 0..n {
+                    a.channel(j, &mut x);
+                    b.channel(j, &mut y);
+                    assert_eq!(x, y, "{encoding:?} {format:?}");
+                }
             }
         }
     }

@@ -3,20 +3,23 @@
 //! * `real`: bf16 and f16 weights become `f32` in registers (a shift, a conversion) and are
 //!   multiplied as such. AVX-512's `vdpbf16ps` is no faster than `f32` where it was measured
 //!   (half as fast on Emerald Rapids), and would round the activations.
-//! * `blocks`: Q8_0 and Q4_0 times activations of eight bits, both with one scale for 32 values:
-//!   whole numbers within a block, one fused multiply-add to close it.
+//! * `blocks`: blocks of whole numbers times activations of eight bits with one scale for 32 values:
+//!   whole numbers within a block (or a half of one), one fused multiply-add to close it, and one
+//!   more where it has a minimum.
+//! * `exact`: the same blocks times activations as they are: whole numbers become `f32` in registers.
 //! * `channels`: Int8, one scale a channel and one a row: whole numbers from end to end.
 
 use super::Format;
 use super::lanes::{Lanes, Portable};
+use super::packed::Kind;
 use crate::cpu::simd::Level;
 
 /// Where a tile reads and writes. Rows and channels that the kernel computes are all there.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    /// The inner size: values for `real`, blocks of 32 for the others.
+    /// The inner size: values for `real` and `exact`, blocks of 32 for the others.
     pub inner: usize,
-    /// `real`: value `(row, k)` of the activations is `x[row * x_row + k * x_col]`.
+    /// `real` and `exact`: value `(row, k)` of the activations is `x[row * x_row + k * x_col]`.
     pub x: *const f32,
     pub x_row: usize,
     pub x_col: usize,
@@ -88,9 +91,30 @@ unsafe fn real<L: Lanes, const R: usize, const P: usize, const BF16: bool>(t: &T
     }
 }
 
+/// The lines of half `h` of block `b` of the panel `p` that hold whole numbers: with four bits all,
+/// and of each the nibbles of the half.
 #[inline(always)]
-unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool>(t: &Tile) {
+unsafe fn half_line<L: Lanes, const FOUR: bool>(t: &Tile, b: usize, h: usize, j: usize, p: usize) -> L::W {
+    let line = if FOUR { b * 4 + j } else { b * 8 + h * 4 + j };
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let at = t.w.add((line * 2 + p) * 64);
+        match (FOUR, h) {
+            (false, _) => L::bytes(at),
+            (true, 0) => L::nibbles(at).0,
+            (true, _) => L::nibbles(at).1,
+        }
+    }
+}
+
+/// `HALVES`: each half of a block has a scale. `MIN`: scales have minima.
+#[inline(always)]
+unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool, const HALVES: bool, const MIN: bool>(
+    t: &Tile,
+) {
     let lines = if FOUR { 4 } else { 8 };
+    let halves = if HALVES { 2 } else { 1 };
+    let stride = 64 * halves * if MIN { 2 } else { 1 };
     // Few rows leave registers for sums of their own of the high nibbles.
     let apart = FOUR && R <= 2;
     // SAFETY: activations and panels hold `inner` blocks, panels their scales behind them; the
@@ -98,43 +122,129 @@ unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool>(t: 
     unsafe {
         let mut sums = [[L::splat(0.0); P]; R];
         for b in 0..t.inner {
-            let mut dots = [[L::whole(0); P]; R];
-            let mut high_dots = [[L::whole(0); P]; R];
-            for r in 0..R {
-                dots[r] = [L::whole(*t.starts.add(b * R + r)); P];
-            }
-            let a = t.quants.add(b * 8 * R);
-            for j in 0..lines {
+            for h in 0..halves {
+                let mut dots = [[L::whole(0); P]; R];
+                let mut high_dots = [[L::whole(0); P]; R];
+                if !MIN {
+                    for r in 0..R {
+                        dots[r] = [L::whole(*t.starts.add((b * halves + h) * R + r)); P];
+                    }
+                }
+                let a = t.quants.add(b * 8 * R);
+                if HALVES {
+                    for j in 0..4 {
+                        for p in 0..P {
+                            let w = half_line::<L, FOUR>(t, b, h, j, p);
+                            for r in 0..R {
+                                dots[r][p] = L::dot(dots[r][p], w, *a.add((h * 4 + j) * R + r));
+                            }
+                        }
+                    }
+                } else {
+                    for j in 0..lines {
+                        for p in 0..P {
+                            let at = t.w.add(((b * lines + j) * 2 + p) * 64);
+                            if apart {
+                                let (low, high) = L::nibbles_in_place(at);
+                                for r in 0..R {
+                                    dots[r][p] = L::dot(dots[r][p], low, *a.add(j * R + r));
+                                    high_dots[r][p] = L::dot(high_dots[r][p], high, *a.add((j + 4) * R + r));
+                                }
+                            } else if FOUR {
+                                let (low, high) = L::nibbles(at);
+                                for r in 0..R {
+                                    dots[r][p] = L::dot(dots[r][p], low, *a.add(j * R + r));
+                                    dots[r][p] = L::dot(dots[r][p], high, *a.add((j + 4) * R + r));
+                                }
+                            } else {
+                                let w = L::bytes(at);
+                                for r in 0..R {
+                                    dots[r][p] = L::dot(dots[r][p], w, *a.add(j * R + r));
+                                }
+                            }
+                        }
+                    }
+                }
                 for p in 0..P {
-                    let at = t.w.add(((b * lines + j) * 2 + p) * 64);
-                    if apart {
-                        let (low, high) = L::nibbles_in_place(at);
-                        for r in 0..R {
-                            dots[r][p] = L::dot(dots[r][p], low, *a.add(j * R + r));
-                            high_dots[r][p] = L::dot(high_dots[r][p], high, *a.add((j + 4) * R + r));
+                    let scales = t.w_scales.add(b * stride + h * 64 + p * 32);
+                    let least = if MIN { L::f16(scales.add(halves * 64)) } else { L::splat(0.0) };
+                    let scales = L::f16(scales);
+                    for r in 0..R {
+                        if apart && !HALVES {
+                            dots[r][p] = L::sum(dots[r][p], L::sixteenth(high_dots[r][p]));
                         }
-                    } else if FOUR {
-                        let (low, high) = L::nibbles(at);
-                        for r in 0..R {
-                            dots[r][p] = L::dot(dots[r][p], low, *a.add(j * R + r));
-                            dots[r][p] = L::dot(dots[r][p], high, *a.add((j + 4) * R + r));
-                        }
-                    } else {
-                        let w = L::bytes(at);
-                        for r in 0..R {
-                            dots[r][p] = L::dot(dots[r][p], w, *a.add(j * R + r));
+                        let scale =
+                            L::mul(scales, L::splat(f32::from_bits((*t.scales.add(b * R + r)).cast_unsigned())));
+                        sums[r][p] = L::fma(L::float(dots[r][p]), scale, sums[r][p]);
+                        if MIN {
+                            let of = f32::from_bits((*t.starts.add((b * halves + h) * R + r)).cast_unsigned());
+                            sums[r][p] = L::fma(least, L::splat(of), sums[r][p]);
                         }
                     }
                 }
             }
-            for p in 0..P {
-                let scales = L::f16(t.w_scales.add(b * 64 + p * 32));
-                for r in 0..R {
-                    if apart {
-                        dots[r][p] = L::sum(dots[r][p], L::sixteenth(high_dots[r][p]));
+        }
+        write::<L, R, P>(t, sums);
+    }
+}
+
+/// `blocks` with activations as they are.
+#[inline(always)]
+unsafe fn exact<L: Lanes, const R: usize, const P: usize, const FOUR: bool, const HALVES: bool, const MIN: bool>(
+    t: &Tile,
+) {
+    let halves = if HALVES { 2 } else { 1 };
+    let stride = 64 * halves * if MIN { 2 } else { 1 };
+    // What was added to the whole numbers: see `Format::zero`.
+    let zero = if MIN {
+        0
+    } else if FOUR {
+        8
+    } else {
+        -128
+    };
+    // SAFETY: panels hold blocks for `inner` values, activations that many values; the caller has the
+    // instructions of L.
+    unsafe {
+        let mut sums = [[L::splat(0.0); P]; R];
+        for b in 0..t.inner.div_ceil(32) {
+            for h in 0..2 {
+                let mut parts = [[L::splat(0.0); P]; R];
+                let mut total = [0f32; R];
+                for j in 0..4 {
+                    let mut w = [L::bytes(t.w); P];
+                    for p in 0..P {
+                        w[p] = L::less(half_line::<L, FOUR>(t, b, h, j, p), zero);
                     }
-                    let scale = L::mul(scales, L::splat(f32::from_bits((*t.scales.add(b * R + r)).cast_unsigned())));
-                    sums[r][p] = L::fma(L::float(dots[r][p]), scale, sums[r][p]);
+                    for i in 0..4 {
+                        let k = b * 32 + h * 16 + j * 4 + i;
+                        if k >= t.inner {
+                            break;
+                        }
+                        let mut values = [L::splat(0.0); P];
+                        for p in 0..P {
+                            values[p] = L::byte(w[p], i);
+                        }
+                        for r in 0..R {
+                            let x = *t.x.add(r * t.x_row + k * t.x_col);
+                            total[r] += if MIN { x } else { 0.0 };
+                            for p in 0..P {
+                                parts[r][p] = L::fma(values[p], L::splat(x), parts[r][p]);
+                            }
+                        }
+                    }
+                }
+                let own = if HALVES { h } else { 0 };
+                for p in 0..P {
+                    let scales = t.w_scales.add(b * stride + own * 64 + p * 32);
+                    let least = if MIN { L::f16(scales.add(halves * 64)) } else { L::splat(0.0) };
+                    let scales = L::f16(scales);
+                    for r in 0..R {
+                        sums[r][p] = L::fma(parts[r][p], scales, sums[r][p]);
+                        if MIN {
+                            sums[r][p] = L::fma(least, L::splat(total[r]), sums[r][p]);
+                        }
+                    }
                 }
             }
         }
@@ -187,28 +297,40 @@ macro_rules! tiles {
         /// # Safety
         /// The processor has the instructions, and everything that the tile names is there.
         $(#[target_feature(enable = $features)])?
-        unsafe fn $name(format: Format, rows: usize, t: &Tile) {
+        unsafe fn $name(kind: Kind, rows: usize, t: &Tile) {
             // SAFETY: by the caller's promise.
             unsafe {
-                match format {
-                    Format::Bf16 => tiles!(@ rows, t, $real, real, $lanes, $panels, (true)),
-                    Format::F16 => tiles!(@ rows, t, $real, real, $lanes, $panels, (false)),
-                    Format::Q8_0 => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, (false)),
-                    Format::Q4_0 => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, (true)),
-                    Format::Int8 => tiles!(@ rows, t, $real, channels, $lanes, $panels, ()),
+                match (kind.format, kind.is_exact()) {
+                    (Format::Bf16, _) => tiles!(@ rows, t, $real, real, $lanes, $panels, true),
+                    (Format::F16, _) => tiles!(@ rows, t, $real, real, $lanes, $panels, false),
+                    (Format::Int8, _) => tiles!(@ rows, t, $real, channels, $lanes, $panels,),
+                    (Format::Q8_0, false) => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, false, false, false),
+                    (Format::Q4_0, false) => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, true, false, false),
+                    (Format::Q4_1, false) => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, true, false, true),
+                    (Format::Q8_1, false) => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, false, false, true),
+                    (Format::Q8Half, false) => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, false, true, false),
+                    (Format::Q4Half, false) => tiles!(@ rows, t, $blocks, blocks, $lanes, $panels, true, true, true),
+                    (Format::Q8_0, true) => tiles!(@ rows, t, $blocks, exact, $lanes, $panels, false, false, false),
+                    (Format::Q4_0, true) => tiles!(@ rows, t, $blocks, exact, $lanes, $panels, true, false, false),
+                    (Format::Q4_1, true) => tiles!(@ rows, t, $blocks, exact, $lanes, $panels, true, false, true),
+                    (Format::Q8_1, true) => tiles!(@ rows, t, $blocks, exact, $lanes, $panels, false, false, true),
+                    (Format::Q8Half, true) => tiles!(@ rows, t, $blocks, exact, $lanes, $panels, false, true, false),
+                    (Format::Q4Half, true) => tiles!(@ rows, t, $blocks, exact, $lanes, $panels, true, true, true),
                 }
             }
         }
     };
-    (@ $rows:ident, $t:ident, [$($n:literal),*], $f:ident, $lanes:ty, $panels:literal, $flag:tt) => {
+    (@ $rows:ident, $t:ident, [$most:literal, $($n:literal),*], $f:ident, $lanes:ty, $panels:literal, $($flag:literal),*) => {
+        tiles!(@@ $rows, $t, [$most $(, $n)*], $f, $lanes, $panels, ($($flag),*))
+    };
+    (@@ $rows:ident, $t:ident, [$($n:literal),*], $f:ident, $lanes:ty, $panels:literal, $flags:tt) => {
         match $rows {
-            $($n => tiles!(@@ $f, $lanes, $n, $panels, $flag, $t),)*
+            $($n => tiles!(@@@ $f, $lanes, $n, $panels, $flags, $t),)*
             _ => unreachable!("`Machine::rows` gives the sizes of tiles"),
         }
     };
-    (@@ $f:ident, $lanes:ty, $n:literal, $panels:literal, (), $t:ident) => { $f::<$lanes, $n, $panels>($t) };
-    (@@ $f:ident, $lanes:ty, $n:literal, $panels:literal, ($flag:literal), $t:ident) => {
-        $f::<$lanes, $n, $panels, $flag>($t)
+    (@@@ $f:ident, $lanes:ty, $n:literal, $panels:literal, ($($flag:literal),*), $t:ident) => {
+        $f::<$lanes, $n, $panels $(, $flag)*>($t)
     };
 }
 
@@ -233,7 +355,7 @@ pub(super) struct Machine {
     /// Sizes of tiles for `real` and `channels`, and for `blocks`, in rows, from large to small.
     real: &'static [usize],
     blocks: &'static [usize],
-    run: unsafe fn(Format, usize, &Tile),
+    run: unsafe fn(Kind, usize, &Tile),
 }
 
 impl Machine {
@@ -255,8 +377,8 @@ impl Machine {
     }
 
     /// The rows of the next tile when `left` are left, at least 1.
-    pub fn rows(&self, format: Format, left: usize) -> usize {
-        let sizes = if format.is_blocks() { self.blocks } else { self.real };
+    pub fn rows(&self, kind: Kind, left: usize) -> usize {
+        let sizes = if kind.format.is_blocks() { self.blocks } else { self.real };
         sizes.iter().copied().find(|n| *n <= left).unwrap_or(1)
     }
 
@@ -264,8 +386,8 @@ impl Machine {
     ///
     /// # Safety
     /// `rows` comes from [`rows`](Self::rows), and everything that the tile names is there.
-    pub unsafe fn run(&self, format: Format, rows: usize, tile: &Tile) {
+    pub unsafe fn run(&self, kind: Kind, rows: usize, tile: &Tile) {
         // SAFETY: `at` compared the instructions with the processor; the rest is promised.
-        unsafe { (self.run)(format, rows, tile) }
+        unsafe { (self.run)(kind, rows, tile) }
     }
 }
