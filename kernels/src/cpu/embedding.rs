@@ -1,5 +1,6 @@
 //! Rows of a table, and their gradients.
 
+use super::quant::Encoding;
 use super::share::Shared;
 use crate::pool::Pool;
 
@@ -20,6 +21,22 @@ pub fn embedding(pool: &Pool, table: &[f32], ids: &[i32], width: usize, out: &mu
         for (r, row) in block.chunks_exact_mut(width).enumerate() {
             let id = ids[first + r] as usize;
             row.copy_from_slice(&table[id * width..(id + 1) * width]);
+        }
+    });
+}
+
+/// The same from a table as a file stores it: its encoding, its bytes, and the number of the first
+/// row's first value in them.
+pub fn stored_embedding(
+    pool: &Pool,
+    (encoding, bytes, first): (Encoding, &[u8], usize),
+    ids: &[i32],
+    width: usize,
+    out: &mut [f32],
+) {
+    pool.rows(out, width, (4096 / width.max(1)).max(1), |from, block| {
+        for (r, row) in block.chunks_exact_mut(width).enumerate() {
+            encoding.widen(bytes, first + ids[from + r] as usize * width, row);
         }
     });
 }

@@ -40,6 +40,7 @@ impl fmt::Debug for Picture<'_> {
             Data::F64(v) => block(f, self.sizes, v, 1),
             Data::I32(v) => block(f, self.sizes, v, 1),
             Data::Bool(v) => block(f, self.sizes, v, 1),
+            Data::Encoded(v) => block(f, self.sizes, &v.values(), 1),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::encoding::{Encoding, from_bf16, from_e4m3, from_e5m2, from_f16, to_bf16, to_f16};
 use super::error::ValueError;
 use crate::graph::DType;
+use crate::module::encoded::kept;
 use crate::module::store::Data;
 use std::io::{Read, Write};
 
@@ -144,6 +145,15 @@ pub fn write(file: &mut impl Write, data: &Data, encoding: Encoding) -> std::io:
         (Data::I32(v), I32) => put(file, v, |v| v.to_le_bytes()),
         (Data::I32(v), I64) => put(file, v, |v| (v as i64).to_le_bytes()),
         (Data::Bool(v), Bool | U8) => put(file, v, |v| [v]),
+        (Data::Encoded(v), F16 | BF16) if kept(encoding) == Some(v.encoding()) => file.write_all(v.bytes()),
+        (Data::Encoded(v), _) => {
+            for first in (0..v.len()).step_by(BUFFER) {
+                let mut part = vec![0.0; BUFFER.min(v.len() - first)];
+                v.read(first, &mut part);
+                write(file, &Data::F32(part), encoding)?;
+            }
+            Ok(())
+        }
         (data, encoding) => panic!("{} values are not written as {encoding}", data.dtype()),
     }
 }
@@ -152,7 +162,7 @@ pub fn write(file: &mut impl Write, data: &Data, encoding: Encoding) -> std::io:
 pub fn fits(data: &Data, encoding: Encoding) -> bool {
     use Encoding::*;
     match data {
-        Data::F32(_) | Data::F64(_) => matches!(encoding, F32 | F64 | F16 | BF16),
+        Data::F32(_) | Data::F64(_) | Data::Encoded(_) => matches!(encoding, F32 | F64 | F16 | BF16),
         Data::I32(_) => matches!(encoding, I32 | I64),
         Data::Bool(_) => matches!(encoding, Bool | U8),
     }

@@ -9,6 +9,7 @@ use super::encoding::Encoding;
 use super::error::CheckpointError;
 use super::values;
 use crate::json::Json;
+use crate::module::encoded::Encoding as Kept;
 use crate::module::store::Data;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -61,7 +62,7 @@ impl<'a> Writer<'a> {
         Self::default()
     }
 
-    /// Adds a tensor in the encoding that holds its values exactly.
+    /// Adds a tensor in the encoding that holds its values exactly; blocks of a GGUF file become `F32`.
     ///
     /// # Errors
     /// A name that is taken; values that do not fill the sizes.
@@ -71,6 +72,11 @@ impl<'a> Writer<'a> {
             Data::F64(_) => Encoding::F64,
             Data::I32(_) => Encoding::I32,
             Data::Bool(_) => Encoding::Bool,
+            Data::Encoded(v) => match v.encoding() {
+                Kept::F16 => Encoding::F16,
+                Kept::Bf16 => Encoding::BF16,
+                Kept::Blocks(_) => Encoding::F32,
+            },
         };
         self.add_as(name, sizes, data, encoding)
     }

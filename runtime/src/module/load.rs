@@ -9,12 +9,13 @@
 
 use super::Module;
 use super::catalog::{Catalog, Declared};
+use super::encoded::{Encoded, Files, kept};
 use super::error::ModelError;
 use super::mismatch::{Mismatch, Tensor};
 use super::model::{Model, all_sizes, new_entry, settled};
 use super::pattern;
 use super::store::{Data, Entry};
-use crate::checkpoint::{Encoding, Origin, Source, TensorInfo, Writer, values, write::SHARD_BYTES};
+use crate::checkpoint::{CheckpointError, Encoding, Origin, Source, TensorInfo, Writer, values, write::SHARD_BYTES};
 use crate::graph::{AxisTag, ExtentError, Sizes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -39,6 +40,7 @@ pub struct LoadOptions {
     only: Vec<String>,
     past: Vec<String>,
     seed: u64,
+    as_stored: bool,
 }
 
 type Rename = Arc<dyn Fn(&str) -> String + Send + Sync>;
@@ -103,6 +105,19 @@ impl LoadOptions {
         self
     }
 
+    /// Matrices (and tensors of more dimensions) stay as the file stores them where that is 16 bits a
+    /// value or a block format: in a large file's mapped pages, otherwise copied, and never in
+    /// `f32`. Programs multiply by such weights as they are; the default,
+    /// [`WeightFormat::Stored`](crate::program::WeightFormat::Stored), says how. Vectors become `f32`,
+    /// and so does what training or [`Model::set`] writes to.
+    ///
+    /// A mapped file must not be shortened while the model lives: see [`mobilis_kernels::bytes`].
+    #[must_use]
+    pub fn as_stored(mut self) -> Self {
+        self.as_stored = true;
+        self
+    }
+
     /// The seed of parameters that the checkpoint lacks.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -120,9 +135,9 @@ impl LoadOptions {
         let checkpoint = from.source()?;
         let (sizes, found) = self.fit(module.kind(), &catalog, &*checkpoint, settled(self.sizes.clone())?)?;
         let shapes = all_sizes(&catalog, &sizes)?;
-        let mut entries = Vec::new();
+        let (mut entries, mut files) = (Vec::new(), Files::default());
         for ((declared, sizes), places) in catalog.vars().iter().zip(&shapes).zip(&found) {
-            entries.push(match self.read(module.kind(), declared, places, &*checkpoint, false)? {
+            entries.push(match self.read(module.kind(), declared, places, &*checkpoint, false, &mut files)? {
                 Some(data) => Entry::new(declared.name(), sizes, data),
                 None => new_entry(declared, sizes, self.seed)?,
             });
@@ -146,15 +161,15 @@ impl LoadOptions {
         let kind = model.module().kind();
         let (_, found) = self.fit(kind, model.catalog(), &*checkpoint, model.sizes().clone())?;
         let mut store = model.store().lock();
-        let mut values = Vec::new();
+        let (mut values, mut files) = (Vec::new(), Files::default());
         for (declared, places) in model.catalog().vars().iter().zip(&found) {
-            if let Some(data) = self.read(kind, declared, places, &*checkpoint, store.is_reference())? {
+            if let Some(data) = self.read(kind, declared, places, &*checkpoint, store.is_reference(), &mut files)? {
                 values.push((declared.id, data));
             }
         }
         for (id, data) in values {
-            if let Some(entry) = store.get_mut(id) {
-                entry.data = data;
+            if let Some((name, sizes)) = store.get(id).map(|entry| (entry.name.clone(), entry.sizes.clone())) {
+                store.insert(id, Entry::new(name, &sizes, data));
             }
         }
         Ok(())
@@ -242,8 +257,18 @@ impl LoadOptions {
         places: &[String],
         checkpoint: &dyn Source,
         wide: bool,
+        files: &mut Files,
     ) -> Result<Option<Data>, ModelError> {
-        let read = |name: &str| checkpoint.read(name, declared.ty.dtype, wide);
+        let mut read = |name: &str| -> Result<Data, CheckpointError> {
+            let info = checkpoint.find(name)?;
+            let encoding = kept(info.encoding).filter(|_| self.as_stored && !wide && info.sizes.len() > 1);
+            let Some(encoding) = encoding else { return checkpoint.read(name, declared.ty.dtype, wide) };
+            let bytes = files.bytes(checkpoint.raw(name)?)?;
+            match Encoded::new(encoding, info.count(), bytes) {
+                Some(values) => Ok(Data::Encoded(values)),
+                None => checkpoint.read(name, declared.ty.dtype, wide),
+            }
+        };
         let Some((first, others)) = places.split_first() else { return Ok(None) };
         let value = read(first)?;
         for other in others {
@@ -268,6 +293,8 @@ fn same(a: &Data, b: &Data) -> bool {
     match (a, b) {
         (Data::F32(a), Data::F32(b)) => a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())),
         (Data::F64(a), Data::F64(b)) => a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())),
+        (Data::Encoded(a), Data::Encoded(b)) if a == b => true,
+        (Data::Encoded(_), _) | (_, Data::Encoded(_)) => same(&a.dense(), &b.dense()),
         (a, b) => a == b,
     }
 }
@@ -406,7 +433,7 @@ impl<M: Module> Model<M> {
             let entry = store.get(declared.id).ok_or(ModelError::NotOfThisModel)?;
             let (name, sizes, data) = (declared.name(), &entry.sizes, &entry.data);
             writer = match (options.reals, data) {
-                (Some(encoding), Data::F32(_) | Data::F64(_)) => writer.add_as(name, sizes, data, encoding)?,
+                (Some(encoding), Data::F32(_) | Data::F64(_) | Data::Encoded(_)) => writer.add_as(name, sizes, data, encoding)?,
                 _ => writer.add(name, sizes, data)?,
             };
         }

@@ -8,6 +8,7 @@
 //! ([`store`]).
 
 pub mod catalog;
+pub mod encoded;
 pub mod error;
 pub mod init;
 pub mod load;

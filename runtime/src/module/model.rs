@@ -236,6 +236,7 @@ impl<M: Module> Model<M> {
             Data::F64(v) => v.iter().map(|v| T::from_f64(*v)).collect(),
             Data::I32(v) => v.iter().map(|v| T::from_f64(*v as f64)).collect(),
             Data::Bool(v) => v.iter().map(|v| T::from_f64(*v as f64)).collect(),
+            Data::Encoded(v) => v.values().into_iter().map(|v| T::from_f64(v.into())).collect(),
         })
     }
 
@@ -253,6 +254,7 @@ impl<M: Module> Model<M> {
             Data::F64(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = x.to_f64()),
             Data::I32(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = x.to_f64() as i32),
             Data::Bool(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = u8::from(x.to_f64() != 0.0)),
+            Data::Encoded(_) => unreachable!("`get_mut` gives values that can be written to"),
         }
         Ok(())
     }

@@ -7,9 +7,12 @@
 //!
 //! Real values are `f32`, as the CPU computes; for the reference device
 //! [`Store::to_reference`] widens them to `f64`, so that its steps are not rounded between runs.
+//! Matrices may stay as a file stores them ([`Encoded`]) until something writes to them.
 
+use super::encoded::Encoded;
 use crate::graph::{DType, VarId};
 use mobilis_kernels::large::gather_pages;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +28,8 @@ pub enum Data {
     I32(Vec<i32>),
     /// Truth values, each 0 or 1.
     Bool(Vec<u8>),
+    /// Real numbers as a file stores them.
+    Encoded(Encoded),
 }
 
 impl Data {
@@ -54,6 +59,22 @@ impl Data {
             Data::F64(v) => v.clone(),
             Data::I32(v) => v.iter().map(|v| *v as f64).collect(),
             Data::Bool(v) => v.iter().map(|v| *v as f64).collect(),
+            Data::Encoded(v) => v.values().into_iter().map(f64::from).collect(),
+        }
+    }
+
+    /// The same values each in memory: those of [`Data::Encoded`] as `f32`.
+    pub fn dense(&self) -> Cow<'_, Data> {
+        match self {
+            Data::Encoded(v) => Cow::Owned(Data::F32(v.values())),
+            dense => Cow::Borrowed(dense),
+        }
+    }
+
+    /// Makes `f32` of values that are stored otherwise, so that they can be written to.
+    pub fn materialize(&mut self) {
+        if let Data::Encoded(v) = self {
+            *self = Data::F32(v.values());
         }
     }
 
@@ -64,6 +85,7 @@ impl Data {
             Data::F64(v) => v.len(),
             Data::I32(v) => v.len(),
             Data::Bool(v) => v.len(),
+            Data::Encoded(v) => v.len(),
         }
     }
 
@@ -75,7 +97,7 @@ impl Data {
     /// The storage in the graph that these values fill; real numbers are `F32` at either precision.
     pub fn dtype(&self) -> DType {
         match self {
-            Data::F32(_) | Data::F64(_) => DType::F32,
+            Data::F32(_) | Data::F64(_) | Data::Encoded(_) => DType::F32,
             Data::I32(_) => DType::I32,
             Data::Bool(_) => DType::Bool,
         }
@@ -86,6 +108,7 @@ impl Data {
     pub fn widened(self) -> Data {
         match self {
             Data::F32(v) => Data::F64(v.into_iter().map(f64::from).collect()),
+            Data::Encoded(v) => Data::F64(v.values().into_iter().map(f64::from).collect()),
             other => other,
         }
     }
@@ -159,11 +182,21 @@ impl Values {
         self.entries.get(&id).map(|held| &held.entry)
     }
 
-    /// The value of a variable, to be changed in place. Counts as a change.
+    /// The value of a variable, to be changed in place: `f32` where it was stored otherwise. Counts as
+    /// a change.
     pub fn get_mut(&mut self, id: VarId) -> Option<&mut Entry> {
         let held = self.entries.get_mut(&id)?;
         held.version = next_version();
+        held.entry.data.materialize();
         Some(&mut held.entry)
+    }
+
+    /// Makes `f32` of a variable's values if they are stored otherwise, so that a run can write to
+    /// them. Counts as a change only then.
+    pub(crate) fn materialize(&mut self, id: VarId) {
+        if self.get(id).is_some_and(|entry| matches!(entry.data, Data::Encoded(_))) {
+            self.get_mut(id);
+        }
     }
 
     /// A number that is another one after every change of the variable's value: what was computed
@@ -324,6 +357,29 @@ mod tests {
         assert!(first.is_some() && version(&store) != first && version(&copy) != first);
         assert_ne!(version(&store), version(&copy));
         assert_eq!(store.lock().get(VarId(1)), copy.lock().get(VarId(1)));
+    }
+
+    #[test]
+    fn stored_values_stay_until_they_are_written_to() {
+        use mobilis_kernels::cpu::quant::Encoding;
+        let halves = [0x3c00u16, 0xc000, 0x3800].iter().flat_map(|h| h.to_le_bytes()).collect::<Vec<_>>();
+        assert_eq!(Encoded::new(Encoding::F16, 2, halves.clone()), None);
+        let data = Data::Encoded(Encoded::new(Encoding::F16, 3, halves).expect("three halves"));
+        assert_eq!((data.len(), data.dtype(), data.to_f64()), (3, DType::F32, vec![1.0, -2.0, 0.5]));
+        let store = Store::new();
+        store.lock().insert(VarId(1), Entry::new("w", &[3], data.clone()));
+        let (copy, wide) = (store.deep_clone(), store.deep_clone());
+        assert_eq!(copy.lock().get(VarId(1)).map(|e| e.data.clone()), Some(data.clone()));
+        assert_eq!(*data.dense(), Data::F32(vec![1.0, -2.0, 0.5]));
+        wide.to_reference();
+        assert_eq!(wide.lock().get(VarId(1)).map(|e| e.data.clone()), Some(Data::F64(vec![1.0, -2.0, 0.5])));
+        let before = store.lock().version(VarId(1));
+        if let Some(Entry { data: Data::F32(values), .. }) = store.lock().get_mut(VarId(1)) {
+            values[1] = 7.0;
+        }
+        assert_eq!(store.lock().get(VarId(1)).map(|e| e.data.clone()), Some(Data::F32(vec![1.0, 7.0, 0.5])));
+        assert_ne!(store.lock().version(VarId(1)), before);
+        assert_eq!(copy.lock().get(VarId(1)).map(|e| e.data.clone()), Some(data));
     }
 
     #[test]

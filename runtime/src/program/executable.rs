@@ -8,14 +8,14 @@ use super::weights::{StoredWeight, Weights};
 use crate::array::show::Picture;
 use crate::devices::Device;
 use crate::devices::cpu::lower::Task;
-use crate::devices::cpu::weights::Prepared as PreparedWeights;
+use crate::devices::cpu::weights::{Plain, Prepared as PreparedWeights};
 use crate::devices::cpu::{self, Bound, Out};
 use crate::devices::reference::{self, RefArray};
 use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
 use crate::module::init::Key;
 use crate::module::store::{Data, Entry, Store, Values};
 use crate::ops::Op;
-use mobilis_kernels::memory::Memory;
+use mobilis_kernels::memory::{External, Memory};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -246,6 +246,13 @@ impl Executable {
     ) -> Result<(), ProgramError> {
         let mut prepared = lock(&self.prepared);
         let mut values = self.store.lock();
+        // What a run stores to has values of its own; what it reads may be stored in fewer bits.
+        for (var, _) in &self.optimized.updates {
+            values.materialize(self.optimized.vars[*var as usize].id);
+        }
+        if self.weights.look(&self.optimized, &values) {
+            prepared.clear();
+        }
         let flat = || inputs.iter().flat_map(|i| i.sizes.iter().copied());
         match prepared.iter().position(|p| p.given.iter().copied().eq(flat())) {
             Some(i) => {
@@ -272,7 +279,9 @@ impl Executable {
         let mut taken = Taken { graph: &self.optimized, values: &mut values, vars };
         taken.take();
         let graph = &self.optimized;
-        let externals = taken.vars.iter_mut().map(host::external).chain(inputs.iter().map(HostRef::external));
+        let plain = self.weights.plain();
+        let vars = taken.vars.iter_mut().enumerate().map(|(var, data)| buffer(&plain, var, data));
+        let externals = vars.chain(inputs.iter().map(HostRef::external));
         let mut taps = (!graph.taps.is_empty()).then(|| lock(&self.taps));
         let mut position = 0usize;
         let result = bound.run_with(
@@ -408,7 +417,9 @@ impl Executable {
                 let mut vars = vec![];
                 let mut taken = Taken { graph: &all, values: &mut values, vars: &mut vars };
                 taken.take();
-                let externals = taken.vars.iter_mut().map(host::external).chain(inputs.iter().map(HostRef::external));
+                // Every value is read as it is.
+                let mut dense: Vec<Data> = taken.vars.iter().map(|data| data.dense().into_owned()).collect();
+                let externals = dense.iter_mut().map(host::external).chain(inputs.iter().map(HostRef::external));
                 let each = |v: Value, out: Out| {
                     if let (Out::F32(s), Ok(sizes)) = (out, all.ty(v).sizes(&sizes)) {
                         look(v, sizes, &mut s.iter().map(|x| *x as f64));
@@ -435,6 +446,14 @@ fn reference_values(
     reference::run(graph, sizes, &inputs, &vars).map_err(ProgramError::Lower)
 }
 
+/// A variable's buffer for a run: what was made of it, or its own values.
+fn buffer<'a>(plain: &'a [(u32, Plain)], var: usize, data: &'a mut Data) -> External<'a> {
+    match plain.iter().find(|(slot, _)| *slot as usize == var) {
+        Some((_, values)) => External::ReadF32(values),
+        None => host::external(data),
+    }
+}
+
 /// Keeps what a tap saw, and prints it if that was asked for.
 fn keep(graph: &Graph, tap: usize, tapped: Tapped, taps: &mut HashMap<String, Tapped>) {
     let (name, value) = &graph.taps[tap];
@@ -451,7 +470,7 @@ fn out_of(data: &Data) -> Out<'_> {
         Data::F32(v) => Out::F32(v),
         Data::I32(v) => Out::I32(v),
         Data::Bool(v) => Out::Bool(v),
-        Data::F64(_) => Out::F32(&[]),
+        Data::F64(_) | Data::Encoded(_) => Out::F32(&[]),
     }
 }
 

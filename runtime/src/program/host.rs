@@ -58,8 +58,9 @@ pub(super) fn external(data: &mut Data) -> External<'_> {
         Data::F32(v) => External::F32(v),
         Data::I32(v) => External::I32(v),
         Data::Bool(v) => External::U8(v),
-        // The store holds `f64` only for the reference device, which asks for no externals.
-        Data::F64(_) => External::F32(&mut []),
+        // The store holds `f64` only for the reference device, which asks for no externals. Stored
+        // values are read where they lie, or what was made of them stands here.
+        Data::F64(_) | Data::Encoded(_) => External::F32(&mut []),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a program stores the weights that it multiplies by.
 
+use crate::module::encoded::Encoding;
 use crate::module::pattern;
 
 /// A storage for weights.
@@ -9,6 +10,7 @@ use crate::module::pattern;
 ///
 /// | format | bits a weight | activations | rounding of a weight |
 /// |---|---|---|---|
+/// | `Stored` (the default) | as the model holds it | `f32`; 8 bits for blocks | none, see below |
 /// | `F32` | 32 | `f32` | none |
 /// | `Bf16` | 16 | `f32` | 1/256 of itself |
 /// | `F16` | 16 | `f32` | 1/2048 of itself |
@@ -18,11 +20,20 @@ use crate::module::pattern;
 ///
 /// `Q8_0` and `Q4_0` are those of GGUF (llama.cpp `--type q8_0`), `Int8` is what onnxruntime's
 /// `quantize_dynamic` and PyTorch's `quantize_dynamic` do. Where activations have eight bits too,
-/// long prompts are two to three times as fast as with `f32`.
+/// long prompts are two to three times as fast as with `f32`; [`Weights::exact`] keeps them `f32`.
+///
+/// `Stored` multiplies by the values of a model that was loaded with
+/// [`LoadOptions::as_stored`](crate::LoadOptions::as_stored) without a copy in `f32`, and by others
+/// in `f32`. Of the formats that files have, nothing is rounded but one thing: in those with blocks
+/// of 256 (`Q2_K` to `Q6_K`) a scale is the product of two, which becomes an f16 (1/2048 of it).
+/// In memory `Q5_0`, `Q5_1`, `Q5_K` and `Q6_K` take 8.5 to 9 bits a weight, `Q2_K` and `Q3_K` 6.
+/// A matrix whose blocks do not lie along the sum becomes `f32`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum WeightFormat {
-    /// Single precision, as the model holds them.
+    /// As the model holds them.
     #[default]
+    Stored,
+    /// Single precision.
     F32,
     /// The upper half of single precision.
     Bf16,
@@ -56,11 +67,12 @@ pub struct Weights {
     format: WeightFormat,
     exceptions: Vec<(String, WeightFormat)>,
     pack: bool,
+    exact: bool,
 }
 
 impl Default for Weights {
     fn default() -> Weights {
-        Weights::new(WeightFormat::F32)
+        Weights::new(WeightFormat::Stored)
     }
 }
 
@@ -73,7 +85,7 @@ impl From<WeightFormat> for Weights {
 impl Weights {
     /// Every weight in one format.
     pub fn new(format: WeightFormat) -> Weights {
-        Weights { format, exceptions: vec![], pack: true }
+        Weights { format, exceptions: vec![], pack: true, exact: false }
     }
 
     /// Another format for the weights whose names match a [`pattern`]. Of several
@@ -94,6 +106,16 @@ impl Weights {
         self
     }
 
+    /// Keeps activations in `f32` where weights are blocks of whole numbers, so that nothing is rounded
+    /// but weights: the results are those of the blocks' values in `f32`, up to the order of sums.
+    /// Single rows cost little more, long prompts about three times as much. `Int8` has no such
+    /// product: its weights then have blocks, as `Q8_0`.
+    #[must_use]
+    pub fn exact(mut self) -> Weights {
+        self.exact = true;
+        self
+    }
+
     /// The format of the weight of this name.
     pub fn of(&self, name: &str) -> WeightFormat {
         let found = self.exceptions.iter().rev().find(|(p, _)| pattern::matches(p, name));
@@ -102,6 +124,10 @@ impl Weights {
 
     pub(crate) fn packs(&self) -> bool {
         self.pack
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// The first pattern that matches none of these names.
@@ -116,8 +142,10 @@ impl Weights {
 pub struct StoredWeight {
     /// The parameter's name.
     pub name: String,
-    /// How the program stores it.
+    /// How the program stores it: `Stored` for the blocks of files that have no name of their own here.
     pub format: WeightFormat,
+    /// How the model stores it, unless that is `f32`.
+    pub encoding: Option<Encoding>,
     /// Output channels, and values of each.
     pub size: (usize, usize),
     /// Bytes that are held for it beside the model's own value, and shared by programs that store it

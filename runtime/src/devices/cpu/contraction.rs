@@ -105,8 +105,7 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
         }
     }
     // Weights that are rounded are the right side; the result is the same.
-    let rounds = |x: &Operand| cx.rounds(x.view.slot, (usize::MAX, usize::MAX));
-    if rounds(&a) && !rounds(&b) {
+    if cx.may_round(a.view.slot) && !cx.may_round(b.view.slot) {
         (a, b, rows, columns) = (b, a, columns, rows);
     }
     // The inner labels in the order in which the larger operand has them.
@@ -162,6 +161,8 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
         }
     };
     let weight = if batch.is_empty() { cx.weight(pb, (m, n, k), sb) } else { None };
+    cx.reads(pa.slot);
+    let pb = cx.right(pb, weight.as_deref());
     let plan = Batched { sizes: batch_sizes, a: a_batch, b: b_batch, c: c_batch };
     if let (Some(weight), true) = (weight, pc.len > 0) {
         let scratch = cx.scratch(gemm::scratch_len(m, k, [n], true) + weight.scratch(m));

@@ -5,7 +5,7 @@
 
 use super::plan::{Life, Plan, plan};
 use super::view::View;
-use super::weights::{Prepared, Weight};
+use super::weights::{Prepared, Table, Weight};
 use crate::graph::{DType, Extent, Graph, Sizes, TensorType, Value};
 use crate::ops::Op;
 use mobilis_kernels::cpu::copy::{collapse, gather_view};
@@ -103,10 +103,39 @@ impl<'g> Lower<'g> {
         self.weights?.weight(self.graph, piece, size, at)
     }
 
-    /// Whether products read a buffer rounded, if it is their right side with `n` channels of `k`
+    /// Whether products read a piece rounded, if it is their right side with `n` channels of `k`
     /// values.
-    pub fn rounds(&self, slot: u32, size: (usize, usize)) -> bool {
-        self.weights.is_some_and(|w| w.rounds(self.graph, slot, size))
+    pub fn rounds(&self, piece: Piece, size: (usize, usize), at: Matrix) -> bool {
+        self.weights.is_some_and(|w| w.rounds(self.graph, piece, size, at))
+    }
+
+    /// Whether a buffer is a variable that products may read rounded.
+    pub fn may_round(&self, slot: u32) -> bool {
+        self.weights.is_some_and(|w| w.may_round(self.graph, slot))
+    }
+
+    /// The piece of a right side for a task that reads it in `f32`, or not at all where it reads what
+    /// was prepared and the variable has no `f32`.
+    pub fn right(&self, piece: Piece, weight: Option<&Weight>) -> Piece {
+        let Some(weights) = self.weights.filter(|w| w.is_encoded(piece.slot)) else { return piece };
+        if weight.is_some_and(Weight::is_rounded) {
+            return Piece { slot: piece.slot, offset: 0, len: 0 };
+        }
+        weights.need_plain(piece.slot);
+        piece
+    }
+
+    /// Notes that a task reads a buffer in `f32`.
+    pub fn reads(&self, slot: u32) {
+        self.weights.iter().for_each(|w| w.need_plain(slot));
+    }
+
+    /// The first input as a table of rows that are stored in fewer bits, and the number of its first
+    /// value; nothing where it is `f32`.
+    pub fn table(&mut self) -> Option<(Arc<Table>, usize)> {
+        let view = self.view_of(self.value(0));
+        let table = if view.is_contiguous() { self.weights?.table(view.slot) } else { None };
+        table.map(|table| (table, view.offset))
     }
 
     /// The value of an extent.
@@ -160,7 +189,13 @@ impl<'g> Lower<'g> {
 
     /// An input with its strides.
     pub fn view(&mut self, i: usize) -> View {
-        self.view_of(self.value(i))
+        let view = self.view_of(self.value(i));
+        // Views read nothing yet, and products say themselves what they read.
+        let op = &self.graph.nodes[self.node as usize].op;
+        if !(op.rule().is_view() || matches!(op, Op::Product(_) | Op::Einsum(_))) {
+            self.reads(view.slot);
+        }
+        view
     }
 
     fn view_of(&mut self, v: Value) -> View {
@@ -176,6 +211,7 @@ impl<'g> Lower<'g> {
 
     fn piece_of(&mut self, v: Value) -> Piece {
         let view = self.view_of(v);
+        self.reads(view.slot);
         if view.is_contiguous() {
             return Piece { slot: view.slot, offset: view.offset, len: view.count() };
         }
@@ -202,6 +238,7 @@ impl<'g> Lower<'g> {
         let len = if to.len == 0 { 0 } else { reach + 1 };
         let from = Piece { slot: view.slot, offset: view.offset, len };
         let dtype = view.dtype;
+        self.reads(view.slot);
         self.copied += 1;
         self.task(move |m| match dtype {
             DType::F32 => gather_view(m.pool(), &m.f32(from), 0, &sizes, &strides, &mut m.f32_mut(to)),

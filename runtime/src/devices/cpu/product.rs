@@ -71,7 +71,7 @@ fn following(after: &After, ports: Range<usize>, cx: &mut Lower) -> Result<Follo
 /// Handles of the right sides of a result that are prepared once.
 fn weights(m: usize, right: &[Operand], left: &[Operand], cx: &Lower) -> Vec<Option<Arc<Weight>>> {
     // All terms of a sum are rounded, or none.
-    let rounded = right.iter().zip(left).filter(|(r, l)| cx.rounds(r.piece.slot, (r.columns, l.columns))).count();
+    let rounded = right.iter().zip(left).filter(|(r, l)| cx.rounds(r.piece, (r.columns, l.columns), r.at)).count();
     if rounded != 0 && rounded != right.len() {
         return vec![None; right.len()];
     }
@@ -94,10 +94,14 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
         own[j] = port.map(|port| cx.output(port));
         then[j] = op.after[j].as_ref().map(|after| following(after, more, cx)).transpose()?;
     }
-    let width = |j: usize| right[j * lefts].columns;
     let depth = left.iter().map(|l| l.columns).sum();
     let weights: Vec<Option<Arc<Weight>>> =
         right.chunks(lefts).flat_map(|right| weights(m, right, &left, cx)).collect();
+    left.iter().for_each(|l| cx.reads(l.piece.slot));
+    for (right, weight) in right.iter_mut().zip(&weights) {
+        right.piece = cx.right(right.piece, weight.as_deref());
+    }
+    let width = |j: usize| right[j * lefts].columns;
     let more: usize = weights.iter().flatten().map(|w| w.scratch(m)).sum();
     let scratch = cx.scratch(gemm::scratch_len(m, depth, (0..results).map(width), true) + more);
     let nothing = Operand { piece: Piece { slot: 0, offset: 0, len: 0 }, at: Matrix::rows(0), columns: 0 };

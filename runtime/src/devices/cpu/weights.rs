@@ -7,9 +7,13 @@
 //! version of each variable with the one that was prepared, so a training step or a loaded
 //! checkpoint shows in the next run. The product reads the handle with [`Weight::lock`].
 //!
-//! What is done, by the program's [`Weights`]:
-//! * other formats than `F32`: rounded and packed before the first run with a value;
-//! * `F32`, multiplied by more than [`gemm::FEW_ROWS`] rows: packed before the *second* run with a
+//! A variable that is held as a file stores it ([`Encoded`]) has no `f32` anywhere. Products take
+//! over its bytes as panels, embeddings read its rows ([`Table`]); only where something else reads
+//! it, or a product in `f32`, values are made once for the program ([`Prepared::need_plain`]).
+//!
+//! What is done for a product, by the program's [`Weights`]:
+//! * other formats than `f32`: rounded or taken over, and packed, before the first run with a value;
+//! * `f32`, multiplied by more than [`gemm::FEW_ROWS`] rows: packed before the *second* run with a
 //!   value, for a value that changes between all runs would be packed for nothing. Until then, and
 //!   where packing is switched off, the product reads the variable itself, with the same result;
 //! * matrices of fewer than 16 channels or 32 values each: left as they are.
@@ -18,14 +22,16 @@
 //! programs of a model (a prompt's and a step's) share it through a shelf.
 
 use crate::graph::{DType, Graph};
+use crate::module::encoded::{Encoded, Encoding};
 use crate::module::store::{Data, Values};
 use crate::program::{StoredWeight, WeightFormat, Weights};
 use mobilis_kernels::cpu::gemm::{self, Matrix, Panels, Right};
-use mobilis_kernels::cpu::quant::{self, Format, Packed};
+use mobilis_kernels::cpu::quant::packed::Kind;
+use mobilis_kernels::cpu::quant::{self, Blocks, Format, Packed};
 use mobilis_kernels::large::Large;
 use mobilis_kernels::memory::Piece;
 use mobilis_kernels::pool::Pool;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 /// A matrix in a variable: `k` by `n` values from `offset`.
@@ -37,51 +43,123 @@ struct Place {
     at: (usize, usize),
 }
 
+/// What is made of a variable's value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Form {
+    /// All values, in `f32`.
+    Plain,
+    /// A matrix in panels of `f32`.
+    Panels(Place),
+    /// A matrix in fewer bits.
+    Rounded(Place, Kind),
+}
+
 enum Made {
+    Plain(Large),
     Panels(Large),
     Rounded(Packed),
 }
 
 /// What was made of a version of a variable's value, while a program holds it.
-type Shelf = HashMap<(u64, Place, Option<Format>), Weak<Made>>;
+type Shelf = HashMap<(u64, Form), Weak<Made>>;
 static SHELF: LazyLock<Mutex<Shelf>> = LazyLock::new(Mutex::default);
 
 impl Made {
     /// What is on the shelf, or new.
-    fn of(version: u64, place: Place, format: Option<Format>, values: &[f32]) -> Arc<Made> {
+    fn of(version: u64, form: Form, data: &Data) -> Arc<Made> {
         let shelf = || SHELF.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (version, place, format);
-        if let Some(made) = shelf().get(&key).and_then(Weak::upgrade) {
+        if let Some(made) = shelf().get(&(version, form)).and_then(Weak::upgrade) {
             return made;
         }
-        let Place { offset, n, k, at } = place;
-        let (values, at) = (&values[offset.min(values.len())..], Matrix { row: at.0, col: at.1 });
-        let made = Arc::new(match format {
-            Some(format) => Made::Rounded(Packed::new(Pool::global(), format, (n, k), values, at)),
-            None => {
-                let mut panels = Large::floats(gemm::packed_len(n, k));
-                gemm::pack_b(Pool::global(), (n, k), values, at, panels.as_f32_mut());
-                Made::Panels(panels)
-            }
-        });
+        let made = Arc::new(Made::new(version, form, data));
         let mut shelf = shelf();
         shelf.retain(|_, made| made.strong_count() > 0);
-        shelf.insert(key, Arc::downgrade(&made));
+        shelf.insert((version, form), Arc::downgrade(&made));
         made
+    }
+
+    fn new(version: u64, form: Form, data: &Data) -> Made {
+        let pool = Pool::global();
+        match (form, data) {
+            (Form::Plain, Data::Encoded(stored)) => {
+                let mut all = Large::floats(stored.len());
+                stored.fill(all.as_f32_mut());
+                stored.bytes().release();
+                Made::Plain(all)
+            }
+            (Form::Rounded(place, kind), Data::Encoded(stored)) => {
+                let Place { offset, n, k, at } = place;
+                let at = Matrix { row: at.0, col: at.1 };
+                let packed = Packed::stored(pool, kind, (stored.encoding(), stored.bytes()), offset, (n, k), at);
+                // The file's pages have been read once, and are not needed beside the panels.
+                stored.bytes().release();
+                Made::Rounded(packed)
+            }
+            (Form::Panels(_), Data::Encoded(_)) => {
+                let plain = Made::of(version, Form::Plain, data);
+                Made::of_values(pool, form, plain.plain())
+            }
+            (_, Data::F32(values)) => Made::of_values(pool, form, values),
+            _ => Made::of_values(pool, form, &[]),
+        }
+    }
+
+    fn of_values(pool: &Pool, form: Form, values: &[f32]) -> Made {
+        let (place, kind) = match form {
+            Form::Plain => return Made::Plain(Large::new(0)),
+            Form::Panels(place) => (place, None),
+            Form::Rounded(place, kind) => (place, Some(kind)),
+        };
+        let Place { offset, n, k, at } = place;
+        let (values, at) = (&values[offset.min(values.len())..], Matrix { row: at.0, col: at.1 });
+        match kind {
+            Some(kind) => Made::Rounded(Packed::new(pool, kind, (n, k), values, at)),
+            None => {
+                let mut panels = Large::floats(gemm::packed_len(n, k));
+                gemm::pack_b(pool, (n, k), values, at, panels.as_f32_mut());
+                Made::Panels(panels)
+            }
+        }
+    }
+
+    fn plain(&self) -> &[f32] {
+        match self {
+            Made::Plain(values) => values.as_f32(),
+            _ => &[],
+        }
     }
 }
 
+/// Something made of a variable's value.
+#[derive(Default)]
 struct State {
     /// The variable's version that the last run saw.
     seen: Option<u64>,
     made: Option<Arc<Made>>,
 }
 
+impl State {
+    /// Makes it of a new value: at once, or when it is seen for the second time.
+    fn refresh(&mut self, values: &Values, graph: &Graph, var: u32, form: Form, at_once: bool) {
+        let id = graph.vars[var as usize].id;
+        let (version, Some(entry)) = (values.version(id), values.get(id)) else { return };
+        let known = self.seen == version;
+        if !known {
+            self.made = None;
+        }
+        if self.made.is_none() && (known || at_once) {
+            self.made = version.map(|version| Made::of(version, form, &entry.data));
+        }
+        self.seen = version;
+    }
+}
+
 /// The right side of a product, prepared.
 pub struct Weight {
     var: u32,
     place: Place,
-    format: Option<Format>,
+    kind: Option<Kind>,
+    encoding: Option<Encoding>,
     state: RwLock<State>,
 }
 
@@ -91,7 +169,12 @@ pub struct Ready<'a>(RwLockReadGuard<'a, State>, &'a Weight);
 impl Weight {
     /// Scratch floats that it adds to a product of `m` rows.
     pub fn scratch(&self, m: usize) -> usize {
-        self.format.map_or(0, |format| quant::scratch_len(m, format, self.place.k))
+        self.kind.map_or(0, |kind| quant::scratch_len(m, kind, self.place.k))
+    }
+
+    /// Whether a product reads nothing but what was prepared.
+    pub fn is_rounded(&self) -> bool {
+        self.kind.is_some()
     }
 
     /// The weight as this run has it.
@@ -100,18 +183,9 @@ impl Weight {
     }
 
     fn refresh(&self, graph: &Graph, values: &Values) {
-        let id = graph.vars[self.var as usize].id;
-        let (version, Some(entry)) = (values.version(id), values.get(id)) else { return };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let known = state.seen == version;
-        let Data::F32(data) = &entry.data else { return };
-        if !known {
-            state.made = None;
-        }
-        if state.made.is_none() && (known || self.format.is_some()) {
-            state.made = version.map(|version| Made::of(version, self.place, self.format, data));
-        }
-        state.seen = version;
+        let form = self.kind.map_or(Form::Panels(self.place), |kind| Form::Rounded(self.place, kind));
+        state.refresh(values, graph, self.var, form, self.kind.is_some());
     }
 }
 
@@ -120,41 +194,140 @@ impl Ready<'_> {
     pub fn right<'a>(&'a self, plain: &'a [f32]) -> Right<'a> {
         let Place { n, k, at, .. } = self.1.place;
         match self.0.made.as_deref() {
-            None => Right::Plain(plain, Matrix { row: at.0, col: at.1 }),
+            None | Some(Made::Plain(_)) => Right::Plain(plain, Matrix { row: at.0, col: at.1 }),
             Some(Made::Panels(data)) => Right::Packed(Panels::new(data.as_f32(), n, k)),
             Some(Made::Rounded(w)) => Right::Rounded(w),
         }
     }
 }
 
+/// A table whose rows are looked up where a file stores them.
+pub struct Table {
+    var: u32,
+    rows: RwLock<Option<Encoded>>,
+}
+
+impl Table {
+    /// The rows of this run.
+    ///
+    /// # Errors
+    /// The variable is not stored any more, which no run finds: its sizes are bound anew.
+    pub fn rows(&self) -> Result<Encoded, String> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        rows.clone().ok_or_else(|| "a table is not stored as it was when sizes were bound".into())
+    }
+
+    fn refresh(&self, graph: &Graph, values: &Values) {
+        let found = match values.get(graph.vars[self.var as usize].id).map(|entry| &entry.data) {
+            Some(Data::Encoded(stored)) => Some(stored.clone()),
+            _ => None,
+        };
+        *self.rows.write().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+}
+
+/// What is prepared for the sizes bound so far.
+#[derive(Default)]
+struct Held {
+    /// How each variable is stored, of those that are not `f32`.
+    encodings: BTreeMap<u32, Encoding>,
+    weights: HashMap<(u32, Place), Arc<Weight>>,
+    tables: BTreeMap<u32, Arc<Table>>,
+    /// Variables whose values are needed in `f32`.
+    plain: BTreeMap<u32, State>,
+}
+
 /// All prepared weights of a program.
 pub struct Prepared {
     weights: Weights,
-    made: Mutex<HashMap<(u32, Place), Arc<Weight>>>,
+    held: Mutex<Held>,
 }
 
 impl Prepared {
     /// None yet; they are asked for while sizes are bound.
     pub fn new(weights: Weights) -> Prepared {
-        Prepared { weights, made: Mutex::new(HashMap::new()) }
+        Prepared { weights, held: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(u32, Place), Arc<Weight>>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The format in which products read a buffer with `n` channels of `k` values, where it is
-    /// prepared at all.
-    fn format(&self, graph: &Graph, slot: u32, (n, k): (usize, usize)) -> Option<WeightFormat> {
-        let var = graph.vars.get(slot as usize)?;
-        let fixed = !graph.updates.iter().any(|u| u.0 == slot);
-        let weight = var.ty.dtype == DType::F32 && fixed && n >= 16 && k >= 32;
-        weight.then(|| self.weights.of(&var.name))
+    /// Sees how variables are stored. Says whether that has changed: nothing is prepared then, and
+    /// sizes must be bound anew.
+    pub fn look(&self, graph: &Graph, values: &Values) -> bool {
+        let encoding = |var: usize| match values.get(graph.vars[var].id).map(|entry| &entry.data) {
+            Some(Data::Encoded(stored)) => Some(stored.encoding()),
+            _ => None,
+        };
+        let mut held = self.lock();
+        let same = (0..graph.vars.len()).all(|var| encoding(var) == held.encodings.get(&(var as u32)).copied());
+        if !same {
+            let all = (0..graph.vars.len()).filter_map(|var| Some((var as u32, encoding(var)?)));
+            *held = Held { encodings: all.collect(), ..Held::default() };
+        }
+        !same
     }
 
-    /// Whether products read a buffer with `n` channels of `k` values rounded.
-    pub(super) fn rounds(&self, graph: &Graph, slot: u32, size: (usize, usize)) -> bool {
-        self.format(graph, slot, size).is_some_and(|format| format != WeightFormat::F32)
+    /// Whether a buffer is a variable that is not held in `f32`.
+    pub(super) fn is_encoded(&self, slot: u32) -> bool {
+        self.lock().encodings.contains_key(&slot)
+    }
+
+    /// Values of this buffer are read in `f32`: if it is a variable that has none, they are made.
+    pub(super) fn need_plain(&self, slot: u32) {
+        let mut held = self.lock();
+        if held.encodings.contains_key(&slot) {
+            held.plain.entry(slot).or_default();
+        }
+    }
+
+    /// The handle of a table whose rows are looked up as they are stored.
+    pub(super) fn table(&self, slot: u32) -> Option<Arc<Table>> {
+        let mut held = self.lock();
+        held.encodings.get(&slot)?;
+        let new = || Arc::new(Table { var: slot, rows: RwLock::default() });
+        Some(held.tables.entry(slot).or_insert_with(new).clone())
+    }
+
+    /// How products read `k` by `n` values in a piece of a buffer, where they are prepared at all:
+    /// in `f32` or otherwise.
+    fn kind(&self, graph: &Graph, piece: Piece, (n, k): (usize, usize), at: Matrix) -> Option<Option<Kind>> {
+        let var = graph.vars.get(piece.slot as usize)?;
+        let fixed = !graph.updates.iter().any(|u| u.0 == piece.slot);
+        // What is broadcast is no matrix of weights.
+        let weight = var.ty.dtype == DType::F32 && fixed && n >= 16 && k >= 32 && at.row > 0 && at.col > 0;
+        if !weight {
+            return None;
+        }
+        let exact = self.weights.is_exact();
+        let format = match self.weights.of(&var.name) {
+            WeightFormat::F32 => None,
+            WeightFormat::Stored => {
+                let encoding = self.lock().encodings.get(&piece.slot).copied();
+                encoding.and_then(|encoding| Packed::takes(encoding, piece.offset, (n, k), at))
+            }
+            WeightFormat::Bf16 => Some(Format::Bf16),
+            WeightFormat::F16 => Some(Format::F16),
+            WeightFormat::Q8_0 => Some(Format::Q8_0),
+            WeightFormat::Q4_0 => Some(Format::Q4_0),
+            // Sums over more values than Int8 has room for stay exact in blocks.
+            WeightFormat::Int8 if exact || k > 65_536 => Some(Format::Q8_0),
+            WeightFormat::Int8 => Some(Format::Int8),
+        };
+        Some(format.map(|format| Kind { format, exact }))
+    }
+
+    /// Whether products read a buffer rounded, if it is such a matrix that they can.
+    pub(super) fn may_round(&self, graph: &Graph, slot: u32) -> bool {
+        let many = Piece { slot, offset: 0, len: 0 };
+        // As if it were large, and lay as it would have to.
+        self.rounds(graph, many, (1 << 20, 1 << 20), Matrix { row: 1, col: 1 << 20 })
+    }
+
+    /// Whether products read `k` by `n` values in a piece of a buffer rounded.
+    pub(super) fn rounds(&self, graph: &Graph, piece: Piece, size: (usize, usize), at: Matrix) -> bool {
+        matches!(self.kind(graph, piece, size, at), Some(Some(_)))
     }
 
     /// The handle of the right side of a product of `m` rows: `k` by `n` values in a piece of a
@@ -166,29 +339,46 @@ impl Prepared {
         (m, n, k): (usize, usize, usize),
         at: Matrix,
     ) -> Option<Arc<Weight>> {
-        let format = format(self.format(graph, piece.slot, (n, k))?);
-        // What is broadcast is no matrix of weights.
-        if at.row == 0 || at.col == 0 || format.is_none() && !(self.weights.packs() && m > gemm::FEW_ROWS) {
+        let kind = self.kind(graph, piece, (n, k), at)?;
+        if kind.is_none() && !(self.weights.packs() && m > gemm::FEW_ROWS) {
             return None;
         }
-        // Sums over more values than Int8 has room for stay exact in blocks.
-        let format = format.map(|f| if f == Format::Int8 && k > 65_536 { Format::Q8_0 } else { f });
         let place = Place { offset: piece.offset, n, k, at: (at.row, at.col) };
-        let state = RwLock::new(State { seen: None, made: None });
-        let new = || Weight { var: piece.slot, place, format, state };
-        Some(self.lock().entry((piece.slot, place)).or_insert_with(|| Arc::new(new())).clone())
+        let mut held = self.lock();
+        let encoding = held.encodings.get(&piece.slot).copied();
+        let new = || Weight { var: piece.slot, place, kind, encoding, state: RwLock::default() };
+        Some(held.weights.entry((piece.slot, place)).or_insert_with(|| Arc::new(new())).clone())
     }
 
     /// Prepares what is new or has changed.
     pub fn refresh(&self, graph: &Graph, values: &Values) {
-        self.lock().values().for_each(|w| w.refresh(graph, values));
+        let mut held = self.lock();
+        held.weights.values().for_each(|w| w.refresh(graph, values));
+        held.tables.values().for_each(|t| t.refresh(graph, values));
+        held.plain.iter_mut().for_each(|(var, state)| state.refresh(values, graph, *var, Form::Plain, true));
+    }
+
+    /// The values of the variables that are needed in `f32` and have none, by their slots.
+    pub fn plain(&self) -> Vec<(u32, Plain)> {
+        let made = |(var, state): (&u32, &State)| Some((*var, Plain(state.made.clone()?)));
+        self.lock().plain.iter().filter_map(made).collect()
     }
 
     /// What became of the weights that products of the sizes bound so far read, by name.
     pub fn report(&self, graph: &Graph) -> Vec<StoredWeight> {
-        let mut all: Vec<StoredWeight> = self.lock().values().map(|w| w.report(graph)).collect();
+        let mut all: Vec<StoredWeight> = self.lock().weights.values().map(|w| w.report(graph)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name).then(a.size.cmp(&b.size)));
         all
+    }
+}
+
+/// The values of a variable in `f32`, while a run reads them.
+pub struct Plain(Arc<Made>);
+
+impl std::ops::Deref for Plain {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        self.0.plain()
     }
 }
 
@@ -197,29 +387,20 @@ impl Weight {
         let Place { n, k, .. } = self.place;
         let bytes = match self.lock().0.made.as_deref() {
             None => 0,
-            Some(Made::Panels(data)) => data.len(),
+            Some(Made::Plain(data) | Made::Panels(data)) => data.len(),
             Some(Made::Rounded(w)) => w.bytes(),
         };
-        let format = match self.format {
-            None => WeightFormat::F32,
-            Some(Format::Bf16) => WeightFormat::Bf16,
-            Some(Format::F16) => WeightFormat::F16,
-            Some(Format::Q8_0) => WeightFormat::Q8_0,
-            Some(Format::Q4_0) => WeightFormat::Q4_0,
-            Some(Format::Int8) => WeightFormat::Int8,
+        let format = match (self.kind.map(|kind| kind.format), self.encoding) {
+            (None, _) => WeightFormat::F32,
+            (Some(Format::Bf16), _) => WeightFormat::Bf16,
+            (Some(Format::F16), _) => WeightFormat::F16,
+            (Some(Format::Q8_0), None | Some(Encoding::Blocks(Blocks::Q8_0))) => WeightFormat::Q8_0,
+            (Some(Format::Q4_0), _) => WeightFormat::Q4_0,
+            (Some(Format::Int8), _) => WeightFormat::Int8,
+            (Some(_), _) => WeightFormat::Stored,
         };
-        StoredWeight { name: graph.vars[self.var as usize].name.clone(), format, size: (n, k), bytes }
-    }
-}
-
-fn format(format: WeightFormat) -> Option<Format> {
-    match format {
-        WeightFormat::F32 => None,
-        WeightFormat::Bf16 => Some(Format::Bf16),
-        WeightFormat::F16 => Some(Format::F16),
-        WeightFormat::Q8_0 => Some(Format::Q8_0),
-        WeightFormat::Q4_0 => Some(Format::Q4_0),
-        WeightFormat::Int8 => Some(Format::Int8),
+        let name = graph.vars[self.var as usize].name.clone();
+        StoredWeight { name, format, encoding: self.encoding, size: (n, k), bytes }
     }
 }
 
@@ -232,12 +413,14 @@ mod tests {
         let values: Vec<f32> = (0..64 * 16).map(|i| i as f32).collect();
         let place = Place { offset: 0, n: 16, k: 64, at: (1, 64) };
         // A version that no store gives.
-        let make = |format| Made::of(u64::MAX, place, format, &values);
-        let (a, b, c) = (make(Some(Format::Q8_0)), make(Some(Format::Q8_0)), make(None));
+        let values = Data::F32(values);
+        let make = |form| Made::of(u64::MAX, form, &values);
+        let rounded = Form::Rounded(place, Format::Q8_0.into());
+        let (a, b, c) = (make(rounded), make(rounded), make(Form::Panels(place)));
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
         let old = Arc::downgrade(&a);
         drop((a, b));
         assert!(old.upgrade().is_none());
-        make(Some(Format::Q8_0));
+        make(rounded);
     }
 }

@@ -334,7 +334,8 @@ fn work(graph: &Graph, node: usize, sizes: &Sizes, stored: &HashMap<&str, &Store
         if let Some(weight) = stored.get(graph.vars[var.index as usize].name.as_str()) {
             let plain = 4 * weight.size.0 * weight.size.1;
             bytes += weight.bytes.min(plain) as f64 - plain as f64;
-            small |= matches!(weight.format, WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Int8);
+            use WeightFormat::*;
+            small |= matches!(weight.format, Q8_0 | Q4_0 | Int8 | Stored);
         }
     }
     (flops, bytes.max(0.0), small)
