@@ -12,8 +12,9 @@
 //!   `safetensors`, because that one silently keeps the last of two tensors of one name, reports
 //!   faults without their place, and brings serde's derive macros into every build.
 //! * **Memory is bounded.** Values are read tensor by tensor through a small buffer and converted
-//!   on the way ([`values`]); nothing is mapped, since a file that shrinks under a mapping kills
-//!   the process.
+//!   on the way ([`values`]). Nothing is mapped unless
+//!   [`LoadOptions::as_stored`](crate::LoadOptions::as_stored) asks for it, since a file that shrinks
+//!   under a mapping kills the process.
 //! * **Old files survive.** [`atomic`] writes beside the target, flushes to the disk and renames;
 //!   a full disk leaves what was there before.
 

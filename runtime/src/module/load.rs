@@ -433,7 +433,9 @@ impl<M: Module> Model<M> {
             let entry = store.get(declared.id).ok_or(ModelError::NotOfThisModel)?;
             let (name, sizes, data) = (declared.name(), &entry.sizes, &entry.data);
             writer = match (options.reals, data) {
-                (Some(encoding), Data::F32(_) | Data::F64(_) | Data::Encoded(_)) => writer.add_as(name, sizes, data, encoding)?,
+                (Some(encoding), Data::F32(_) | Data::F64(_) | Data::Encoded(_)) => {
+                    writer.add_as(name, sizes, data, encoding)?
+                }
                 _ => writer.add(name, sizes, data)?,
             };
         }

@@ -19,10 +19,15 @@ use super::block::BLOCK;
 use super::encoding::Encoding;
 use super::fill::{Source, factor, fill};
 use super::half::{from_bf16, from_f16};
+use crate::bytes::Bytes;
 use crate::cpu::gemm::Matrix;
 use crate::cpu::parts::Parts;
 use crate::large::Large;
 use crate::pool::Pool;
+use std::ops::Range;
+
+/// Bytes of a file after which their pages are given back.
+const RELEASED: usize = 1 << 20;
 
 /// Channels of a panel, and of two.
 pub(super) const LANES: usize = 16;
@@ -111,7 +116,7 @@ impl Packed {
     /// When the matrix reaches beyond its slice, and for a format that nothing is rounded to.
     pub fn new(pool: &Pool, kind: impl Into<Kind>, (n, k): (usize, usize), b: &[f32], at: Matrix) -> Packed {
         assert!(n == 0 || k == 0 || (k - 1) * at.row + (n - 1) * at.col < b.len(), "a matrix is cut off");
-        Packed::filled(pool, kind.into(), (n, k), &Source::Values(b, at), 1.0)
+        Packed::filled(pool, kind.into(), (n, k), &Source::Values(b, at), 1.0, usize::MAX, &|_| {})
     }
 
     /// The format in which a matrix in a file's bytes can be taken over, without a rounding but that
@@ -131,7 +136,7 @@ impl Packed {
     pub fn stored(
         pool: &Pool,
         kind: impl Into<Kind>,
-        (encoding, bytes): (Encoding, &[u8]),
+        (encoding, bytes): (Encoding, &Bytes),
         first: usize,
         (n, k): (usize, usize),
         at: Matrix,
@@ -143,19 +148,42 @@ impl Packed {
         let taken = Packed::takes(encoding, first, (n, k), at) == Some(kind.format);
         assert!(taken || Format::ALL.contains(&kind.format), "nothing is rounded to {:?}", kind.format);
         let factor = if taken { factor(encoding, bytes, first / BLOCK..last.div_ceil(BLOCK)) } else { 1.0 };
-        Packed::filled(pool, kind, (n, k), &Source::Stored { encoding, bytes, first, at, taken }, factor)
+        let from = Source::Stored { encoding, bytes, first, at, taken };
+        // Pages of a file that have been read need not stay beside the panels.
+        let row = at.col / values * size;
+        let some = if at.row == 1 { RELEASED.div_ceil((PAIR * row).max(1)) } else { usize::MAX };
+        let done = |pairs: Range<usize>| {
+            let part =
+                if at.row == 1 { pairs.start * PAIR * row..(pairs.end * PAIR).min(n) * row } else { 0..bytes.len() };
+            let start = first / values * size;
+            bytes.slice(start + part.start..(start + part.end).min(bytes.len())).iter().for_each(Bytes::release);
+        };
+        Packed::filled(pool, kind, (n, k), &from, factor, some, &done)
     }
 
-    fn filled(pool: &Pool, kind: Kind, (n, k): (usize, usize), from: &Source, factor: f32) -> Packed {
+    /// `done` is told which pairs of panels are filled, `some` of them at a time.
+    fn filled(
+        pool: &Pool,
+        kind: Kind,
+        (n, k): (usize, usize),
+        from: &Source,
+        factor: f32,
+        some: usize,
+        done: &dyn Fn(Range<usize>),
+    ) -> Packed {
         let (_, bytes) = pair(kind.format, k);
         let pairs = n.div_ceil(PAIR);
         let mut data = Large::new(pairs * bytes);
         let parts = Parts::new(&mut data);
-        pool.run(pairs, &|p| {
-            // SAFETY: each task has its own pair.
-            let panel = unsafe { parts.get(p * bytes, bytes) };
-            fill(kind.format, (n, k), p * PAIR, from, factor, panel);
-        });
+        for start in (0..pairs).step_by(some) {
+            let end = start.saturating_add(some).min(pairs);
+            pool.run(end - start, &|p| {
+                // SAFETY: each task has its own pair.
+                let panel = unsafe { parts.get((start + p) * bytes, bytes) };
+                fill(kind.format, (n, k), (start + p) * PAIR, from, factor, panel);
+            });
+            done(start..end);
+        }
         Packed { kind, n, k, factor, data }
     }
 

@@ -3,6 +3,7 @@
 use super::packed::Kind;
 use super::product::drive;
 use super::{Encoding, Format, Packed, encoding, product, scratch_len};
+use crate::bytes::Bytes;
 use crate::cpu::gemm::{self, Columns, Finished, Left, Matrix, Right};
 use crate::cpu::simd::{Level, level};
 use crate::pool::Pool;
@@ -48,7 +49,7 @@ impl Case {
     /// Weights of a file, which begin somewhere within its bytes.
     fn stored(encoding: Encoding, (m, n, k): (usize, usize, usize), scale: f32, exact: bool) -> (Case, Vec<f64>) {
         let (first, row) = (256, k.next_multiple_of(256) + 256);
-        let bytes = encoding::tests::random(encoding, first + n * row, scale, n as u64);
+        let bytes: Bytes = encoding::tests::random(encoding, first + n * row, scale, n as u64).into();
         let (at, kind) = (Matrix { row: 1, col: row }, Kind { format: Format::of(encoding), exact });
         assert_eq!(Packed::takes(encoding, first, (n, k), at), Some(kind.format));
         let w = Packed::stored(&Pool::new(2), kind, (encoding, &bytes), first, (n, k), at);
@@ -205,7 +206,7 @@ fn exact_products_round_no_activations() {
 fn a_files_values_are_rounded_like_any() {
     let (n, k) = (40, 64);
     for encoding in Encoding::all() {
-        let bytes = encoding::tests::random(encoding, n * k * 4, 0.1, 5);
+        let bytes: Bytes = encoding::tests::random(encoding, n * k * 4, 0.1, 5).into();
         let mut values = vec![0.0; n * k * 4];
         encoding.widen(&bytes, 0, &mut values);
         for at in [Matrix { row: n, col: 1 }, Matrix { row: 1, col: k }] {

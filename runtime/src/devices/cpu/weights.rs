@@ -90,10 +90,7 @@ impl Made {
             (Form::Rounded(place, kind), Data::Encoded(stored)) => {
                 let Place { offset, n, k, at } = place;
                 let at = Matrix { row: at.0, col: at.1 };
-                let packed = Packed::stored(pool, kind, (stored.encoding(), stored.bytes()), offset, (n, k), at);
-                // The file's pages have been read once, and are not needed beside the panels.
-                stored.bytes().release();
-                Made::Rounded(packed)
+                Made::Rounded(Packed::stored(pool, kind, (stored.encoding(), stored.bytes()), offset, (n, k), at))
             }
             (Form::Panels(_), Data::Encoded(_)) => {
                 let plain = Made::of(version, Form::Plain, data);
