@@ -484,6 +484,7 @@ fn select(entry: &mut Entry, from: &[usize], lengths: Option<&Vec<usize>>) {
         Data::F64(v) => rows(v, &entry.sizes, from, lengths),
         Data::I32(v) => rows(v, &entry.sizes, from, lengths),
         Data::Bool(v) => rows(v, &entry.sizes, from, lengths),
+        Data::Encoded(_) => unreachable!("caches are computed, not loaded"),
     }
     entry.sizes[0] = from.len();
 }
