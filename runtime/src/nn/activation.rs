@@ -4,7 +4,7 @@ use crate::graph::trace::Handle;
 use crate::language::element::Float;
 use crate::language::shape::Shape;
 use crate::neural_module;
-use crate::ops::elementwise::{UnaryKind, activation as f, mul, unary};
+use crate::ops::elementwise::{UnaryKind, activation as f, mul, scale, unary};
 use crate::tensor::Tensor;
 
 /// An activation by name, for layers whose configuration chooses it.
@@ -21,6 +21,16 @@ pub enum Activation {
     ReluSquared,
     /// `x sigmoid(x)` (`silu`, `swish`).
     Silu,
+    /// `x sigmoid(1.702 x)` (`quick_gelu`).
+    QuickGelu,
+    /// `x tanh(softplus(x))` (`mish`).
+    Mish,
+    /// Hyperbolic tangent (`tanh`).
+    Tanh,
+    /// `1 / (1 + exp(-x))` (`sigmoid`).
+    Sigmoid,
+    /// `x` (`linear`).
+    Identity,
 }
 
 impl Activation {
@@ -35,6 +45,11 @@ impl Activation {
                 mul(positive, positive)
             }
             Activation::Silu => f::silu(x),
+            Activation::QuickGelu => mul(x, unary(UnaryKind::Sigmoid, scale(x, 1.702))),
+            Activation::Mish => f::mish(x),
+            Activation::Tanh => unary(UnaryKind::Tanh, x),
+            Activation::Sigmoid => unary(UnaryKind::Sigmoid, x),
+            Activation::Identity => x,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::language::shape::Shape;
 use crate::neural_module;
 use crate::ops::attention::{Attending, attention, grouped_attention};
 use crate::ops::leaf;
-use crate::ops::rope::{Pairing, Rotary, rope, tables};
+use crate::ops::rope::{Pairing, Rotary, rope, tables_of};
 use crate::tensor::Tensor;
 
 /// The settings of an attention layer.
@@ -37,6 +37,23 @@ pub struct AttentionOptions {
     pub pairing: Pairing,
 }
 
+/// Where queries and keys stand in their texts.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// Positions `[t]` or `[b, t]`.
+    pub positions: Handle,
+    /// The length of the text that each position is part of, for scalings of rotary embeddings that
+    /// ask for it; without, texts end with the last position.
+    pub lengths: Option<Handle>,
+}
+
+impl Places {
+    /// Positions `0, 1, ..` along `T`, or from a start.
+    fn along<T: Axis>(start: Option<Handle>) -> Places {
+        Places { positions: positions::<T>(start), lengths: None }
+    }
+}
+
 impl AttentionOptions {
     /// Attention with these settings but for the rotation, which comes before it.
     pub fn set<Q: Shape, L: Shape, B: Axis, N: Axis, T: Axis, S: Axis>(
@@ -47,14 +64,13 @@ impl AttentionOptions {
         if self.causal { a.causal() } else { a }
     }
 
-    /// Rotates queries `[b, t, heads.., d]` and keys `[b, t, heads, d]` by positions `[t]` or
-    /// `[b, t]`.
-    fn rotate<S: Shape, R: Shape>(&self, q: Tensor<S>, k: Tensor<R>, at: Handle) -> (Tensor<S>, Tensor<R>) {
+    /// Rotates queries `[b, t, heads.., d]` and keys `[b, t, heads, d]` by their places.
+    pub fn rotate<S: Shape, R: Shape>(&self, q: Tensor<S>, k: Tensor<R>, places: Places) -> (Tensor<S>, Tensor<R>) {
         let Some(rotary) = &self.rope else { return (q, k) };
         // After a mistake in the trace there may be no such dimension.
         let Some(features) = type_of(q.raw()).dims.pop().map(|d| d.extent) else { return (q, k) };
-        let followed: &[usize] = if type_of(at).rank() == 2 { &[0, 1] } else { &[1] };
-        let tables = tables(rotary, at, &features);
+        let followed: &[usize] = if type_of(places.positions).rank() == 2 { &[0, 1] } else { &[1] };
+        let tables = tables_of(rotary, places.positions, places.lengths, &features);
         let turn = |x| rope(x, tables, self.pairing, followed);
         (Tensor::from_raw(turn(q.raw())), Tensor::from_raw(turn(k.raw())))
     }
@@ -172,7 +188,7 @@ impl<H: Axis, N: Axis, D: Axis> SelfAttention<H, N, D> {
         x: Tensor<(B, T, H), E>,
         set: impl FnOnce(Attending<(B, T, N, D), (B, N, T), B, N, T, T>) -> Attending<(B, T, N, D), (B, N, T), B, N, T, T>,
     ) -> Tensor<(B, T, H)> {
-        let (q, k, v) = self.heads(x, positions::<T>(None));
+        let (q, k, v) = self.heads(x, Places::along::<T>(None));
         self.join(set(self.options.set(attention(q, k, v))).output())
     }
 
@@ -183,7 +199,7 @@ impl<H: Axis, N: Axis, D: Axis> SelfAttention<H, N, D> {
         x: Tensor<(B, T, H), E>,
         cache: KvCache<B, P, N, D>,
     ) -> (Tensor<(B, T, H)>, KvCache<B, Sum<P, T>, N, D>) {
-        let (q, k, v) = self.heads(x, positions::<T>(Some(leaf::index(P::extent()))));
+        let (q, k, v) = self.heads(x, Places::along::<T>(Some(leaf::index(P::extent()))));
         let cache = cache.append(k, v);
         let y = self.options.set(attention(q, cache.keys, cache.values)).output();
         (self.join(y), cache)
@@ -196,7 +212,7 @@ impl<H: Axis, N: Axis, D: Axis> SelfAttention<H, N, D> {
         cache: &BoundedKvCache<B, M, N, D>,
         position: Tensor<(), I>,
     ) -> Tensor<(B, T, H)> {
-        let (q, k, v) = self.heads(x, positions::<T>(Some(position.raw())));
+        let (q, k, v) = self.heads(x, Places::along::<T>(Some(position.raw())));
         let cache = cache.write(k, v, position);
         let a = self.options.set(attention(q, cache.keys, cache.values)).causal().offset(position);
         self.join(a.output())
@@ -204,7 +220,7 @@ impl<H: Axis, N: Axis, D: Axis> SelfAttention<H, N, D> {
 }
 
 impl<H: Axis, N: Axis, D: Axis> SelfAttention<H, N, D> {
-    fn heads<B: Axis, T: Axis, E: Float>(&self, x: Tensor<(B, T, H), E>, at: Handle) -> Heads<B, T, N, D> {
+    fn heads<B: Axis, T: Axis, E: Float>(&self, x: Tensor<(B, T, H), E>, at: Places) -> Heads<B, T, N, D> {
         let q: Tensor<(B, T, N, D)> = self.q_proj.forward(x).reshape();
         let k: Tensor<(B, T, N, D)> = self.k_proj.forward(x).reshape();
         let v: Tensor<(B, T, N, D)> = self.v_proj.forward(x).reshape();
@@ -266,7 +282,7 @@ impl<H: Axis, K: Axis, G: Axis, D: Axis> GroupedSelfAttention<H, K, G, D> {
             Attending<(B, T, K, G, D), (B, K, G, T), B, Prod<K, G>, T, T>,
         ) -> Attending<(B, T, K, G, D), (B, K, G, T), B, Prod<K, G>, T, T>,
     ) -> Tensor<(B, T, H)> {
-        let (q, k, v) = self.heads(x, positions::<T>(None));
+        let (q, k, v) = self.heads(x, Places::along::<T>(None));
         self.join(set(self.options.set(grouped_attention(q, k, v))).output())
     }
 
@@ -277,7 +293,7 @@ impl<H: Axis, K: Axis, G: Axis, D: Axis> GroupedSelfAttention<H, K, G, D> {
         x: Tensor<(B, T, H), E>,
         cache: KvCache<B, P, K, D>,
     ) -> (Tensor<(B, T, H)>, KvCache<B, Sum<P, T>, K, D>) {
-        let (q, k, v) = self.heads(x, positions::<T>(Some(leaf::index(P::extent()))));
+        let (q, k, v) = self.heads(x, Places::along::<T>(Some(leaf::index(P::extent()))));
         let cache = cache.append(k, v);
         let y = self.options.set(grouped_attention(q, cache.keys, cache.values)).output();
         (self.join(y), cache)
@@ -290,28 +306,28 @@ impl<H: Axis, K: Axis, G: Axis, D: Axis> GroupedSelfAttention<H, K, G, D> {
         cache: &BoundedKvCache<B, M, K, D>,
         position: Tensor<(), I>,
     ) -> Tensor<(B, T, H)> {
-        let (q, k, v) = self.heads(x, positions::<T>(Some(position.raw())));
+        let (q, k, v) = self.heads(x, Places::along::<T>(Some(position.raw())));
         let cache = cache.write(k, v, position);
         let a = self.options.set(grouped_attention(q, cache.keys, cache.values)).causal().offset(position);
         self.join(a.output())
     }
 
     /// Attention by a function of the caller's: `attend` gets queries `[B, T, K, G, D]`, keys and
-    /// values `[B, T, K, D]`, normed and rotated by `positions` (`[T]` or `[B, T]`), and the
-    /// settings, and gives what the queries found. For caches of other kinds than this file's.
-    pub fn forward_at<B: Axis, T: Axis, P: Shape, E: Float, I: Indices>(
+    /// values `[B, T, K, D]`, normed and rotated by their places, and the settings, and gives what
+    /// the queries found. For caches of other kinds than this file's.
+    pub fn forward_at<B: Axis, T: Axis, E: Float>(
         &self,
         x: Tensor<(B, T, H), E>,
-        positions: Tensor<P, I>,
+        places: Places,
         attend: impl FnOnce(Groups<B, T, K, G, D>, &AttentionOptions) -> Tensor<(B, T, K, G, D)>,
     ) -> Tensor<(B, T, H)> {
-        let heads = self.heads(x, positions.raw());
+        let heads = self.heads(x, places);
         self.join(attend(heads, &self.options))
     }
 }
 
 impl<H: Axis, K: Axis, G: Axis, D: Axis> GroupedSelfAttention<H, K, G, D> {
-    fn heads<B: Axis, T: Axis, E: Float>(&self, x: Tensor<(B, T, H), E>, at: Handle) -> Groups<B, T, K, G, D> {
+    fn heads<B: Axis, T: Axis, E: Float>(&self, x: Tensor<(B, T, H), E>, at: Places) -> Groups<B, T, K, G, D> {
         let q: Tensor<(B, T, K, G, D)> = self.q_proj.forward(x).reshape();
         let k: Tensor<(B, T, K, D)> = self.k_proj.forward(x).reshape();
         let v: Tensor<(B, T, K, D)> = self.v_proj.forward(x).reshape();

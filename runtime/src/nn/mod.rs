@@ -49,7 +49,7 @@ pub mod recurrent;
 
 pub use crate::ops::rope::{Pairing, Rotary, Scaling, Yarn};
 pub use activation::{Activation, Dropout, Gelu, GeluTanh, LeakyRelu, Mish, Relu, Sigmoid, Silu, Softplus, Tanh};
-pub use attention::{AttentionOptions, CrossAttention, GroupedSelfAttention, SelfAttention};
+pub use attention::{AttentionOptions, CrossAttention, GroupedSelfAttention, Places, SelfAttention};
 pub use batch_norm::BatchNorm;
 pub use block::{PostNormBlock, PreNormBlock};
 pub use cache::{BoundedKvCache, KvCache};

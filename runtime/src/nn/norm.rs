@@ -55,6 +55,9 @@ pub struct RmsNorm<H: Axis> {
     /// Added to the mean square.
     #[default(1e-6)]
     pub eps: f64,
+    /// Added to the weight: 1 in Gemma, whose weights are stored around zero.
+    #[skip]
+    pub offset: f64,
 }
 
 impl<H: Axis> RmsNorm<H> {
@@ -64,13 +67,23 @@ impl<H: Axis> RmsNorm<H> {
         self.eps = eps;
         self
     }
+
+    /// The same with a weight around zero, to which one is added (Gemma).
+    #[must_use]
+    pub fn around_zero(mut self) -> Self {
+        self.offset = 1.0;
+        self.weight = Param::new(crate::module::init::Init::Zeros);
+        self
+    }
 }
 
 #[neural_module]
 impl<H: Axis> RmsNorm<H> {
     /// Any shape that ends with `H`.
     pub fn forward<S: EndsWith<H>, E: Float>(&self, x: Tensor<S, E>) -> Tensor<S> {
-        x.rms_norm(Some(self.weight.get()), self.eps)
+        let weight = self.weight.get();
+        let weight = if self.offset == 0.0 { weight } else { weight + self.offset };
+        x.rms_norm(Some(weight), self.eps)
     }
 }
 

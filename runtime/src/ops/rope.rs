@@ -27,8 +27,9 @@ pub enum Pairing {
     Interleaved,
 }
 
-/// Cosines and sines of the angles. Input: positions `[..]`. Outputs: cosines and sines
-/// `[.., half]`, times the scaling's attention factor.
+/// Cosines and sines of the angles. Inputs: positions `[..]`, and perhaps for each of them the length
+/// of its text, which some scalings ask for; otherwise all are of one text that ends with the last
+/// position. Outputs: cosines and sines `[.., half]`, times the scaling's attention factor.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
     /// Base and scaling of the frequencies.
@@ -53,16 +54,22 @@ impl Rule for RopeTable {
         "rope_table"
     }
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, String> {
-        let [positions] = arity(inputs)?;
+        let (positions, lengths) = match inputs {
+            [positions] => (positions, None),
+            _ => arity(inputs).map(|[positions, lengths]| (positions, Some(lengths)))?,
+        };
         if positions.dtype != DType::I32 {
             return Err(format!("takes positions as indices, is given {positions}"));
+        }
+        if let Some(lengths) = lengths.filter(|l| l.dtype != DType::I32 || !l.same_extents(positions)) {
+            return Err(format!("takes one length for each of {positions}, is given {lengths}"));
         }
         let mut dims = positions.dims.clone();
         dims.push(self.half.clone());
         Ok(vec![TensorType::new(dims, DType::F32); 2])
     }
-    fn grad(&self, _: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
-        Ok(vec![None])
+    fn grad(&self, cx: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
+        Ok(vec![None; cx.inputs.len()])
     }
     fn cost(&self, inputs: &[&TensorType], outputs: &[TensorType]) -> Cost {
         Cost::streaming(Extent::mul(outputs[0].count(), Extent::constant(3)), inputs, outputs)
@@ -117,8 +124,15 @@ impl Rule for Rope {
 /// Cosines and sines `[.., half]` for positions `[..]`. `features` is the size of a head: its part
 /// that `rotary.partial` names is rotated.
 pub fn tables(rotary: &Rotary, positions: Handle, features: &Extent) -> (Handle, Handle) {
+    tables_of(rotary, positions, None, features)
+}
+
+/// The same where each position has a text of its own, of a length `[..]`.
+pub fn tables_of(rotary: &Rotary, positions: Handle, lengths: Option<Handle>, features: &Extent) -> (Handle, Handle) {
     let half = Dim::anonymous(rotary.half(features));
-    let out = opn(RopeTable { rotary: rotary.clone(), half }, &[positions], 2);
+    let lengths = lengths.filter(|_| rotary.scaling.depends_on_length());
+    let inputs: Vec<Handle> = std::iter::once(positions).chain(lengths).collect();
+    let out = opn(RopeTable { rotary: rotary.clone(), half }, &inputs, 2);
     (out[0], out[1])
 }
 

@@ -17,11 +17,20 @@ pub type Stream<H> = Tensor<(Batch, Time, H)>;
 pub trait Layer<H: Axis>: Module {
     /// The layer's result.
     fn apply(&self, x: Stream<H>, cx: &Context) -> Stream<H>;
+
+    /// The positions that it looks back to, its own included, where these are bounded.
+    fn window(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<H: Axis, K: Axis, G: Axis, D: Axis> Layer<H> for GroupedSelfAttention<H, K, G, D> {
     fn apply(&self, x: Stream<H>, cx: &Context) -> Stream<H> {
-        self.forward_at(x, cx.positions(), |(q, k, v), options| cx.attend(q, k, v, options))
+        self.forward_at(x, cx.places(), |(q, k, v), options| cx.attend(q, k, v, options))
+    }
+
+    fn window(&self) -> Option<u64> {
+        self.options.window
     }
 }
 
@@ -65,6 +74,63 @@ impl<H: Axis, A: Layer<H>, F: Layer<H>> Block<H, A, F> {
 impl<H: Axis, A: Layer<H>, F: Layer<H>> Layer<H> for Block<H, A, F> {
     fn apply(&self, x: Stream<H>, cx: &Context) -> Stream<H> {
         self.forward(x, cx)
+    }
+
+    fn window(&self) -> Option<u64> {
+        self.self_attn.window()
+    }
+}
+
+/// Attention `A` and a feed-forward layer `F`, each between two norms and beside a residual (Gemma):
+/// `x + norm(attn(norm(x)))`, then `x + norm(mlp(norm(x)))`.
+#[neural_module(no_default)]
+pub struct SandwichBlock<H: Axis, A: Layer<H>, F: Layer<H>> {
+    /// Attention.
+    pub self_attn: A,
+    /// The feed-forward layer.
+    pub mlp: F,
+    /// The norm before attention.
+    pub input_layernorm: RmsNorm<H>,
+    /// The norm after attention.
+    pub post_attention_layernorm: RmsNorm<H>,
+    /// The norm before the feed-forward layer.
+    pub pre_feedforward_layernorm: RmsNorm<H>,
+    /// The norm after the feed-forward layer.
+    pub post_feedforward_layernorm: RmsNorm<H>,
+}
+
+impl<H: Axis, A: Layer<H>, F: Layer<H>> SandwichBlock<H, A, F> {
+    /// A block whose norms are made by a function.
+    pub fn new(self_attn: A, mlp: F, norm: impl Fn() -> RmsNorm<H>) -> Self {
+        SandwichBlock {
+            self_attn,
+            mlp,
+            input_layernorm: norm(),
+            post_attention_layernorm: norm(),
+            pre_feedforward_layernorm: norm(),
+            post_feedforward_layernorm: norm(),
+        }
+    }
+}
+
+#[neural_module]
+impl<H: Axis, A: Layer<H>, F: Layer<H>> SandwichBlock<H, A, F> {
+    /// Attention and feed-forward, each between two norms and beside a residual.
+    pub fn forward(&self, x: Stream<H>, cx: &Context) -> Stream<H> {
+        let found = self.self_attn.apply(self.input_layernorm.forward(x), cx);
+        let x = x + self.post_attention_layernorm.forward(found);
+        let found = self.mlp.apply(self.pre_feedforward_layernorm.forward(x), cx);
+        x + self.post_feedforward_layernorm.forward(found)
+    }
+}
+
+impl<H: Axis, A: Layer<H>, F: Layer<H>> Layer<H> for SandwichBlock<H, A, F> {
+    fn apply(&self, x: Stream<H>, cx: &Context) -> Stream<H> {
+        self.forward(x, cx)
+    }
+
+    fn window(&self) -> Option<u64> {
+        self.self_attn.window()
     }
 }
 
@@ -110,6 +176,10 @@ pub struct Decoder<V: Axis, H: Axis, L: Layer<H>> {
     /// Bounds logits smoothly to `±cap` (Gemma 2).
     #[hyper]
     pub soft_cap: Option<f64>,
+    /// Texts of more positions are computed otherwise from their start on (Phi-3's long rope): a
+    /// text that grows past so many is read anew.
+    #[hyper]
+    pub switch: Option<usize>,
 }
 
 impl<V: Axis, H: Axis, L: Layer<H>> Decoder<V, H, L> {
@@ -117,7 +187,12 @@ impl<V: Axis, H: Axis, L: Layer<H>> Decoder<V, H, L> {
     pub fn new(layers: Vec<L>, eps: f64, tied: bool) -> Self {
         let model = Stack { layers, norm: RmsNorm::default().eps(eps), embed_tokens: Embedding::default(), scale: 1.0 };
         let lm_head = (!tied).then(|| Linear::default().no_bias());
-        Decoder { model, lm_head, soft_cap: None }
+        Decoder { model, lm_head, soft_cap: None, switch: None }
+    }
+
+    /// The widest sliding window of its layers.
+    pub fn window(&self) -> Option<u64> {
+        self.model.layers.iter().filter_map(Layer::window).max()
     }
 }
 

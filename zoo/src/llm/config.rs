@@ -103,6 +103,17 @@ impl Config {
         self.value.get(key).filter(|v| !v.is_null())
     }
 
+    /// The same with settings for those that the file lacks; a `null` of the file stays.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: Value) -> Config {
+        if let (Value::Object(own), Value::Object(defaults)) = (&mut self.value, defaults) {
+            for (key, value) in defaults {
+                own.entry(key).or_insert(value);
+            }
+        }
+        self
+    }
+
     /// A configuration within this one (`text_config`).
     pub fn inner(&self, key: &str) -> Option<Config> {
         let value = self.get(key).filter(|v| v.is_object())?;
@@ -265,11 +276,22 @@ impl Config {
         let name = self.word(key)?.unwrap_or(default);
         Ok(match name {
             "silu" | "swish" => Activation::Silu,
-            "gelu" => Activation::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+            "gelu" | "gelu_python" => Activation::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => {
+                Activation::GeluTanh
+            }
+            "quick_gelu" => Activation::QuickGelu,
             "relu" => Activation::Relu,
             "relu2" => Activation::ReluSquared,
-            _ => return Err(self.wrong(key, "silu, gelu, gelu_new, gelu_pytorch_tanh, relu or relu2")),
+            "mish" => Activation::Mish,
+            "tanh" => Activation::Tanh,
+            "sigmoid" => Activation::Sigmoid,
+            "linear" => Activation::Identity,
+            _ => {
+                let known = "silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, relu2, mish, tanh, sigmoid \
+                             or linear";
+                return Err(self.wrong(key, known));
+            }
         })
     }
 
@@ -323,12 +345,15 @@ impl Config {
     }
 
     fn scaling(&self, of: &Config) -> Result<Scaling, ConfigError> {
+        // Zero means the same as no value, as in Python.
+        let present = |key: &str| of.number_if(key).map(|v| v.filter(|v| *v != 0.0));
         let need = |key: &str| of.number_if(key)?.ok_or_else(|| of.missing(key));
         let kind = of.word("rope_type")?.or(of.word("type")?).unwrap_or("default");
         let positions = || self.size("max_position_embeddings").map(|n| n as f64);
-        let original = || match of.number_if("original_max_position_embeddings")? {
+        // transformers gives the model's own setting priority over that of the scaling.
+        let original = || match self.number_if("original_max_position_embeddings")? {
             Some(n) => Ok(n),
-            None => match self.number_if("original_max_position_embeddings")? {
+            None => match of.number_if("original_max_position_embeddings")? {
                 Some(n) => Ok(n),
                 None => positions(),
             },
@@ -350,10 +375,10 @@ impl Config {
                     None => positions()? / original,
                 };
                 Scaling::Yarn(Yarn {
-                    beta_fast: of.number("beta_fast", 32.0)?,
-                    beta_slow: of.number("beta_slow", 1.0)?,
+                    beta_fast: present("beta_fast")?.unwrap_or(32.0),
+                    beta_slow: present("beta_slow")?.unwrap_or(1.0),
                     attention: of.number_if("attention_factor")?,
-                    mscale: of.number_if("mscale")?.zip(of.number_if("mscale_all_dim")?),
+                    mscale: present("mscale")?.zip(present("mscale_all_dim")?),
                     truncate: of.flag("truncate", true)?,
                     ..Yarn::new(factor, original)
                 })

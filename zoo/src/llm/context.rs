@@ -16,7 +16,7 @@ use mobilis_runtime::graph::trace::{Handle, type_of};
 use mobilis_runtime::graph::{TensorType, VarId};
 use mobilis_runtime::module::AnyVar;
 use mobilis_runtime::module::store::Store;
-use mobilis_runtime::nn::AttentionOptions;
+use mobilis_runtime::nn::{AttentionOptions, Places};
 use mobilis_runtime::ops::attention::grouped_attention;
 use mobilis_runtime::ops::cache::write_rows;
 use mobilis_runtime::ops::elementwise::{self as ew, BinaryKind, CompareKind};
@@ -191,6 +191,13 @@ impl<'c> Context<'c> {
                 ew::add(spread::<(Batch, Time)>(c.start.raw()), within)
             }
         })
+    }
+
+    /// Where the tokens stand, for rotary embeddings: their positions, and the lengths of their texts
+    /// with this call.
+    pub fn places(&self) -> Places {
+        let ends = self.cached.map(|c| spread::<(Batch, Time)>(ew::add(c.start.raw(), c.count.raw())));
+        Places { positions: self.positions().raw(), lengths: ends }
     }
 
     /// Which tokens count, `[Batch, Time]`; nothing where all do.

@@ -3,7 +3,7 @@
 //! Touvron et al. 2023 (<https://arxiv.org/abs/2302.13971>), Dubey et al. 2024. As Hugging Face's
 //! `modeling_llama.py`: grouped queries, rotary positions in halves, SwiGLU, RMS norms.
 
-use super::block::{Block, Decoder};
+use super::block::{Block, Decoder, Layer};
 use super::config::{Config, ConfigError};
 use mobilis_runtime::nn::{AttentionOptions, GroupedSelfAttention, SwiGlu};
 use mobilis_runtime::prelude::*;
@@ -81,13 +81,41 @@ pub fn mlp<A: LlamaAxes>(config: &Config) -> Result<Mlp<A>, ConfigError> {
     Ok(mlp)
 }
 
+/// A decoder of a configuration's number of layers, made one by one by a function.
+///
+/// # Errors
+/// Settings that are missing or make no sense.
+pub fn decoder<A: LlamaAxes, L: Layer<A::Hidden>>(
+    config: &Config,
+    layer: impl Fn(usize) -> Result<L, ConfigError>,
+) -> Result<Decoder<A::Vocab, A::Hidden, L>, ConfigError> {
+    let layers = (0..config.layers()?).map(layer).collect::<Result<_, _>>()?;
+    Ok(Decoder::new(layers, eps(config)?, config.flag("tie_word_embeddings", false)?))
+}
+
+/// A decoder of Llama's blocks whose attention a function makes.
+///
+/// # Errors
+/// Settings that are missing or make no sense.
+pub fn with_attention<A: LlamaAxes>(
+    config: &Config,
+    attention: impl Fn(usize) -> Result<Attention<A>, ConfigError>,
+) -> Result<Llama<A>, ConfigError> {
+    decoder::<A, _>(config, |i| Ok(Block::new(attention(i)?, mlp::<A>(config)?, eps(config)?)))
+}
+
+/// What norms add to the mean square.
+///
+/// # Errors
+/// No number.
+pub fn eps(config: &Config) -> Result<f64, ConfigError> {
+    config.number("rms_norm_eps", 1e-6)
+}
+
 /// The module that a configuration describes.
 ///
 /// # Errors
 /// Settings that are missing or make no sense.
 pub fn llama<A: LlamaAxes>(config: &Config) -> Result<Llama<A>, ConfigError> {
-    let eps = config.number("rms_norm_eps", 1e-6)?;
-    let layer = || Ok(Block::new(attention::<A>(config)?, mlp::<A>(config)?, eps));
-    let layers = (0..config.layers()?).map(|_| layer()).collect::<Result<_, ConfigError>>()?;
-    Ok(Decoder::new(layers, eps, config.flag("tie_word_embeddings", false)?))
+    with_attention(config, |_| attention(config))
 }

@@ -19,12 +19,25 @@ pub fn lower_table(op: &RopeTable, cx: &mut Lower) -> Result<(), String> {
     }
     // A place for them is kept, so that a run allocates nothing.
     let (rotary, frequencies) = (op.rotary.clone(), Mutex::new(vec![0.0; half]));
+    let lengths = (cx.inputs() > 1).then(|| cx.input(1));
     cx.try_task(move |m| {
         let positions = m.i32(positions);
-        let length = positions.iter().fold(-1, |l, p| l.max(*p)) + 1;
         let mut frequencies = frequencies.lock().unwrap_or_else(|e| e.into_inner());
-        let factor = rotary.fill(length as usize, &mut frequencies)?;
-        table(m.pool(), &frequencies, factor, &positions, &mut m.f32_mut(cos), &mut m.f32_mut(sin));
+        let (mut cos, mut sin) = (m.f32_mut(cos), m.f32_mut(sin));
+        // Neighbours of one length are filled in together.
+        let lengths = lengths.map(|l| m.i32(l));
+        let mut first = 0;
+        while first < positions.len() {
+            let (length, count) = match &lengths {
+                None => (positions.iter().fold(-1, |l, p| l.max(*p)) + 1, positions.len()),
+                Some(l) => (l[first], l[first..].iter().take_while(|n| **n == l[first]).count()),
+            };
+            let factor = rotary.fill(length.max(0) as usize, &mut frequencies)?;
+            let (last, place) = (first + count, first * half..(first + count) * half);
+            let (cos, sin) = (&mut cos[place.clone()], &mut sin[place]);
+            table(m.pool(), &frequencies, factor, &positions[first..last], cos, sin);
+            first = last;
+        }
         Ok(())
     });
     Ok(())

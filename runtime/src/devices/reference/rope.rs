@@ -8,12 +8,14 @@ pub fn table(op: &RopeTable, cx: &Eval) -> Result<Vec<RefArray>, String> {
     let positions = cx.inputs[0];
     let half = cx.outputs[0][cx.outputs[0].len() - 1];
     let last = positions.data.iter().fold(-1.0, |m: f64, p| m.max(*p));
-    let (frequencies, factor) = op.rotary.frequencies(half, (last + 1.0) as usize)?;
-    let fill = |f: fn(f64) -> f64| {
-        let angles = positions.data.iter().flat_map(|p| frequencies.iter().map(move |w| p * w));
-        RefArray::new(&cx.outputs[0], angles.map(|a| f(a) * factor).collect())
-    };
-    Ok(vec![fill(f64::cos), fill(f64::sin)])
+    let (mut cos, mut sin) = (vec![], vec![]);
+    for (i, p) in positions.data.iter().enumerate() {
+        let length = cx.inputs.get(1).map_or(last + 1.0, |lengths| lengths.data[i]);
+        let (frequencies, factor) = op.rotary.frequencies(half, length as usize)?;
+        cos.extend(frequencies.iter().map(|w| (p * w).cos() * factor));
+        sin.extend(frequencies.iter().map(|w| (p * w).sin() * factor));
+    }
+    Ok(vec![RefArray::new(&cx.outputs[0], cos), RefArray::new(&cx.outputs[1], sin)])
 }
 
 pub fn rope(op: &Rope, cx: &Eval) -> Result<RefArray, String> {
