@@ -40,8 +40,15 @@ macro_rules! folders {
 folders! {
     bert
     bert_seqcls
-    roberta
+    gemma2
+    gemma3
+    gpt2
     llama
+    mistral
+    phi3
+    qwen2
+    qwen3
+    roberta
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Rule for RopeTable {
     }
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, String> {
         let (positions, lengths) = match inputs {
-            [positions] => (positions, None),
+            [positions] => (*positions, None),
             _ => arity(inputs).map(|[positions, lengths]| (positions, Some(lengths)))?,
         };
         if positions.dtype != DType::I32 {

@@ -114,6 +114,15 @@ impl Config {
         self
     }
 
+    /// The same with another value for a setting.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: Value) -> Config {
+        if let Value::Object(own) = &mut self.value {
+            own.insert(key.into(), value);
+        }
+        self
+    }
+
     /// A configuration within this one (`text_config`).
     pub fn inner(&self, key: &str) -> Option<Config> {
         let value = self.get(key).filter(|v| v.is_object())?;

@@ -1,19 +1,23 @@
 //! The families, by the `model_type` of their `config.json`, and models whose type is gone.
 
+use super::block::{Decoder, Layer};
 use super::config::{Config, ConfigError};
 use super::context::Context;
+use super::llama::{self, AnyLlama, LlamaAxes};
+use super::names::Fitted;
 use super::session::{Session, SessionOptions, Sessions};
-use super::{Batch, CausalLm, Ids, Time, llama};
+use super::{Batch, CausalLm, Ids, Time, gemma, gpt2, mistral, phi3, qwen};
 use mobilis_runtime::array::HostOf;
-use mobilis_runtime::checkpoint::Source;
+use mobilis_runtime::checkpoint::{Raw, Source};
 use mobilis_runtime::graph::trace::{self, Handle};
 use mobilis_runtime::graph::{VarDecl, VarKind};
-use mobilis_runtime::module::catalog::Declared;
+use mobilis_runtime::module::catalog::{Catalog, Declared};
 use mobilis_runtime::ops::{elementwise as ew, reduce};
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::suggest::did_you_mean;
 use mobilis_runtime::transforms::grad::gradients;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Why a model cannot be had.
@@ -46,11 +50,45 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[Family { model_types: &["llama"], open: open_llama }];
+pub const FAMILIES: &[Family] = &[
+    Family { model_types: &["llama"], open: |c, t| like_llama(c, llama::llama::<AnyLlama>(c)?, t) },
+    Family { model_types: &["mistral"], open: |c, t| like_llama(c, mistral::mistral::<AnyLlama>(c)?, t) },
+    Family { model_types: &["qwen2"], open: |c, t| like_llama(c, qwen::qwen2::<AnyLlama>(c)?, t) },
+    Family { model_types: &["qwen3"], open: |c, t| like_llama(c, qwen::qwen3::<AnyLlama>(c)?, t) },
+    Family { model_types: &["gemma2"], open: open_gemma2 },
+    Family { model_types: &["gemma3", "gemma3_text"], open: open_gemma3 },
+    Family { model_types: &["phi3"], open: open_phi3 },
+    Family { model_types: &["gpt2"], open: open_gpt2 },
+];
 
-fn open_llama(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
-    type A = llama::AnyLlama;
-    causal(config, llama::llama::<A>(config)?, llama::sizes::<A>(config)?, None, tensors)
+/// A decoder over Llama's axes.
+fn like_llama<L: Layer<<AnyLlama as LlamaAxes>::Hidden> + 'static>(
+    config: &Config,
+    module: Decoder<<AnyLlama as LlamaAxes>::Vocab, <AnyLlama as LlamaAxes>::Hidden, L>,
+    tensors: &dyn Source,
+) -> Result<Box<dyn TextModel>, OpenError> {
+    let window = module.window();
+    causal(config, module, llama::sizes::<AnyLlama>(config)?, window, tensors)
+}
+
+fn open_gemma2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    let config = gemma::gemma2_config(config.clone());
+    like_llama(&config, gemma::gemma2::<AnyLlama>(&config)?, tensors)
+}
+
+fn open_gemma3(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    let config = gemma::gemma3_config(config.clone());
+    like_llama(&config, gemma::gemma3::<AnyLlama>(&config)?, tensors)
+}
+
+fn open_phi3(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    let config = phi3::phi3_config(config.clone());
+    like_llama(&config, phi3::phi3::<AnyLlama>(&config)?, tensors)
+}
+
+fn open_gpt2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    type A = gpt2::AnyGpt2;
+    causal(config, gpt2::gpt2::<A>(config)?, gpt2::sizes::<A>(config)?, None, tensors)
 }
 
 /// Opens the model that a configuration describes, with the tensors of a source.
@@ -61,6 +99,10 @@ pub fn open(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>,
     let wanted = config.model_type()?;
     let all = || FAMILIES.iter().flat_map(|f| f.model_types).copied();
     match FAMILIES.iter().find(|f| f.model_types.contains(&wanted)) {
+        Some(family) if own_head(config, tensors)? => {
+            let config = config.clone().with("tie_word_embeddings", false.into());
+            (family.open)(&config, tensors)
+        }
         Some(family) => (family.open)(config, tensors),
         None => Err(OpenError::Family {
             model_type: wanted.into(),
@@ -68,6 +110,22 @@ pub fn open(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>,
             hint: did_you_mean(wanted, all()),
         }),
     }
+}
+
+/// The head of a causal model, and what it may be tied to.
+const HEAD: &str = "lm_head.weight";
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "transformer.wte.weight"];
+
+/// Whether a file that does not say that its head is untied has one that is another matrix than the
+/// embedding: transformers 5 does not tie them then.
+fn own_head(config: &Config, tensors: &dyn Source) -> Result<bool, OpenError> {
+    let tied = config.flag("tie_word_embeddings", true)?;
+    let Some(embedding) = EMBEDDINGS.iter().find(|e| tensors.info(e).is_some()) else { return Ok(false) };
+    if !tied || tensors.info(HEAD).is_none() {
+        return Ok(false);
+    }
+    let read = |name: &str| tensors.raw(name).and_then(Raw::into_bytes).map_err(ModelError::from);
+    Ok(tensors.info(HEAD) != tensors.info(embedding) || read(HEAD)? != read(embedding)?)
 }
 
 /// Loads a causal model's tensors. `window` is the largest sliding window of its layers.
@@ -81,7 +139,13 @@ pub fn causal<M: CausalLm>(
     window: Option<u64>,
     tensors: &dyn Source,
 ) -> Result<Box<dyn TextModel>, OpenError> {
-    let model = LoadOptions::new().sizes(sizes).load(module, tensors)?;
+    let catalog = Catalog::of(&module)?;
+    let names: BTreeSet<&str> = catalog.names().into_iter().collect();
+    let mut tensors = Fitted::new(tensors, &names);
+    if !names.contains(HEAD) {
+        tensors = tensors.without(HEAD);
+    }
+    let model = LoadOptions::new().sizes(sizes).load(module, &tensors as &dyn Source)?;
     Ok(text_model(config, model, window))
 }
 

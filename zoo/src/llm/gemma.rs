@@ -16,8 +16,7 @@
 use super::block::{Decoder, SandwichBlock};
 use super::config::{Config, ConfigError};
 use super::llama::{self, Attention, LlamaAxes, Mlp};
-use mobilis_runtime::nn::{Rotary, RmsNorm};
-use mobilis_runtime::prelude::*;
+use mobilis_runtime::nn::{RmsNorm, Rotary};
 use serde_json::json;
 
 /// One layer of a Gemma.
@@ -56,7 +55,7 @@ fn common_defaults(config: Config) -> Config {
 /// Settings that are missing or make no sense.
 pub fn gemma2<A: LlamaAxes>(config: &Config) -> Result<Gemma<A>, ConfigError> {
     let cap = soft_cap(config, "attn_logit_softcapping")?;
-    gemma(config, |i| {
+    gemma::<A>(config, |i| {
         let mut attention = llama::attention::<A>(config)?;
         attention.options.window = config.window(i, |i| i % 2 == 0)?;
         attention.options.soft_cap = cap;
@@ -78,7 +77,7 @@ pub fn gemma3<A: LlamaAxes>(config: &Config) -> Result<Gemma<A>, ConfigError> {
         Some(n) => n,
     };
     let eps = llama::eps(config)?;
-    gemma(config, |i| {
+    gemma::<A>(config, |i| {
         let mut attention = llama::attention::<A>(config)?;
         attention.options.window = config.window(i, |i| !(i + 1).is_multiple_of(period))?;
         attention.options.rope = Some(rotary(config, attention.options.window.is_some())?);

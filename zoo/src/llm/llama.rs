@@ -117,5 +117,5 @@ pub fn eps(config: &Config) -> Result<f64, ConfigError> {
 /// # Errors
 /// Settings that are missing or make no sense.
 pub fn llama<A: LlamaAxes>(config: &Config) -> Result<Llama<A>, ConfigError> {
-    with_attention(config, |_| attention(config))
+    with_attention::<A>(config, |_| attention::<A>(config))
 }

@@ -13,7 +13,7 @@ use super::llama::{self, Llama, LlamaAxes};
 /// Settings that are missing or make no sense.
 pub fn mistral<A: LlamaAxes>(config: &Config) -> Result<Llama<A>, ConfigError> {
     let window = config.count("sliding_window")?.filter(|w| *w > 0);
-    llama::with_attention(config, |_| {
+    llama::with_attention::<A>(config, |_| {
         let mut attention = llama::attention::<A>(config)?;
         attention.options.window = window.map(|w| w as u64);
         Ok(attention)

@@ -21,9 +21,15 @@ pub mod config;
 pub mod context;
 pub mod encoder;
 pub mod family;
+pub mod gemma;
+pub mod gpt2;
 pub mod llama;
 pub mod loss;
+pub mod mistral;
+pub mod names;
 pub mod open;
+pub mod phi3;
+pub mod qwen;
 pub mod roberta;
 pub mod session;
 

@@ -116,7 +116,7 @@ pub type Phi3Block<A> =
 pub type Phi3<A> = Decoder<<A as LlamaAxes>::Vocab, <A as LlamaAxes>::Hidden, Phi3Block<A>>;
 
 /// The configuration with what transformers takes for settings that the file lacks.
-pub fn config(config: Config) -> Config {
+pub fn phi3_config(config: Config) -> Config {
     config.with_defaults(json!({
         "original_max_position_embeddings": 4096, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
     }))

@@ -49,7 +49,7 @@ pub fn attention3<A: LlamaAxes>(config: &Config, i: usize) -> Result<Attention<A
 /// # Errors
 /// Settings that are missing or make no sense.
 pub fn qwen2<A: LlamaAxes>(config: &Config) -> Result<Llama<A>, ConfigError> {
-    llama::with_attention(config, |i| attention2(config, i))
+    llama::with_attention::<A>(config, |i| attention2::<A>(config, i))
 }
 
 /// The Qwen 3 that a configuration describes.
@@ -57,5 +57,5 @@ pub fn qwen2<A: LlamaAxes>(config: &Config) -> Result<Llama<A>, ConfigError> {
 /// # Errors
 /// Settings that are missing or make no sense.
 pub fn qwen3<A: LlamaAxes>(config: &Config) -> Result<Llama<A>, ConfigError> {
-    llama::with_attention(config, |i| attention3(config, i))
+    llama::with_attention::<A>(config, |i| attention3::<A>(config, i))
 }
