@@ -101,7 +101,8 @@ impl Encoding {
     /// How many bytes a tensor of these sizes takes: nothing where rows are no whole blocks, or
     /// where they are too many to count, on the way to a zero too.
     pub fn bytes_of(self, sizes: &[usize]) -> Option<u64> {
-        let count = sizes.iter().try_fold(1u64, |a, b| a.checked_mul(*b as u64))?;
+        sizes.iter().try_fold(1u64, |a, b| a.checked_mul((*b as u64).max(1)))?;
+        let count = sizes.iter().map(|n| *n as u64).product();
         let row = sizes.last().map_or(1, |n| *n as u64);
         let whole = !matches!(self, Blocks(b) if !row.is_multiple_of(b.values() as u64));
         if whole { self.bytes(count) } else { None }
@@ -214,7 +215,8 @@ mod tests {
         assert_eq!(blocks.bytes_of(&[2, 64]), Some(136));
         // As many values, but blocks would reach from row to row.
         assert_eq!(blocks.bytes_of(&[64, 2]), None);
-        assert_eq!(blocks.bytes_of(&[usize::MAX, 0, 32]), Some(0));
+        assert_eq!(blocks.bytes_of(&[9, 0, 32]), Some(0));
+        assert_eq!(F32.bytes_of(&[0, usize::MAX, usize::MAX]), None);
         assert_eq!(blocks.bytes_of(&[usize::MAX, 64]), None);
     }
 

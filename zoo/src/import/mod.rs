@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `place.rs` | which files of a place are meant |
 //! | `gguf/` | llama.cpp's files |
+//! | `torch/`, `merged.rs` | PyTorch's files, and several of them as one |
 //! | `hub.rs` | ids of the Hub, its cache |
 //! | `json.rs` | configurations |
 
@@ -20,7 +21,9 @@ mod error;
 pub mod gguf;
 pub mod hub;
 pub mod json;
+mod merged;
 mod place;
+pub mod torch;
 
 pub use error::ImportError;
 pub use gguf::meta::Metadata;

@@ -2,7 +2,8 @@
 
 use super::gguf::Gguf;
 use super::gguf::names::Renamed;
-use super::{ImportError, Pretrained, TokenizerFiles, json};
+use super::torch::TorchFile;
+use super::{ImportError, Pretrained, TokenizerFiles, json, merged};
 use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::{Source, suggest};
 use std::fs;
@@ -26,6 +27,8 @@ pub enum Weights {
     Safetensors(PathBuf),
     /// A GGUF file, which holds configuration and vocabulary too.
     Gguf(PathBuf),
+    /// A file of PyTorch's, or an index of several.
+    Torch(PathBuf),
 }
 
 impl Place {
@@ -43,11 +46,13 @@ impl Place {
             _ => PathBuf::from("."),
         };
         let weights = match ending(path).as_str() {
+            "json" if path.to_string_lossy().ends_with(".bin.index.json") => Weights::Torch(path.into()),
             "safetensors" | "json" => Weights::Safetensors(path.into()),
             "gguf" => Weights::Gguf(path.into()),
+            "bin" | "pt" | "pth" => Weights::Torch(path.into()),
             other => {
                 let fault = format!(
-                    "its ending `.{other}` is none of those of weights: `.safetensors`, `.safetensors.index.json`, `.gguf`"
+                    "its ending `.{other}` is none of those of weights: `.safetensors`, `.safetensors.index.json`, `.gguf`, `.bin`, `.pt`, `.pth`, `.bin.index.json`"
                 );
                 return Err(ImportError::Config { path: path.into(), fault });
             }
@@ -63,6 +68,8 @@ impl Place {
         Ok(match &self.weights {
             Weights::Safetensors(path) => Box::new(Checkpoint::open(path)?),
             Weights::Gguf(path) => Box::new(Renamed::new(Gguf::open(path)?)?),
+            Weights::Torch(path) if ending(path) == "json" => Box::new(merged::open(path)?),
+            Weights::Torch(path) => Box::new(TorchFile::open(path)?),
         })
     }
 
@@ -112,6 +119,11 @@ fn weights_in(folder: &Path) -> Result<Weights, ImportError> {
     if has("model.safetensors") || has("model.safetensors.index.json") {
         return Ok(Weights::Safetensors(folder.into()));
     }
+    for name in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
+        if has(name) {
+            return Ok(Weights::Torch(folder.join(name)));
+        }
+    }
     let names = names_in(folder);
     let of = |endings: &[&str]| -> Vec<&String> {
         names.iter().filter(|n| endings.contains(&ending(Path::new(n)).as_str())).collect()
@@ -122,7 +134,7 @@ fn weights_in(folder: &Path) -> Result<Weights, ImportError> {
     if let [one] = gguf[..] {
         return Ok(Weights::Gguf(folder.join(one)));
     }
-    let known: Vec<String> = of(&["safetensors", "gguf"]).into_iter().cloned().collect();
+    let known: Vec<String> = of(&["safetensors", "gguf", "bin", "pt", "pth"]).into_iter().cloned().collect();
     let found = match &known[..] {
         [] => String::new(),
         files => format!("; it holds `{}`: give the path of the one that is meant", files.join("`, `")),

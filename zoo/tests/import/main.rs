@@ -2,6 +2,7 @@
 
 mod gguf_files;
 mod real;
+mod torch_files;
 
 use std::path::PathBuf;
 

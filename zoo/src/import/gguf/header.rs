@@ -342,7 +342,7 @@ fn place(entries: &mut [Entry], values_at: u64, length: u64) -> Result<(), Fault
         }
     }
     let mut order: Vec<&Entry> = entries.iter().collect();
-    order.sort_by(|a, b| (a.begin, a.len).cmp(&(b.begin, b.len)));
+    order.sort_by_key(|e| (e.begin, e.len));
     for pair in order.windows(2) {
         if pair[0].begin + pair[0].len > pair[1].begin {
             return Err(Fault::Format(format!("tensors `{}` and `{}` overlap", pair[0].name, pair[1].name)));
