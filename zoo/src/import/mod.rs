@@ -30,6 +30,7 @@ pub use gguf::meta::Metadata;
 pub use hub::Progress;
 pub use place::Place;
 
+use crate::text::{TextError, Tokenizer};
 use mobilis_runtime::Source;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,22 @@ pub enum TokenizerFiles {
     Folder(PathBuf),
     /// The metadata of a GGUF file.
     Gguf(Arc<Metadata>),
+}
+
+impl TokenizerFiles {
+    /// The tokenizer, with its chat templates.
+    ///
+    /// # Errors
+    /// No files that make one, or faulty ones.
+    pub fn open(&self) -> Result<Tokenizer, TextError> {
+        match self {
+            TokenizerFiles::Folder(folder) => Tokenizer::from_folder(folder),
+            TokenizerFiles::Gguf(metadata) => {
+                let invalid = |why| TextError::Invalid { what: "GGUF vocabulary".into(), why };
+                Tokenizer::from_gguf(metadata.vocabulary().map_err(invalid)?)
+            }
+        }
+    }
 }
 
 /// How a place is opened.

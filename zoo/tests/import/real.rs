@@ -44,7 +44,10 @@ fn a_llama_in_a_gguf_file() {
             assert!(same, "{key}: {} is not {value}", opened.config[key]);
         }
     }
-    assert!(matches!(opened.tokenizer, TokenizerFiles::Gguf(_)));
+    let ours = opened.tokenizer.open().expect("a vocabulary");
+    let theirs = TokenizerFiles::Folder(folder.join("hf")).open().expect("a tokenizer");
+    let text = "Call me Ishmael. Some years ago, 1851: naïve?\n";
+    assert_eq!(ours.encode(text, true).expect("encoded"), theirs.encode(text, true).expect("encoded"));
 }
 
 /// Files with nothing but a vocabulary, of all kinds.

@@ -12,6 +12,7 @@
 //! | `tables.rs` | which tensor is which, and what the converter did to it, for each architecture |
 //! | `names.rs`, `change.rs` | a source under Hugging Face's names |
 //! | `config.rs`, `rope.rs` | metadata as a configuration |
+//! | `vocabulary.rs` | metadata as a tokenizer |
 
 mod change;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod meta;
 pub mod names;
 mod rope;
 pub mod tables;
+mod vocabulary;
 
 use header::{Entry, Fault};
 use meta::Metadata;
