@@ -125,7 +125,7 @@ impl Pool {
     /// `f(first_row, block)` for each. No block has fewer than `least` rows but the last.
     pub fn rows<T: Send>(&self, data: &mut [T], row: usize, least: usize, f: impl Fn(usize, &mut [T]) + Sync) {
         let count = data.len().checked_div(row).unwrap_or(0);
-        self.ranges(count, least, data, row, f);
+        self.ranges(count, least, data, row, &f);
     }
 
     fn ranges<T: Send>(
@@ -134,7 +134,7 @@ impl Pool {
         least: usize,
         data: &mut [T],
         row: usize,
-        f: impl Fn(usize, &mut [T]) + Sync,
+        f: &(dyn Fn(usize, &mut [T]) + Sync),
     ) {
         if count == 0 {
             return;

@@ -25,6 +25,7 @@ pub mod ops;
 pub mod program;
 pub mod suggest;
 pub mod tensor;
+#[cfg(feature = "reference")]
 #[doc(hidden)]
 pub mod testing;
 pub mod train;

@@ -11,6 +11,7 @@ pub mod fourier;
 pub mod gather;
 pub mod gemm;
 pub mod head;
+#[cfg(feature = "limits")]
 pub mod limits;
 pub mod loss;
 pub mod math;

@@ -10,8 +10,6 @@
 
 #![allow(clippy::excessive_precision)] // coefficients as published
 
-use std::array::from_fn;
-
 /// A vector of [`LANES`](Vector::LANES) values in one register.
 pub(crate) trait Vector: Copy {
     /// Values in a vector.
@@ -19,6 +17,9 @@ pub(crate) trait Vector: Copy {
     /// Rows of a product's tile of two vectors, a multiple of 3: its sums fill three quarters of
     /// the registers.
     const ROWS: usize;
+    /// Whether there are 32 registers, with such tiles. Branches on it are taken by the compiler,
+    /// unoptimised builds included: what they leave out is not compiled.
+    const WIDE: bool = Self::ROWS == 12;
 
     /// # Safety
     /// The processor has the vector's instructions, as for `load`.
@@ -78,6 +79,13 @@ pub(crate) trait Vector: Copy {
 #[derive(Clone, Copy)]
 pub(crate) struct Plain([f32; 4]);
 
+impl Plain {
+    #[inline(always)]
+    fn each(f: impl Fn(usize) -> f32) -> Plain {
+        Plain([f(0), f(1), f(2), f(3)])
+    }
+}
+
 impl Vector for Plain {
     const LANES: usize = 4;
     const ROWS: usize = 6;
@@ -98,7 +106,7 @@ impl Vector for Plain {
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
         // Without the instruction a fused multiply-add is a call of the library.
-        Plain(from_fn(|i| Self::one(self.0[i], b.0[i], c.0[i])))
+        Plain::each(|i| Self::one(self.0[i], b.0[i], c.0[i]))
     }
     #[inline(always)]
     fn one(a: f32, b: f32, c: f32) -> f32 {
@@ -107,27 +115,27 @@ impl Vector for Plain {
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
-        Plain(from_fn(|i| self.0[i] + b.0[i]))
+        Plain::each(|i| self.0[i] + b.0[i])
     }
     #[inline(always)]
     fn sub(self, b: Self) -> Self {
-        Plain(from_fn(|i| self.0[i] - b.0[i]))
+        Plain::each(|i| self.0[i] - b.0[i])
     }
     #[inline(always)]
     fn mul(self, b: Self) -> Self {
-        Plain(from_fn(|i| self.0[i] * b.0[i]))
+        Plain::each(|i| self.0[i] * b.0[i])
     }
     #[inline(always)]
     fn max(self, b: Self) -> Self {
-        Plain(from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
+        Plain::each(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] })
     }
     #[inline(always)]
     fn power(self) -> Self {
-        Plain(self.0.map(|x| f32::from_bits(x.to_bits().wrapping_add(127) << 23)))
+        Plain::each(|i| f32::from_bits(self.0[i].to_bits().wrapping_add(127) << 23))
     }
     #[inline(always)]
     fn unless_below(self, x: Self, bound: Self) -> Self {
-        Plain(from_fn(|i| if x.0[i] < bound.0[i] { 0.0 } else { self.0[i] }))
+        Plain::each(|i| if x.0[i] < bound.0[i] { 0.0 } else { self.0[i] })
     }
     #[inline(always)]
     fn sum(self) -> f32 {

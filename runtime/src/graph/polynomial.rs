@@ -67,7 +67,9 @@ impl Polynomial {
 
     fn symbol(extent: &Extent) -> Polynomial {
         let symbol = Symbol { text: extent.to_string(), extent: extent.clone() };
-        Polynomial(BTreeMap::from([(vec![(symbol, 1)], 1)]))
+        let mut of = Polynomial::default();
+        of.add_term(vec![(symbol, 1)], 1);
+        of
     }
 
     /// The number, where no axis is left.
@@ -109,11 +111,14 @@ impl Polynomial {
         let mut out = Polynomial::default();
         for (a, x) in &self.0 {
             for (b, y) in &other.0 {
-                let mut powers: BTreeMap<Symbol, u32> = a.iter().cloned().collect();
+                let mut powers = a.clone();
                 for (symbol, power) in b {
-                    *powers.entry(symbol.clone()).or_insert(0) += power;
+                    match powers.binary_search_by(|known| known.0.cmp(symbol)) {
+                        Ok(i) => powers[i].1 += power,
+                        Err(i) => powers.insert(i, (symbol.clone(), *power)),
+                    }
                 }
-                out.add_term(powers.into_iter().collect(), x.saturating_mul(*y));
+                out.add_term(powers, x.saturating_mul(*y));
             }
         }
         out

@@ -11,7 +11,6 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Writer};
 use crate::graph::{TensorType, VarDecl, VarId, VarKind};
 use crate::module::store::Entry;
 use crate::program::Arguments;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The kind of checkpoint in the metadata.
@@ -98,18 +97,13 @@ impl<I: Arguments> TrainStep<I> {
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), ResumeError> {
         let path = path.as_ref();
         let file = Checkpoint::open(path)?;
-        let metadata: BTreeMap<&str, &str> = file
-            .parts()
-            .iter()
-            .flat_map(|part| &part.metadata)
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
+        let metadata = |key: &str| file.parts().iter().find_map(|part| part.metadata.get(key)).map(String::as_str);
         let fault = |reason: String| ResumeError::Format { path: path.to_path_buf(), reason };
-        if metadata.get("format") != Some(&FORMAT) {
+        if metadata("format") != Some(FORMAT) {
             return Err(fault(format!("its metadata has no `format` of `{FORMAT}`")));
         }
         let number = |key: &str| -> Result<u64, ResumeError> {
-            let text = metadata.get(key).ok_or_else(|| fault(format!("its metadata has no `{key}`")))?;
+            let text = metadata(key).ok_or_else(|| fault(format!("its metadata has no `{key}`")))?;
             text.parse().map_err(|_| fault(format!("`{key}` is \"{text}\" in its metadata, no whole number")))
         };
         let (steps, pending, batches) = (number("steps")?, number("pending")?, number("batches")?);

@@ -173,9 +173,11 @@ fn owners(graph: &Graph, roots: &[bool]) -> Vec<Owner> {
 /// The nodes of the chain that ends in `root`, as many as its steps allow.
 fn gather(graph: &Graph, root: u32, roots: &[bool], again: &[bool], limits: &Limits) -> BTreeSet<u32> {
     let ty = &graph.nodes[root as usize].types[0];
-    let mut members = BTreeSet::from([root]);
+    let mut members = BTreeSet::new();
+    members.insert(root);
     // The latest first: the earliest are those that a chain can do without.
-    let mut open: BTreeSet<u32> = graph.nodes[root as usize].inputs.iter().map(|v| v.node).collect();
+    let mut open = BTreeSet::new();
+    open.extend(graph.nodes[root as usize].inputs.iter().map(|v| v.node));
     while let Some(candidate) = open.pop_last() {
         let node = &graph.nodes[candidate as usize];
         let same = || node.types[0].same_extents(ty);
@@ -196,7 +198,7 @@ fn gather(graph: &Graph, root: u32, roots: &[bool], again: &[bool], limits: &Lim
 fn shrink(graph: &Graph, members: &mut BTreeSet<u32>) {
     let first = members.iter().copied().find(|m| is_elementwise(&graph.nodes[*m as usize].op));
     first.map(|m| members.remove(&m));
-    let read: BTreeSet<u32> = members.iter().flat_map(|m| &graph.nodes[*m as usize].inputs).map(|v| v.node).collect();
+    let read: Vec<u32> = members.iter().flat_map(|m| &graph.nodes[*m as usize].inputs).map(|v| v.node).collect();
     members.retain(|m| read.contains(m) || is_elementwise(&graph.nodes[*m as usize].op));
 }
 

@@ -300,7 +300,7 @@ unsafe fn some_values<V: Vector, const M: usize>(
             let vectors = (e - f) / V::LANES;
             f += V::LANES
                 * match vectors {
-                    4.. if V::ROWS == 12 => sum_of::<V, M, 4>(cols, w, v, sums),
+                    4.. if V::WIDE => sum_of::<V, M, 4>(cols, w, v, sums),
                     2.. => sum_of::<V, M, 2>(cols, w, v, sums),
                     1 => sum_of::<V, M, 1>(cols, w, v, sums),
                     0 => {

@@ -99,14 +99,20 @@ unsafe fn strip<V: Vector, const ROW: usize, const N: usize>(x: &Product, b: *co
     unsafe {
         while i < x.size.0 {
             let left = x.size.0 - i;
+            let thirds = left.div_ceil(V::ROWS / 3);
             // Literals, for the compiler must know how many sums there are.
-            match (V::ROWS, left.div_ceil(V::ROWS / 3)) {
-                (12, 1) => tile::<V, ROW, 4, N>(x, a, b, c),
-                (12, 2) => tile::<V, ROW, 8, N>(x, a, b, c),
-                (12, _) => tile::<V, ROW, 12, N>(x, a, b, c),
-                (_, 1) => tile::<V, ROW, 2, N>(x, a, b, c),
-                (_, 2) => tile::<V, ROW, 4, N>(x, a, b, c),
-                (_, _) => tile::<V, ROW, 6, N>(x, a, b, c),
+            if V::WIDE {
+                match thirds {
+                    1 => tile::<V, ROW, 4, N>(x, a, b, c),
+                    2 => tile::<V, ROW, 8, N>(x, a, b, c),
+                    _ => tile::<V, ROW, 12, N>(x, a, b, c),
+                }
+            } else {
+                match thirds {
+                    1 => tile::<V, ROW, 2, N>(x, a, b, c),
+                    2 => tile::<V, ROW, 4, N>(x, a, b, c),
+                    _ => tile::<V, ROW, 6, N>(x, a, b, c),
+                }
             }
             i += V::ROWS;
             a = a.wrapping_add(x.a_next);

@@ -257,7 +257,7 @@ unsafe fn add_body<V: Vector>(x: *const f32, next: usize, taps: Taps, y: &mut [f
         while v < vectors {
             let (x, y) = (x.add(v * V::LANES), y.add(v * V::LANES));
             v += match vectors - v {
-                16.. if V::ROWS == 12 => block::<V, 16>(x, next, &taps, period, y),
+                16.. if V::WIDE => block::<V, 16>(x, next, &taps, period, y),
                 8.. => block::<V, 8>(x, next, &taps, period, y),
                 4.. => block::<V, 4>(x, next, &taps, period, y),
                 2.. => block::<V, 2>(x, next, &taps, period, y),
