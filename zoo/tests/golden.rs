@@ -38,6 +38,7 @@ macro_rules! folders {
 }
 
 folders! {
+    bart
     bert
     bert_seqcls
     gemma2
@@ -49,6 +50,8 @@ folders! {
     qwen2
     qwen3
     roberta
+    t5
+    t5_gated
 }
 
 #[test]

@@ -164,9 +164,8 @@ impl<K: Axis, N: Axis> RelativeBias<K, N> {
         self
     }
 
-    /// The bucket of each distance, `[T, S]`.
-    fn buckets<T: Axis, S: Axis>(&self) -> Handle {
-        let distance = distances::<T, S>();
+    /// The bucket of each distance of a key from a query.
+    fn buckets(&self, distance: Handle) -> Handle {
         let whole = |v: f64| ew::constant_like(distance, v);
         let mut count = ew::cast(leaf::size(K::extent()), DType::I32);
         let mut first = whole(0.0);
@@ -185,7 +184,7 @@ impl<K: Axis, N: Axis> RelativeBias<K, N> {
         let ratio = ew::div(real(ew::maximum(far, whole(1.0))), real(exact));
         let span = log(ew::div(leaf::scalar(self.max_distance as f64), real(exact)));
         let steps = ew::mul(ew::div(log(ratio), span), real(ew::sub(count, exact)));
-        let steps = ew::cast(ew::add(steps, leaf::scalar(1e-5)), DType::I32);
+        let steps = ew::cast(ew::add(steps, leaf::scalar(2e-6)), DType::I32);
         let last = ew::sub(count, whole(1.0));
         let shared = ew::minimum(ew::add(steps, exact), last);
         let near = ew::compare(CompareKind::Lt, far, exact);
@@ -194,8 +193,16 @@ impl<K: Axis, N: Axis> RelativeBias<K, N> {
 
     /// The bias `[N, T, S]` of `T` queries, the last positions, and `S` keys.
     pub fn bias<T: Axis, S: Axis>(&self) -> Tensor<(N, T, S)> {
-        let rows = embedding::embedding(self.weight.get().raw(), self.buckets::<T, S>());
+        let rows = embedding::embedding(self.weight.get().raw(), self.buckets(distances::<T, S>()));
         Tensor::from_raw(movement::permute(rows, &[2, 0, 1]))
+    }
+
+    /// The bias `[B, N, T, S]` of queries at these positions and keys `0, 1, ..` of a cache.
+    pub fn bias_at<B: Axis, T: Axis, S: Axis, I: Indices>(&self, queries: Tensor<(B, T), I>) -> Tensor<(B, N, T, S)> {
+        let ty = TensorType::new(vec![B::dim(), T::dim(), S::dim()], DType::I32);
+        let distance = ew::sub(leaf::iota(2, &ty), reduce::restore(queries.raw(), &ty.dims, &[2]));
+        let rows = embedding::embedding(self.weight.get().raw(), self.buckets(distance));
+        Tensor::from_raw(movement::permute(rows, &[0, 3, 1, 2]))
     }
 }
 

@@ -52,7 +52,7 @@ impl Caches {
     ///
     /// # Panics
     /// When one name is used for two shapes.
-    fn state<S: Shape, E: Element>(&self, name: &str, by_position: bool) -> State<S, E> {
+    pub(super) fn state<S: Shape, E: Element>(&self, name: &str, by_position: bool) -> State<S, E> {
         let mut states = self.states.borrow_mut();
         let kept = states.entry(name.to_string()).or_insert_with(|| {
             let state = State::<S, E>::default();
@@ -236,6 +236,21 @@ impl<'c> Context<'c> {
         let all = Tensor::from_raw(all);
         state.set(all);
         all
+    }
+
+    /// The entries of all positions so far in the slots of a cache, for layers that attend in
+    /// a way of their own; nothing for whole texts, where `new` is all there is.
+    pub fn keep<N: Axis, D: Axis>(
+        &self,
+        name: &str,
+        new: Tensor<(Batch, Time, N, D)>,
+    ) -> Option<Tensor<(Batch, Slots, N, D)>> {
+        self.cached.map(|cached| self.kept(name, new, cached, false))
+    }
+
+    /// The caches themselves; nothing for whole texts.
+    pub(super) fn caches(&self) -> Option<&'c Caches> {
+        self.cached.map(|cached| cached.caches)
     }
 
     /// Attention over this call's positions and those before, with the settings of a layer: queries

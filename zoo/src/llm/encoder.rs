@@ -46,6 +46,25 @@ impl<S: Axis> Visible<S> {
         }
     }
 
+    /// Attention that sees only what counts, with a bias for each head, query and key.
+    pub fn limit_biased<Q: Shape, L: Shape, N: Axis, T: Axis>(
+        self,
+        attention: Attending<Q, L, Batch, N, T, S>,
+        bias: Tensor<(N, T, S)>,
+    ) -> Attending<Q, L, Batch, N, T, S> {
+        match self {
+            Visible::All => attention.bias(bias),
+            Visible::Lengths(lengths) => attention.lengths(lengths).bias(bias),
+            Visible::Mask(mask) => {
+                let ty = Tensor::<(Batch, N, T, S)>::type_of();
+                let mask = reduce::restore(mask.raw(), &ty.dims, &[1, 2]);
+                let bias = movement::broadcast(bias.raw(), ty.dims.clone());
+                let hidden = ew::select(mask, bias, leaf::fill(f64::NEG_INFINITY, ty));
+                attention.bias(Tensor::<(Batch, N, T, S)>::from_raw(hidden))
+            }
+        }
+    }
+
     /// The mask itself.
     pub fn mask(self) -> Tensor<(Batch, S), Mask> {
         let ty = Tensor::<(Batch, S), Index>::type_of();
@@ -218,6 +237,19 @@ impl TextBatch {
     /// The length of the longest text.
     pub fn time(&self) -> usize {
         self.ids.len().checked_div(self.rows).unwrap_or(0)
+    }
+
+    /// How many tokens of each text count, where they are the first ones; nothing where others do.
+    pub fn lengths(&self) -> Option<Vec<usize>> {
+        let Some(mask) = &self.mask else { return Some(vec![self.time(); self.rows]) };
+        let of = |row: &[bool]| {
+            let length = row.iter().take_while(|m| **m).count();
+            row[length..].iter().all(|m| !m).then_some(length)
+        };
+        match self.time() {
+            0 => Some(vec![0; self.rows]),
+            time => mask.chunks_exact(time).map(of).collect(),
+        }
     }
 
     fn fits(&self, what: &'static str, found: usize) -> Result<(), BatchError> {

@@ -9,12 +9,17 @@
 //!    comes out is a [`TextModel`]: the family's own type is gone.
 //! 3. [`session`] compiles it over caches ([`context`]), and gives logits for tokens.
 //!
+//! Two other kinds of models stand beside those that continue texts: encoders ([`encoder`]), which
+//! give vectors for texts, and encoder-decoders ([`seq2seq`]), which give other texts for them.
+//! [`open`] opens any of the three.
+//!
 //! To add a family: a file with its axes, its layers (most are a [`block::Block`] with another
 //! attention or another feed-forward layer), a constructor from a [`Config`], and
 //! a line in [`family::FAMILIES`].
 
 use mobilis_runtime::prelude::*;
 
+pub mod bart;
 pub mod bert;
 pub mod block;
 pub mod config;
@@ -31,7 +36,9 @@ pub mod open;
 pub mod phi3;
 pub mod qwen;
 pub mod roberta;
+pub mod seq2seq;
 pub mod session;
+pub mod t5;
 
 pub use block::{Block, Layer, Stack};
 pub use config::{Config, ConfigError};

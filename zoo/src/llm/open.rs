@@ -1,10 +1,13 @@
-//! Any language model by its configuration: one that continues texts, or an encoder.
+//! Any language model by its configuration: one that continues texts, an encoder, or both joined.
 
+use super::bart::{self, AnyBart};
 use super::bert::{self, AnyBert, Heads};
 use super::config::Config;
 use super::encoder::{Encoder, EncoderModel};
 use super::family::{self, FAMILIES, OpenError, TextModel};
 use super::roberta;
+use super::seq2seq::{EncoderDecoder, Seq2SeqModel, SpecialTokens};
+use super::t5::{self, AnyT5};
 use mobilis_runtime::checkpoint::Source;
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::suggest::did_you_mean;
@@ -15,6 +18,8 @@ pub enum AnyModel {
     Text(Box<dyn TextModel>),
     /// It gives vectors for texts.
     Encoder(Box<dyn EncoderModel>),
+    /// It gives another text for a text.
+    Seq2Seq(Box<dyn Seq2SeqModel>),
 }
 
 impl AnyModel {
@@ -23,6 +28,7 @@ impl AnyModel {
         match self {
             AnyModel::Text(model) => model.parameter_count(),
             AnyModel::Encoder(model) => model.parameter_count(),
+            AnyModel::Seq2Seq(model) => model.parameter_count(),
         }
     }
 }
@@ -41,6 +47,20 @@ pub const ENCODERS: &[EncoderFamily] = &[
     EncoderFamily { model_types: &["roberta", "xlm-roberta", "camembert"], open: open_roberta },
 ];
 
+/// A family of encoder-decoders.
+pub struct Seq2SeqFamily {
+    /// Its `model_type`s.
+    pub model_types: &'static [&'static str],
+    /// Builds the module and loads the tensors.
+    pub open: fn(&Config, &dyn Source) -> Result<Box<dyn Seq2SeqModel>, OpenError>,
+}
+
+/// All families of encoder-decoders.
+pub const SEQ2SEQ: &[Seq2SeqFamily] = &[
+    Seq2SeqFamily { model_types: &["t5", "mt5"], open: open_t5 },
+    Seq2SeqFamily { model_types: &["bart"], open: open_bart },
+];
+
 /// Opens the model that a configuration describes, with the tensors of a source.
 ///
 /// # Errors
@@ -53,8 +73,11 @@ pub fn open(config: &Config, tensors: &dyn Source) -> Result<AnyModel, OpenError
     if let Some(family) = ENCODERS.iter().find(|f| f.model_types.contains(&wanted)) {
         return (family.open)(config, tensors).map(AnyModel::Encoder);
     }
-    let text = FAMILIES.iter().flat_map(|f| f.model_types);
-    let all: Vec<&str> = text.chain(ENCODERS.iter().flat_map(|f| f.model_types)).copied().collect();
+    if let Some(family) = SEQ2SEQ.iter().find(|f| f.model_types.contains(&wanted)) {
+        return (family.open)(config, tensors).map(AnyModel::Seq2Seq);
+    }
+    let all = FAMILIES.iter().flat_map(|f| f.model_types).chain(ENCODERS.iter().flat_map(|f| f.model_types));
+    let all: Vec<&str> = all.chain(SEQ2SEQ.iter().flat_map(|f| f.model_types)).copied().collect();
     let hint = did_you_mean(wanted, all.iter().copied());
     Err(OpenError::Family { model_type: wanted.into(), known: all.join(", "), hint })
 }
@@ -92,4 +115,26 @@ fn open_roberta(config: &Config, tensors: &dyn Source) -> Result<Box<dyn Encoder
     let module = roberta::roberta::<AnyBert>(config, heads(config, tensors)?)?;
     let model = load(module, bert::sizes::<AnyBert>(config)?, "roberta.", tensors)?;
     Ok(Box::new(Encoder::new(config.clone(), model)))
+}
+
+fn open_t5(config: &Config, tensors: &dyn Source) -> Result<Box<dyn Seq2SeqModel>, OpenError> {
+    let module = t5::t5::<AnyT5>(config, tensors.info("lm_head.weight").is_some())?;
+    let special = SpecialTokens::of(config, SpecialTokens::default())?;
+    // The original files have a table of distances in attention to the source, which has none.
+    let options = LoadOptions::new().sizes(t5::sizes::<AnyT5>(config)?);
+    let options = options.passing_over("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
+    Ok(Box::new(EncoderDecoder::load(config, special, module, &options, tensors)?))
+}
+
+fn open_bart(config: &Config, tensors: &dyn Source) -> Result<Box<dyn Seq2SeqModel>, OpenError> {
+    let module = bart::bart::<AnyBart>(config, tensors.info("final_logits_bias").is_some())?;
+    let names = tensors.names();
+    let bare = !names.iter().any(|n| n.starts_with("model.")) && names.iter().any(|n| n.starts_with("encoder."));
+    let defaults = SpecialTokens { start: 2, padding: 1, forced_first: None };
+    let special = SpecialTokens::of(config, defaults)?;
+    let options = LoadOptions::new().sizes(bart::sizes::<AnyBart>(config)?).rename(move |name| {
+        let name = if bare { name.strip_prefix("model.").unwrap_or(name) } else { name };
+        name.to_string()
+    });
+    Ok(Box::new(EncoderDecoder::load(config, special, module, &options, tensors)?))
 }

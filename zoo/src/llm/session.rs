@@ -233,6 +233,15 @@ impl<M: CausalLm> Session<M> {
         }
     }
 
+    /// The same over caches that hold something already, with the sizes of its axes: what a text in
+    /// another language left for its translation.
+    #[must_use]
+    pub(super) fn remembering(mut self, caches: Caches, sizes: &Sizes) -> Session<M> {
+        sizes.iter().for_each(|(tag, n)| self.sizes.set(tag, n));
+        self.caches = caches;
+        self
+    }
+
     /// The program for prompts or single tokens, and the logits wanted.
     fn program(&mut self, single: bool, want: Want) -> Result<&Step, SessionError> {
         let place = if want == Want::All { 2 } else { single as usize };

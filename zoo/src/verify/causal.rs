@@ -93,11 +93,11 @@ fn generated(model: &dyn TextModel, golden: &Golden, checks: &mut Vec<Check>) ->
     let mut logits = session.feed(&[prompt], Want::Last)?;
     for _ in 0..steps {
         let last = logits.last(0).expect("a token was fed");
-        let best = last.iter().enumerate().fold((0, f32::NEG_INFINITY), |b, (i, v)| if *v > b.1 { (i, *v) } else { b });
+        let next = best(last);
         all.extend_from_slice(last);
-        ids.push(best.0 as i64);
+        ids.push(i64::from(next));
         if ids.len() < steps {
-            logits = session.feed(&[&[best.0 as u32]], Want::Last)?;
+            logits = session.feed(&[&[next]], Want::Last)?;
         }
     }
     checks.push(golden.compare_ids("gen.ids", &ids)?);
@@ -108,4 +108,10 @@ fn generated(model: &dyn TextModel, golden: &Golden, checks: &mut Vec<Check>) ->
         checks.push(golden.compare_within("gen.logits", &sizes, found, |l| 2.0 * RELATIVE * l + ABSOLUTE)?);
     }
     Ok(())
+}
+
+/// The token of the largest logit, the first of equal ones.
+pub(super) fn best(logits: &[f32]) -> u32 {
+    let largest = |b: (usize, f32), (i, v): (usize, &f32)| if *v > b.1 { (i, *v) } else { b };
+    logits.iter().enumerate().fold((0, f32::NEG_INFINITY), largest).0 as u32
 }

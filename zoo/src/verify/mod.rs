@@ -11,12 +11,14 @@
 
 mod causal;
 mod encoder;
+mod seq2seq;
 
 use crate::llm::config::Config;
 use crate::llm::encoder::BatchError;
 use crate::llm::family::{OpenError, Values};
 use crate::llm::loss::LabelError;
 use crate::llm::open::{self, AnyModel};
+use crate::llm::seq2seq::SpecialTokens;
 use crate::llm::session::SessionError;
 use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Encoding, Source};
 use mobilis_runtime::graph::DType;
@@ -127,11 +129,28 @@ pub fn verify(folder: &Path, config: &str) -> Result<Report, VerifyError> {
     let mut checks = match &model {
         AnyModel::Text(model) => causal::checks(&**model, &golden)?,
         AnyModel::Encoder(model) => encoder::checks(&**model, &golden)?,
+        AnyModel::Seq2Seq(model) => {
+            let mut special = model.special();
+            if let Some(generation) = beside(folder, "generation_config.json")? {
+                special = SpecialTokens::of(&generation, special).map_err(OpenError::from)?;
+            }
+            seq2seq::checks(&**model, special, &golden)?
+        }
     };
     golden.complete(&mut checks);
     checks.sort_by(|a, b| a.name.cmp(&b.name));
     let family = config.model_type().map_err(OpenError::from)?.to_string();
     Ok(Report { folder: folder.into(), family, parameters: model.parameter_count(), checks })
+}
+
+/// Another configuration of a folder, where it has one of the name.
+fn beside(folder: &Path, name: &str) -> Result<Option<Config>, VerifyError> {
+    let path = folder.join(name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
+    Ok(Some(Config::parse(path.display().to_string(), &text).map_err(OpenError::from)?))
 }
 
 /// The tensors of `golden.safetensors`.

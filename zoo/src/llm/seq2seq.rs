@@ -1,0 +1,304 @@
+//! Encoder-decoders: a text in, another one out (translation, summaries).
+//!
+//! A family implements [`Seq2Seq`]. The source is encoded once; of the result every layer of the
+//! decoder needs keys and values only ([`Seq2Seq::memory`]). A session over a source lays them into
+//! its caches, and from there on it is an ordinary [`Session`]: sampling, beams and stop conditions
+//! need not know where its tokens come from. [`Seq2SeqModel`] is what the rest of the world sees: the
+//! family's type is gone.
+
+use super::block::Stream;
+use super::config::{Config, ConfigError};
+use super::context::{Caches, Context};
+use super::encoder::{TextBatch, Visible};
+use super::family::Values;
+use super::session::{Session, SessionError, SessionOptions, Sessions};
+use super::{Batch, CausalLm, Ids, Time};
+use mobilis_runtime::module::store::{Data, Entry};
+use mobilis_runtime::module::{AnyVar, Visitor};
+use mobilis_runtime::nn::cache::KvCache;
+use mobilis_runtime::prelude::*;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+axes! {
+    /// The positions of the text that a decoder looks at.
+    pub Source;
+    /// The second axis of a result.
+    Inner;
+    /// The last axis of a result.
+    Width;
+}
+
+/// The ids of a source's tokens.
+pub type SourceIds = Tensor<(Batch, Source), Index>;
+
+/// Keys and values of a source for each layer of a decoder with `N` heads of `D` features.
+pub type Memory<N, D> = Vec<KvCache<Batch, Source, N, D>>;
+
+/// An encoder and a decoder.
+pub trait Seq2Seq: Module + 'static {
+    /// The width of the stream.
+    type Hidden: Axis;
+    /// The tokens.
+    type Vocab: Axis;
+    /// Heads of the decoder's attention to the source.
+    type Heads: Axis;
+    /// Features of such a head.
+    type HeadDim: Axis;
+
+    /// The source's stream after the encoder's last norm, `[Batch, Source, Hidden]`.
+    fn encode(&self, ids: SourceIds, visible: Visible<Source>, cx: &Context) -> Tensor<(Batch, Source, Self::Hidden)>;
+
+    /// Keys and values of the encoded source for each layer of the decoder.
+    fn memory(&self, source: Tensor<(Batch, Source, Self::Hidden)>) -> Memory<Self::Heads, Self::HeadDim>;
+
+    /// How many layers the decoder has.
+    fn depth(&self) -> usize;
+
+    /// The decoder's stream, `[Batch, Time, Hidden]`, after the last norm.
+    fn decode(
+        &self,
+        ids: Ids,
+        memory: &Memory<Self::Heads, Self::HeadDim>,
+        visible: Visible<Source>,
+        cx: &Context,
+    ) -> Stream<Self::Hidden>;
+
+    /// Logits of a stream.
+    fn head<T: Axis>(&self, stream: Tensor<(Batch, T, Self::Hidden)>) -> Tensor<(Batch, T, Self::Vocab)>;
+}
+
+/// A model's decoder as one that continues texts: what it remembers of the source lies in the
+/// caches.
+struct Conditional<M>(M);
+
+impl<M: Module> Module for Conditional<M> {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        self.0.visit(visitor);
+    }
+}
+
+/// The states of a memory in caches: keys and values of a layer.
+type Kept<M> = State<(Batch, Source, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>;
+
+fn kept<M: Seq2Seq>(caches: &Caches, layer: usize) -> [Kept<M>; 2] {
+    ["keys", "values"].map(|part| caches.state(&format!("source.{layer}.{part}"), false))
+}
+
+fn kept_mask(caches: &Caches) -> State<(Batch, Source), Mask> {
+    caches.state("source.mask", false)
+}
+
+impl<M: Seq2Seq> CausalLm for Conditional<M> {
+    type Hidden = M::Hidden;
+    type Vocab = M::Vocab;
+
+    fn stream(&self, ids: Ids, cx: &Context) -> Stream<M::Hidden> {
+        let caches = cx.caches().expect("sessions have caches, and nothing else sees this type");
+        let layer = |i| {
+            let [keys, values] = kept::<M>(caches, i);
+            KvCache::new(keys.get(), values.get())
+        };
+        let memory = (0..self.0.depth()).map(layer).collect();
+        self.0.decode(ids, &memory, Visible::Mask(kept_mask(caches).get()), cx)
+    }
+
+    fn head<T: Axis>(&self, x: Tensor<(Batch, T, M::Hidden)>) -> Tensor<(Batch, T, M::Vocab)> {
+        self.0.head(x)
+    }
+}
+
+/// What an encoder-decoder computes for whole texts.
+#[derive(Clone, Debug)]
+pub struct Seq2SeqScores {
+    /// `[Batch, Time, Vocab]`
+    pub logits: Values,
+    /// The encoder's streams before the first layer and after each, `[Batch, Source, Hidden]`, the
+    /// last after the last norm.
+    pub encoder: Vec<Values>,
+    /// The decoder's, `[Batch, Time, Hidden]`.
+    pub decoder: Vec<Values>,
+}
+
+/// Special tokens of an encoder-decoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// What the decoder starts with.
+    pub start: u32,
+    /// What fills up shorter texts.
+    pub padding: u32,
+    /// What must come behind the start, if anything.
+    pub forced_first: Option<u32>,
+}
+
+impl SpecialTokens {
+    /// Those of a configuration, or of a `generation_config.json`, before others.
+    ///
+    /// # Errors
+    /// Values that are no tokens.
+    pub fn of(config: &Config, others: SpecialTokens) -> Result<SpecialTokens, ConfigError> {
+        let token = |key: &str| match config.count(key)?.map(u32::try_from) {
+            Some(Err(_)) => Err(config.wrong(key, "a token")),
+            Some(Ok(id)) => Ok(Some(id)),
+            None => Ok(None),
+        };
+        Ok(SpecialTokens {
+            start: token("decoder_start_token_id")?.unwrap_or(others.start),
+            padding: token("pad_token_id")?.unwrap_or(others.padding),
+            forced_first: token("forced_bos_token_id")?.or(others.forced_first),
+        })
+    }
+
+    /// What a decoder is given so that it says the labels, `rows` texts of one length: each begins
+    /// with the start, and lacks its last. Labels below 0, which do not count, become padding.
+    pub fn behind_start(&self, rows: usize, labels: &[i32]) -> Vec<u32> {
+        let time = labels.len().checked_div(rows).unwrap_or(0);
+        let token = |label: i32| u32::try_from(label).unwrap_or(self.padding);
+        let before = |i: usize| if i % time == 0 { self.start } else { token(labels[i - 1]) };
+        (0..rows * time).map(before).collect()
+    }
+}
+
+/// An encoder-decoder whose family's type is gone.
+pub trait Seq2SeqModel {
+    /// The configuration.
+    fn config(&self) -> &Config;
+    /// How many values the parameters hold.
+    fn parameter_count(&self) -> usize;
+    /// The tokens that a decoder begins with.
+    fn special(&self) -> SpecialTokens;
+    /// Logits of whole targets, each token given those before and the source, and hidden states.
+    ///
+    /// # Errors
+    /// Tokens or positions that the model does not have; another number of targets than sources.
+    fn score(&self, sources: &TextBatch, targets: &TextBatch) -> Result<Seq2SeqScores, ProgramError>;
+    /// Encodes sources and gives a session over them, without tokens yet: the first to be fed is
+    /// [`SpecialTokens::start`]. With `options.batch` a multiple of the sources, each of them is
+    /// there for several sequences that lie side by side.
+    ///
+    /// # Errors
+    /// Tokens or positions that the model does not have; a batch that is no multiple.
+    fn session(&self, sources: &TextBatch, options: SessionOptions) -> Result<Box<dyn Sessions>, SessionError>;
+}
+
+type SourceMask = Tensor<(Batch, Source), Mask>;
+type Everything = Program<(SourceIds, SourceMask, Ids), Vec<Tensor<(Batch, Inner, Width)>>>;
+type Remember<M> =
+    Program<(SourceIds, SourceMask), Vec<Tensor<(Batch, Source, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>>>;
+
+/// An encoder-decoder, what it was made from, and its programs.
+pub struct EncoderDecoder<M: Seq2Seq> {
+    config: Config,
+    special: SpecialTokens,
+    model: Rc<Model<Conditional<M>>>,
+    /// How many streams the encoder notes, besides the program.
+    everything: OnceCell<(Everything, usize)>,
+    remember: OnceCell<Remember<M>>,
+}
+
+impl<M: Seq2Seq> EncoderDecoder<M> {
+    /// Loads a module's tensors as the options say.
+    ///
+    /// # Errors
+    /// Tensors that do not fit.
+    pub fn load(
+        config: &Config,
+        special: SpecialTokens,
+        module: M,
+        options: &LoadOptions,
+        tensors: &dyn mobilis_runtime::checkpoint::Source,
+    ) -> Result<EncoderDecoder<M>, ModelError> {
+        let model = Rc::new(options.load(Conditional(module), tensors)?);
+        let (everything, remember) = (OnceCell::new(), OnceCell::new());
+        Ok(EncoderDecoder { config: config.clone(), special, model, everything, remember })
+    }
+
+    fn everything(&self) -> Result<&(Everything, usize), ProgramError> {
+        if let Some(made) = self.everything.get() {
+            return Ok(made);
+        }
+        let mut encoder = 0;
+        let program = self.model.compile(|m, (source, mask, ids): (SourceIds, SourceMask, Ids)| {
+            let notes = RefCell::new(vec![]);
+            let cx = Context::whole().noting(&notes);
+            let visible = Visible::Mask(mask);
+            let memory = m.0.memory(m.0.encode(source, visible, &cx));
+            encoder = notes.borrow().len();
+            let logits = m.0.head(m.0.decode(ids, &memory, visible, &cx));
+            let all = std::iter::once(logits.raw()).chain(notes.take());
+            all.map(Tensor::from_raw).collect::<Vec<_>>()
+        })?;
+        Ok(self.everything.get_or_init(|| (program, encoder)))
+    }
+
+    fn remember(&self) -> Result<&Remember<M>, ProgramError> {
+        if let Some(made) = self.remember.get() {
+            return Ok(made);
+        }
+        let program = self.model.compile(|m, (source, mask): (SourceIds, SourceMask)| {
+            let memory = m.0.memory(m.0.encode(source, Visible::Mask(mask), &Context::whole()));
+            memory.iter().flat_map(|kv| [kv.keys, kv.values]).collect::<Vec<_>>()
+        })?;
+        Ok(self.remember.get_or_init(|| program))
+    }
+}
+
+impl<M: Seq2Seq> Seq2SeqModel for EncoderDecoder<M> {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn parameter_count(&self) -> usize {
+        self.model.parameter_count()
+    }
+
+    fn special(&self) -> SpecialTokens {
+        self.special
+    }
+
+    fn score(&self, sources: &TextBatch, targets: &TextBatch) -> Result<Seq2SeqScores, ProgramError> {
+        let (program, encoder) = self.everything()?;
+        let found = program.run((sources.ids::<Source>(), sources.mask_array::<Source>(), targets.ids::<Time>()))?;
+        let mut all = found.into_iter().map(|a| Values { sizes: a.sizes().to_vec(), data: a.into_vec() });
+        let logits = all.next().expect("the program gives logits first");
+        let encoder = all.by_ref().take(*encoder).collect();
+        Ok(Seq2SeqScores { logits, encoder, decoder: all.collect() })
+    }
+
+    fn session(&self, sources: &TextBatch, options: SessionOptions) -> Result<Box<dyn Sessions>, SessionError> {
+        let (rows, batch) = (sources.rows(), options.batch);
+        if rows == 0 || batch % rows != 0 {
+            return Err(SessionError::Rows { batch, found: rows });
+        }
+        let mask = sources.mask_array::<Source>();
+        let found = self.remember()?.run((sources.ids::<Source>(), mask.clone()))?;
+        let caches = Caches::default();
+        let mut values = self.model.store().lock();
+        let mut keep = |name: String, id, sizes: &[usize], data: Data| {
+            let sizes: Vec<usize> = std::iter::once(batch).chain(sizes[1..].iter().copied()).collect();
+            values.insert(id, Entry::new(name, &sizes, data));
+        };
+        for (i, pair) in found.chunks_exact(2).enumerate() {
+            for (state, array) in kept::<M>(&caches, i).iter().zip(pair) {
+                let data = repeated(array.data(), rows, batch / rows);
+                keep(format!("source {i}"), state.id(), array.sizes(), Data::F32(data));
+            }
+        }
+        let bits: Vec<u8> = mask.data().iter().map(|m| u8::from(*m)).collect();
+        let bits = repeated(&bits, rows, batch / rows);
+        keep("source mask".into(), kept_mask(&caches).id(), mask.sizes(), Data::Bool(bits));
+        drop(values);
+        let sizes = Sizes::new().with::<Source>(sources.time());
+        Ok(Box::new(Session::new(self.model.clone(), None, options).remembering(caches, &sizes)))
+    }
+}
+
+/// Each row so many times, side by side.
+fn repeated<T: Copy>(all: &[T], rows: usize, times: usize) -> Vec<T> {
+    let each = all.len() / rows;
+    all.chunks(each.max(1)).flat_map(|row| std::iter::repeat_n(row, times)).flatten().copied().collect()
+}
