@@ -158,7 +158,7 @@ impl SpecialTokens {
     pub fn behind_start(&self, rows: usize, labels: &[i32]) -> Vec<u32> {
         let time = labels.len().checked_div(rows).unwrap_or(0);
         let token = |label: i32| u32::try_from(label).unwrap_or(self.padding);
-        let before = |i: usize| if i % time == 0 { self.start } else { token(labels[i - 1]) };
+        let before = |i: usize| if i.is_multiple_of(time) { self.start } else { token(labels[i - 1]) };
         (0..rows * time).map(before).collect()
     }
 }
@@ -271,7 +271,7 @@ impl<M: Seq2Seq> Seq2SeqModel for EncoderDecoder<M> {
 
     fn session(&self, sources: &TextBatch, options: SessionOptions) -> Result<Box<dyn Sessions>, SessionError> {
         let (rows, batch) = (sources.rows(), options.batch);
-        if rows == 0 || batch % rows != 0 {
+        if rows == 0 || !batch.is_multiple_of(rows) {
             return Err(SessionError::Rows { batch, found: rows });
         }
         let mask = sources.mask_array::<Source>();
