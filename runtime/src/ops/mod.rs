@@ -15,6 +15,7 @@ pub mod contraction;
 pub mod conv;
 pub mod elementwise;
 pub mod embedding;
+pub mod experts;
 pub mod gather;
 pub mod leaf;
 pub mod linear_cross_entropy;
@@ -32,6 +33,7 @@ pub mod scan;
 pub mod slice;
 pub mod softmax;
 pub mod sort;
+pub mod ssm;
 pub mod stft;
 pub mod window;
 
@@ -257,6 +259,11 @@ families! {
     Embedding(embedding::Embedding),
     /// Its gradient by the table.
     EmbeddingGrad(embedding::EmbeddingGrad),
+    // experts.rs
+    /// Products with the matrices of chosen experts.
+    Experts(experts::Experts),
+    /// Its gradient by the matrices.
+    ExpertsGrad(experts::ExpertsGrad),
     // rope.rs
     /// Cosines and sines of rotary embeddings.
     RopeTable(rope::RopeTable),
@@ -284,6 +291,11 @@ families! {
     Gru(recurrent::Gru),
     /// The gradient of it.
     GruGrad(recurrent::GruGrad),
+    // ssm.rs
+    /// The scan of a selective state space.
+    Ssm(ssm::Ssm),
+    /// The gradient of it.
+    SsmGrad(ssm::SsmGrad),
     // stft
     /// A short-time Fourier transform.
     Stft(stft::Stft),

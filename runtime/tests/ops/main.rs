@@ -10,6 +10,7 @@ mod contraction;
 mod conv;
 mod elementwise;
 mod embedding;
+mod experts;
 mod gather;
 mod loss;
 mod movement;
@@ -21,6 +22,7 @@ mod reduce;
 mod rope;
 mod slice;
 mod softmax;
+mod ssm;
 mod typed;
 mod window;
 

@@ -10,6 +10,7 @@ mod chain;
 mod contraction;
 mod conv;
 mod embedding;
+mod experts;
 mod gather;
 mod head;
 mod loss;
@@ -26,6 +27,7 @@ mod reduce;
 mod rope;
 mod slice;
 mod softmax;
+mod ssm;
 mod stft;
 pub mod view;
 pub mod weights;
@@ -183,6 +185,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::NormGrad(op) => norm::grad(op, cx)?,
         Op::Embedding(_) => embedding::lower(cx),
         Op::EmbeddingGrad(_) => embedding::grad(cx),
+        Op::Experts(op) => experts::experts(op, cx),
+        Op::ExpertsGrad(op) => experts::grad(op, cx),
         Op::RopeTable(op) => rope::lower_table(op, cx)?,
         Op::Rope(op) => rope::lower(op, cx)?,
         Op::Attention(op) => attention::lower(op, cx),
@@ -201,6 +205,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::LstmGrad(op) => recurrent::lstm_grad(op, cx),
         Op::Gru(op) => recurrent::gru(op, cx),
         Op::GruGrad(op) => recurrent::gru_grad(op, cx),
+        Op::Ssm(_) => ssm::ssm(cx)?,
+        Op::SsmGrad(_) => ssm::grad(cx)?,
         Op::Stft(op) => stft::stft(op, cx),
         Op::StftInputGrad(op) => stft::stft_input_grad(op, cx),
         Op::StftWindowGrad(op) => stft::stft_window_grad(op, cx),

@@ -9,6 +9,7 @@ mod contraction;
 mod conv;
 mod elementwise;
 mod embedding;
+mod experts;
 mod gather;
 mod loss;
 mod movement;
@@ -21,6 +22,7 @@ mod reduce;
 mod rope;
 mod slice;
 mod softmax;
+mod ssm;
 mod stft;
 
 use crate::graph::{DType, Graph, Sizes, Value};
@@ -131,6 +133,8 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::NormGrad(op) => return norm::grad(op, cx),
         Op::Embedding(_) => embedding::embedding(cx)?,
         Op::EmbeddingGrad(_) => embedding::grad(cx)?,
+        Op::Experts(op) => experts::experts(op, cx)?,
+        Op::ExpertsGrad(op) => return experts::grad(op, cx),
         Op::RopeTable(op) => return rope::table(op, cx),
         Op::Rope(op) => rope::rope(op, cx)?,
         Op::Attention(op) => return Ok(attention::attention(op, cx)),
@@ -142,6 +146,8 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::LstmGrad(op) => return Ok(recurrent::lstm_grad(op, cx)),
         Op::Gru(op) => return Ok(recurrent::gru(op, cx)),
         Op::GruGrad(op) => return Ok(recurrent::gru_grad(op, cx)),
+        Op::Ssm(_) => return ssm::ssm(cx),
+        Op::SsmGrad(_) => return ssm::grad(cx),
         Op::Stft(op) => stft::stft(op, cx),
         Op::StftInputGrad(op) => stft::stft_input_grad(op, cx),
         Op::StftWindowGrad(op) => stft::stft_window_grad(op, cx),
