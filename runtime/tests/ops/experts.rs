@@ -87,7 +87,7 @@ fn mistakes_are_told_in_words() {
     assert_eq!(told(&x), "experts: takes matrices of one size, is given [2, 3] and [2, 4]");
     assert_eq!(told(&x[..2]), "experts: takes values, choices and at least one matrix, is given 2 inputs");
     x[0] = real(&[4, 3], 1);
-    let fault = "experts: takes values [.., i] or [.., c, i] for choices [.., c], is given [4, 3] and i32[3, 2]";
+    let fault = "experts: takes values [.., i] or [.., c, i] for choices [.., c], is given [4, 3] and [3, 2] i32";
     assert_eq!(told(&x), fault);
     x[0] = real(&[3, 5], 1);
     x[3] = real(&[2, 3], 1);
