@@ -41,14 +41,21 @@ folders! {
     bart
     bert
     bert_seqcls
+    deepseek_v3
     gemma2
     gemma3
     gpt2
     llama
+    mamba
+    mamba2
+    mamba2_groups
     mistral
+    mixtral
     phi3
     qwen2
+    qwen2_moe
     qwen3
+    qwen3_moe
     roberta
     t5
     t5_gated

@@ -166,13 +166,13 @@ impl<S: Shape, E: Float> Tensor<S, E> {
     /// }
     /// ```
     #[inline]
-    pub fn experts<C: Shape, J: Indices, I: Axis, O: Axis>(
+    pub fn experts<C, J: Indices, I: Axis, O: Axis>(
         self,
         chosen: Tensor<C, J>,
         matrices: &[Tensor<(O, I)>],
     ) -> Tensor<C::Out>
     where
-        C: Push<O>,
+        C: Shape + Push<O>,
     {
         let matrices: Vec<Handle> = matrices.iter().map(|m| m.raw()).collect();
         Tensor::from_raw(experts(self.raw(), chosen.raw(), &matrices))

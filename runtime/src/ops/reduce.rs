@@ -144,6 +144,10 @@ pub fn sum_squares(x: Handle, positions: &[usize]) -> Handle {
 
 /// Repeats a reduced value along the dimensions that a reduction at `positions` removed.
 pub fn restore(h: Handle, dims: &[Dim], positions: &[usize]) -> Handle {
+    // After a mistake in the trace there may be no such dimensions.
+    if positions.iter().any(|p| *p >= dims.len()) {
+        return h;
+    }
     let kept = (0..dims.len()).filter(|i| !positions.contains(i));
     // The removed dimensions first, then each to its place.
     let order: Vec<usize> = positions.iter().copied().chain(kept).collect();

@@ -2,7 +2,9 @@
 
 use mobilis_runtime::graph::trace::Handle;
 use mobilis_runtime::ops::ssm::ssm;
-use mobilis_runtime::testing::{CPU, Given, agree, check, check_cpu, evaluate, index_values, positive, real, try_traced};
+use mobilis_runtime::testing::{
+    CPU, Given, agree, check, check_cpu, evaluate, index_values, positive, real, try_traced,
+};
 
 /// Batch, time, heads, channels, groups, states.
 type Sizes = [usize; 6];

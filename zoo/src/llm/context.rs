@@ -13,14 +13,14 @@
 
 use super::{Batch, Ring, Slots, Time};
 use mobilis_runtime::graph::trace::{Handle, type_of};
-use mobilis_runtime::graph::{TensorType, VarId};
+use mobilis_runtime::graph::{Extent, TensorType, VarId};
 use mobilis_runtime::module::AnyVar;
 use mobilis_runtime::module::store::Store;
 use mobilis_runtime::nn::{AttentionOptions, Places};
 use mobilis_runtime::ops::attention::grouped_attention;
 use mobilis_runtime::ops::cache::write_rows;
 use mobilis_runtime::ops::elementwise::{self as ew, BinaryKind, CompareKind};
-use mobilis_runtime::ops::{leaf, movement};
+use mobilis_runtime::ops::{leaf, movement, slice};
 use mobilis_runtime::prelude::*;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -87,6 +87,7 @@ impl Caches {
 pub struct Context<'c> {
     cached: Option<Cached<'c>>,
     notes: Option<&'c RefCell<Vec<Handle>>>,
+    routers: Option<&'c RefCell<Vec<Handle>>>,
     place: String,
 }
 
@@ -127,7 +128,7 @@ fn spread<S: Shape>(x: Handle) -> Handle {
 impl<'c> Context<'c> {
     /// Whole texts from position 0: no caches.
     pub fn whole() -> Context<'c> {
-        Context { cached: None, notes: None, place: String::new() }
+        Context { cached: None, notes: None, routers: None, place: String::new() }
     }
 
     /// Tokens `start[b]..start[b] + count[b]` of each sequence, over caches of those before.
@@ -139,6 +140,13 @@ impl<'c> Context<'c> {
     #[must_use]
     pub fn noting(mut self, notes: &'c RefCell<Vec<Handle>>) -> Context<'c> {
         self.notes = Some(notes);
+        self
+    }
+
+    /// The same with a list for the logits of routers ([`routed`](Self::routed)).
+    #[must_use]
+    pub fn routers(mut self, routers: &'c RefCell<Vec<Handle>>) -> Context<'c> {
+        self.routers = Some(routers);
         self
     }
 
@@ -161,6 +169,13 @@ impl<'c> Context<'c> {
             notes.borrow_mut().push(x.raw());
         }
         x
+    }
+
+    /// Notes the logits of a router of experts, for whoever asked for all of them.
+    pub fn routed<S: Shape>(&self, logits: Tensor<S>) {
+        if let Some(routers) = self.routers {
+            routers.borrow_mut().push(logits.raw());
+        }
     }
 
     /// Whether layers keep states.
@@ -278,6 +293,25 @@ impl<'c> Context<'c> {
                 free.set(grouped_attention(q, k, v)).mask(self.ring_mask(cached, window)).output()
             }
         }
+    }
+
+    /// Attention whose values are the first `V` features of its keys, which all heads share (multi-head
+    /// latent attention): queries `[Batch, Time, 1, G, D]`, entries `[Batch, Time, 1, D]`. The entries
+    /// are kept, once.
+    pub fn attend_latent<G: Axis, D: Axis, V: Axis>(
+        &self,
+        q: Tensor<(Batch, Time, Const<1>, G, D)>,
+        entries: Tensor<(Batch, Time, Const<1>, D)>,
+        options: &AttentionOptions,
+    ) -> Tensor<(Batch, Time, Const<1>, G, V)> {
+        let values = |x: Handle| slice::slice(x, 3, Extent::constant(0), 1, V::dim());
+        let Some(cached) = self.cached else {
+            let v: Tensor<(Batch, Time, Const<1>, V)> = Tensor::from_raw(values(entries.raw()));
+            return options.set(grouped_attention(q, entries, v)).output();
+        };
+        let k: Tensor<(Batch, Slots, Const<1>, D)> = self.kept("latents", entries, cached, false);
+        let v: Tensor<(Batch, Slots, Const<1>, V)> = Tensor::from_raw(values(k.raw()));
+        options.set(grouped_attention(q, k, v)).offsets(cached.start).output()
     }
 
     /// Which slots of a ring hold a position that a query sees: after this call's writes slot `j`

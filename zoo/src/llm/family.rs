@@ -6,7 +6,8 @@ use super::context::Context;
 use super::llama::{self, AnyLlama, LlamaAxes};
 use super::names::Fitted;
 use super::session::{Session, SessionOptions, Sessions};
-use super::{Batch, CausalLm, Ids, Time, gemma, gpt2, mistral, phi3, qwen};
+use super::{Batch, CausalLm, Ids, Time};
+use super::{deepseek, gemma, gpt2, mamba, mamba2, mistral, mixtral, phi3, qwen, qwen_moe};
 use mobilis_runtime::array::HostOf;
 use mobilis_runtime::checkpoint::{Raw, Source};
 use mobilis_runtime::graph::trace::{self, Handle};
@@ -59,6 +60,11 @@ pub const FAMILIES: &[Family] = &[
     Family { model_types: &["gemma3", "gemma3_text"], open: open_gemma3 },
     Family { model_types: &["phi3"], open: open_phi3 },
     Family { model_types: &["gpt2"], open: open_gpt2 },
+    Family { model_types: &["mixtral"], open: open_mixtral },
+    Family { model_types: &["qwen2_moe", "qwen3_moe"], open: open_qwen_moe },
+    Family { model_types: &["deepseek_v3"], open: open_deepseek },
+    Family { model_types: &["mamba"], open: open_mamba },
+    Family { model_types: &["mamba2"], open: open_mamba2 },
 ];
 
 /// A decoder over Llama's axes.
@@ -89,6 +95,34 @@ fn open_phi3(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>
 fn open_gpt2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = gpt2::AnyGpt2;
     causal(config, gpt2::gpt2::<A>(config)?, gpt2::sizes::<A>(config)?, None, tensors)
+}
+
+fn open_mixtral(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    type A = mixtral::AnyMixtral;
+    let window = mixtral::window(config)?;
+    causal(config, mixtral::mixtral::<A>(config)?, mixtral::sizes::<A>(config)?, window, tensors)
+}
+
+fn open_qwen_moe(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    type A = qwen_moe::AnyQwenMoe;
+    let windows = (0..config.layers()?).map(|i| qwen_moe::window(config, i)).collect::<Result<Vec<_>, _>>()?;
+    let window = windows.into_iter().flatten().max();
+    causal(config, qwen_moe::qwen_moe::<A>(config)?, qwen_moe::sizes::<A>(config)?, window, tensors)
+}
+
+fn open_deepseek(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    type A = deepseek::AnyDeepseek;
+    causal(config, deepseek::deepseek::<A>(config)?, deepseek::sizes::<A>(config)?, None, tensors)
+}
+
+fn open_mamba(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    type A = mamba::AnyMamba;
+    causal(config, mamba::mamba::<A>(config)?, mamba::sizes::<A>(config)?, None, tensors)
+}
+
+fn open_mamba2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
+    type A = mamba2::AnyMamba2;
+    causal(config, mamba2::mamba2::<A>(config)?, mamba2::sizes::<A>(config)?, None, tensors)
 }
 
 /// Opens the model that a configuration describes, with the tensors of a source.

@@ -100,7 +100,6 @@ pub struct SparseMlp<H: Axis, E: Axis, C: Axis, F: Axis, S: Axis, X: Expert<H, F
     pub activation: Activation,
     /// Whether the chosen weights are made to sum to one.
     pub normed: bool,
-    #[skip]
     axes: std::marker::PhantomData<fn() -> (C, F)>,
 }
 

@@ -54,7 +54,8 @@ fn gradients(
     }
     for name in wanted {
         let parameter = &name["gradnorm.".len()..];
-        let parts: Vec<_> = found.of.iter().filter(|g| g.0 == parameter || is_expert_of(&g.0, parameter)).collect();
+        let same = |own: &str| in_memory(own) == parameter || is_expert_of(own, parameter);
+        let parts: Vec<_> = found.of.iter().filter(|g| same(&g.0)).collect();
         if parts.is_empty() {
             continue;
         }
@@ -68,9 +69,16 @@ fn gradients(
     Ok(())
 }
 
+/// The name that transformers 5 gives a parameter in memory: Mixtral's block is `block_sparse_moe` in
+/// files and `mlp` in memory.
+fn in_memory(parameter: &str) -> String {
+    parameter.replace(".block_sparse_moe.", ".mlp.")
+}
+
 /// Whether a parameter `x.experts.3.gate_proj.weight` is a part of the fused `x.experts.gate_up_proj`.
 fn is_expert_of(parameter: &str, fused: &str) -> bool {
     let Some((path, kind)) = fused.rsplit_once(".experts.") else { return false };
+    let parameter = in_memory(parameter);
     let Some((own, rest)) = parameter.rsplit_once(".experts.") else { return false };
     let Some((number, matrix)) = rest.split_once('.') else { return false };
     let matrices: &[&str] = match kind {
@@ -78,9 +86,7 @@ fn is_expert_of(parameter: &str, fused: &str) -> bool {
         "down_proj" => &["down_proj.weight", "w2.weight"],
         _ => return false,
     };
-    // Mixtral's block is `block_sparse_moe` in files and `mlp` in memory.
-    let same = own == path || own.strip_suffix("block_sparse_moe") == path.strip_suffix("mlp");
-    same && number.bytes().all(|b| b.is_ascii_digit()) && matrices.contains(&matrix)
+    own == path && number.bytes().all(|b| b.is_ascii_digit()) && matrices.contains(&matrix)
 }
 
 /// Greedy generation over caches: the prompt in one program, token after token in another.
