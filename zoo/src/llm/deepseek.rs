@@ -201,7 +201,8 @@ impl<A: DeepseekAxes> LatentAttention<A> {
         let k_rope: Stream<A::RopeDim> = Self::part::<_, A::RopeDim>(kv, A::Latent::extent());
         let mut k_rope: Tensor<(Batch, Time, Const<1>, A::RopeDim)> = k_rope.reshape();
         if let Some(rotary) = &self.options.rope {
-            let tables = rope::tables(rotary, cx.positions().raw(), &A::RopeDim::extent());
+            let places = cx.places();
+            let tables = rope::tables_of(rotary, places.positions, places.lengths, &A::RopeDim::extent());
             let turn = |x: Handle| rope::rope(x, tables, self.options.pairing, &[0, 1]);
             (q_rope, k_rope) = (Tensor::from_raw(turn(q_rope.raw())), Tensor::from_raw(turn(k_rope.raw())));
         }

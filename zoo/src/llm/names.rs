@@ -19,7 +19,7 @@ const PARTS: [(&str, &str); 4] = [
     ("model.lm_head.", "lm_head."),
 ];
 /// Prefixes of all but the head.
-const BASES: [&str; 2] = ["model.", "transformer."];
+const BASES: [&str; 3] = ["model.", "transformer.", "backbone."];
 /// Ends of names that are no parameters of a decoder: constants, and layers that attend to an encoder.
 const CONSTANTS: [&str; 4] = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", ".masked_bias"];
 const ELSEWHERE: [&str; 4] = [".crossattention.", ".ln_cross_attn.", "vision_tower.", "multi_modal_projector."];
