@@ -52,6 +52,7 @@ folders! {
     mistral
     mixtral
     phi3
+    phi3_longrope
     qwen2
     qwen2_moe
     qwen3

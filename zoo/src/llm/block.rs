@@ -147,6 +147,13 @@ pub struct Stack<V: Axis, H: Axis, L: Layer<H>> {
     pub scale: f64,
 }
 
+impl<V: Axis, H: Axis, L: Layer<H>> Stack<V, H, L> {
+    /// A stack of these layers.
+    pub fn new(layers: Vec<L>, eps: f64) -> Self {
+        Stack { layers, norm: RmsNorm::default().eps(eps), embed_tokens: Embedding::default(), scale: 1.0 }
+    }
+}
+
 #[neural_module]
 impl<V: Axis, H: Axis, L: Layer<H>> Stack<V, H, L> {
     /// The stream after the last norm.
@@ -185,7 +192,7 @@ pub struct Decoder<V: Axis, H: Axis, L: Layer<H>> {
 impl<V: Axis, H: Axis, L: Layer<H>> Decoder<V, H, L> {
     /// A decoder of these layers.
     pub fn new(layers: Vec<L>, eps: f64, tied: bool) -> Self {
-        let model = Stack { layers, norm: RmsNorm::default().eps(eps), embed_tokens: Embedding::default(), scale: 1.0 };
+        let model = Stack::new(layers, eps);
         let lm_head = (!tied).then(|| Linear::default().no_bias());
         Decoder { model, lm_head, soft_cap: None, switch: None }
     }
@@ -213,5 +220,9 @@ impl<V: Axis, H: Axis, L: Layer<H> + 'static> CausalLm for Decoder<V, H, L> {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
         }
+    }
+
+    fn switch(&self) -> Option<usize> {
+        self.switch
     }
 }

@@ -110,6 +110,7 @@ struct Cached<'c> {
     caches: &'c Caches,
     start: PerRow,
     count: PerRow,
+    end: Option<PerRow>,
 }
 
 fn index_type<S: Shape>() -> TensorType {
@@ -133,7 +134,17 @@ impl<'c> Context<'c> {
 
     /// Tokens `start[b]..start[b] + count[b]` of each sequence, over caches of those before.
     pub fn over(caches: &'c Caches, start: PerRow, count: PerRow) -> Context<'c> {
-        Context { cached: Some(Cached { caches, start, count }), ..Context::whole() }
+        Context { cached: Some(Cached { caches, start, count, end: None }), ..Context::whole() }
+    }
+
+    /// The same as a part of texts that are known up to position `end[b]`, not included; where that lies
+    /// before a token, the token is the last that is known.
+    #[must_use]
+    pub fn ending(mut self, end: PerRow) -> Context<'c> {
+        if let Some(cached) = &mut self.cached {
+            cached.end = Some(end);
+        }
+        self
     }
 
     /// The same with a list for what layers [`note`](Self::note).
@@ -208,11 +219,15 @@ impl<'c> Context<'c> {
         })
     }
 
-    /// Where the tokens stand, for rotary embeddings: their positions, and the lengths of their texts
-    /// with this call.
+    /// Where the tokens stand, for rotary embeddings: their positions, and the lengths of their texts.
     pub fn places(&self) -> Places {
-        let ends = self.cached.map(|c| spread::<(Batch, Time)>(ew::add(c.start.raw(), c.count.raw())));
-        Places { positions: self.positions().raw(), lengths: ends }
+        let positions = self.positions().raw();
+        let lengths = self.cached.map(|c| {
+            let own = ew::add(positions, ew::constant_like(positions, 1.0));
+            let end = c.end.map_or_else(|| ew::add(c.start.raw(), c.count.raw()), Tensor::raw);
+            ew::maximum(own, spread::<(Batch, Time)>(end))
+        });
+        Places { positions, lengths }
     }
 
     /// Which tokens count, `[Batch, Time]`; nothing where all do.

@@ -83,6 +83,12 @@ pub trait CausalLm: Module + 'static {
     /// Logits of a stream.
     fn head<T: Axis>(&self, stream: Tensor<(Batch, T, Self::Hidden)>) -> Tensor<(Batch, T, Self::Vocab)>;
 
+    /// The length beyond which a text is computed otherwise from its start on, so that one that grows
+    /// past it is read anew (Phi-3's long rope).
+    fn switch(&self) -> Option<usize> {
+        None
+    }
+
     /// The logits of whole texts, without caches.
     fn logits(&self, ids: Ids) -> Tensor<(Batch, Time, Self::Vocab)> {
         self.head(self.stream(ids, &Context::whole()))

@@ -182,8 +182,8 @@ axes! {
     Results;
 }
 
-type Step = Program<(Ids, PerRow, PerRow), Tensor<(Batch, Results)>>;
-type Scoring = Program<(Ids, PerRow, PerRow, Ids), Tensor<(Batch, Time)>>;
+type Step = Program<(Ids, PerRow, PerRow, PerRow), Tensor<(Batch, Results)>>;
+type Scoring = Program<(Ids, PerRow, PerRow, PerRow, Ids), Tensor<(Batch, Time)>>;
 
 /// Up to so many tokens of a call are padded to a power of two: proposals of any length then share
 /// a few plans.
@@ -203,8 +203,20 @@ pub struct Session<M: CausalLm> {
     /// The farthest position that each sequence has had since it began: behind the ring's size from
     /// there, nothing is kept.
     reached: Vec<usize>,
+    /// The length of each text as far as it is known, for what depends on it from its start on.
+    ends: Vec<usize>,
+    switch: Option<Switch>,
     programs: [Option<Step>; 3],
     scoring: Option<Scoring>,
+}
+
+/// Texts that are read anew when they grow past a length.
+struct Switch {
+    limit: usize,
+    /// The tokens of each sequence, to be read again.
+    texts: Vec<Vec<u32>>,
+    /// Whether what is kept of a sequence is that of a text beyond the limit.
+    beyond: Vec<bool>,
 }
 
 impl<M: CausalLm> Session<M> {
@@ -218,8 +230,12 @@ impl<M: CausalLm> Session<M> {
         sizes.iter().for_each(|(tag, n)| known.set(tag, n));
         let vocab = M::Vocab::extent().eval(&known).unwrap_or(0);
         let lengths = vec![0; options.batch];
+        let (texts, beyond) = (vec![vec![]; options.batch], vec![false; options.batch]);
+        let switch = model.switch().map(|limit| Switch { limit, texts, beyond });
         Session {
             model,
+            ends: lengths.clone(),
+            switch,
             options: SessionOptions { chunk, ..options },
             vocab,
             sizes,
@@ -247,14 +263,15 @@ impl<M: CausalLm> Session<M> {
         let place = if want == Want::All { 2 } else { single as usize };
         if self.programs[place].is_none() {
             let caches = &self.caches;
-            let program = self.model.compile_with(&self.sizes, |m, (ids, start, count): (Ids, PerRow, PerRow)| {
-                let cx = Context::over(caches, start, count);
+            let f = |m: &M, (ids, start, count, end): (Ids, PerRow, PerRow, PerRow)| {
+                let cx = Context::over(caches, start, count).ending(end);
                 let stream = m.stream(ids, &cx);
                 match want {
                     Want::Last => flat(m.head(last(stream, count))),
                     Want::All => flat(m.head(stream)),
                 }
-            })?;
+            };
+            let program = self.model.compile_with(&self.sizes, f)?;
             self.programs[place] = Some(program.with_weights(self.options.weights.clone())?);
         }
         Ok(self.programs[place].as_ref().expect("it was just made"))
@@ -264,8 +281,8 @@ impl<M: CausalLm> Session<M> {
     fn scoring(&mut self) -> Result<&Scoring, SessionError> {
         if self.scoring.is_none() {
             let caches = &self.caches;
-            let f = |m: &M, (ids, start, count, next): (Ids, PerRow, PerRow, Ids)| {
-                let cx = Context::over(caches, start, count);
+            let f = |m: &M, (ids, start, count, end, next): (Ids, PerRow, PerRow, PerRow, Ids)| {
+                let cx = Context::over(caches, start, count).ending(end);
                 let logits = m.head(m.stream(ids, &cx));
                 logits.cross_entropy_with(next, CrossEntropyOptions::default()).each()
             };
@@ -275,13 +292,12 @@ impl<M: CausalLm> Session<M> {
         Ok(self.scoring.as_ref().expect("it was just made"))
     }
 
-    /// What a program is given: ids, positions, counts.
-    fn arguments(&self, rows: &[&[u32]]) -> (Tokens, Array<(Batch,), Index>, Array<(Batch,), Index>) {
-        let whole = |n: usize| n as i32;
-        let per_row = |values| Array::<(Batch,), Index>::from_parts(&[rows.len()], values);
-        let start = self.lengths.iter().map(|n| whole(*n)).collect();
-        let count = rows.iter().map(|r| whole(r.len())).collect();
-        (self.padded(rows, 0), per_row(start), per_row(count))
+    /// What a program is given: ids, positions, counts, ends.
+    fn arguments(&self, rows: &[&[u32]]) -> (Tokens, Numbers, Numbers, Numbers) {
+        let per_row = |values| Array::from_parts(&[rows.len()], values);
+        let whole = |all: &[usize]| per_row(all.iter().map(|n| *n as i32).collect());
+        let count = rows.iter().map(|r| r.len() as i32).collect();
+        (self.padded(rows, 0), whole(&self.lengths), per_row(count), whole(&self.ends))
     }
 
     /// The tokens of a call `[Batch, Time]`, shorter rows filled up.
@@ -309,7 +325,37 @@ impl<M: CausalLm> Session<M> {
         for (row, tokens) in rows.iter().enumerate() {
             self.lengths[row] += tokens.len();
             self.reached[row] = self.reached[row].max(self.lengths[row]);
+            if let Some(switch) = &mut self.switch {
+                switch.texts[row].extend_from_slice(tokens);
+            }
         }
+    }
+
+    /// Notes how long texts that begin now are known to be; of others, a token knows only what is
+    /// before it, as if they came one by one.
+    fn begin(&mut self, rows: &[&[u32]]) {
+        let known = |(length, row): (&usize, &&[u32])| if *length == 0 { row.len() } else { 0 };
+        self.ends = self.lengths.iter().zip(rows).map(known).collect();
+    }
+
+    /// Reads texts anew that these tokens bring past the limit, or that were beyond it before they were
+    /// cut short.
+    fn reread(&mut self, rows: &[&[u32]]) -> Result<(), SessionError> {
+        let Some(switch) = &mut self.switch else { return Ok(()) };
+        let mut texts = vec![vec![]; rows.len()];
+        for (row, tokens) in rows.iter().enumerate().filter(|(_, tokens)| !tokens.is_empty()) {
+            let target = (self.lengths[row] + tokens.len()).max(self.ends[row]);
+            let beyond = target > switch.limit;
+            if std::mem::replace(&mut switch.beyond[row], beyond) != beyond && self.lengths[row] > 0 {
+                texts[row] = std::mem::take(&mut switch.texts[row]);
+                (self.lengths[row], self.reached[row], self.ends[row]) = (0, 0, target);
+            }
+        }
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        for piece in self.pieces(&texts) {
+            self.step(&piece, Want::Last)?;
+        }
+        Ok(())
     }
 
     /// Whether sequences can be given these tokens.
@@ -330,20 +376,33 @@ impl<M: CausalLm> Session<M> {
         Ok(())
     }
 
-    /// The pieces of rows that are worked on one after another.
+    /// The pieces of rows that are worked on one after another. A text that goes on is cut where it is
+    /// read anew.
     fn pieces<'r>(&self, rows: &[&'r [u32]]) -> Vec<Vec<&'r [u32]>> {
-        let chunk = self.options.chunk;
-        let longest = rows.iter().map(|r| r.len()).max().unwrap_or(0);
-        let piece = |first: usize| {
-            let cut = |row: &&'r [u32]| &row[first.min(row.len())..(first + chunk).min(row.len())];
-            rows.iter().map(cut).collect()
-        };
-        (0..longest).step_by(chunk).map(piece).collect()
+        let limit = self.switch.as_ref().map_or(usize::MAX, |s| s.limit);
+        let mut rest = rows.to_vec();
+        let mut out = vec![];
+        let mut at = self.lengths.clone();
+        while rest.iter().any(|row| !row.is_empty()) {
+            let mut piece = vec![];
+            for (row, rest) in rest.iter_mut().enumerate() {
+                let goes_on = self.lengths[row] > 0 && at[row] < limit;
+                let most = if goes_on { self.options.chunk.min(limit - at[row]) } else { self.options.chunk };
+                let (first, behind) = rest.split_at(most.min(rest.len()));
+                at[row] += first.len();
+                piece.push(first);
+                *rest = behind;
+            }
+            out.push(piece);
+        }
+        out
     }
 }
 
 /// Tokens of a call.
 type Tokens = Array<(Batch, Time), Index>;
+/// A number for each sequence.
+type Numbers = Array<(Batch,), Index>;
 
 /// The stream at the last token of each sequence.
 fn last<H: Axis>(stream: Tensor<(Batch, Time, H)>, count: PerRow) -> Tensor<(Batch, Const<1>, H)> {
@@ -376,7 +435,9 @@ impl<M: CausalLm> Sessions for Session<M> {
         self.check(rows)?;
         let vocab = self.vocab;
         let mut logits = Logits { vocab, values: vec![], rows: vec![vec![]; rows.len()] };
+        self.begin(rows);
         for piece in self.pieces(rows) {
+            self.reread(&piece)?;
             let out = self.step(&piece, want)?;
             let (first, each) = (logits.values.len(), out.len() / rows.len());
             match first {
@@ -410,11 +471,13 @@ impl<M: CausalLm> Sessions for Session<M> {
             }
         }
         let mut all = vec![vec![]; batch];
+        self.begin(rows);
         for (piece, next) in self.pieces(rows).iter().zip(self.pieces(next)) {
+            self.reread(piece)?;
             // The index that cross-entropy leaves out.
             let next = self.padded(&next, -100);
-            let (ids, start, count) = self.arguments(piece);
-            let out = self.scoring()?.run((ids, start, count, next))?.into_vec();
+            let (ids, start, count, end) = self.arguments(piece);
+            let out = self.scoring()?.run((ids, start, count, end, next))?.into_vec();
             self.advance(piece);
             for ((all, tokens), out) in all.iter_mut().zip(piece).zip(out.chunks_exact(out.len() / batch)) {
                 all.extend_from_slice(&out[..tokens.len()]);
@@ -439,6 +502,9 @@ impl<M: CausalLm> Sessions for Session<M> {
             return Err(SessionError::Rewind { row, length, wanted });
         }
         self.lengths[row] = wanted;
+        if let Some(switch) = &mut self.switch {
+            switch.texts[row].truncate(wanted);
+        }
         Ok(())
     }
 
@@ -461,6 +527,10 @@ impl<M: CausalLm> Sessions for Session<M> {
         drop(values);
         let of = |all: &[usize]| from.iter().map(|row| all[*row]).collect();
         (self.lengths, self.reached) = (of(&self.lengths), of(&self.reached));
+        if let Some(switch) = &mut self.switch {
+            switch.texts = from.iter().map(|row| switch.texts[*row].clone()).collect();
+            switch.beyond = from.iter().map(|row| switch.beyond[*row]).collect();
+        }
         Ok(())
     }
 
