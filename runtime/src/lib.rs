@@ -31,6 +31,9 @@ pub mod testing;
 pub mod train;
 pub mod transforms;
 
+/// Random numbers as a function of a counter.
+pub use mobilis_kernels::philox;
+
 pub use array::{Array, ArrayError};
 pub use checkpoint::{Checkpoint, Source};
 pub use devices::Device;

@@ -1,58 +1,130 @@
 //! How one text chooses its next token, and what of it is text already.
+//!
+//! A [`Chooser`] joins the parts that one sequence has of its own: the sampler with its rules, a
+//! constraint where there is one, and the way back to text with the strings that end it.
 
+use super::constraint::{Constraint, ConstraintError};
 use super::engine::StopReason;
-
-/// A token that was chosen.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Choice {
-    /// The token.
-    pub id: u32,
-    /// The natural logarithm of its probability, where that was asked for.
-    pub logprob: Option<f32>,
-}
+use super::options::GenerateOptions;
+use super::sample::{Choice, NotNumbers, Sampler};
+use super::stop::StopStrings;
+use crate::text::{Detokenizer, Tokenizer};
 
 /// One text's choices.
 #[derive(Clone)]
 pub struct Chooser {
-    ends: Vec<u32>,
+    sampler: Sampler,
+    constraint: Option<Constraint>,
+    /// New tokens that the constraint has seen.
+    seen: usize,
+    text: Option<Detokenizer>,
+    stops: StopStrings,
 }
 
 impl Chooser {
-    /// A chooser that takes the likeliest token, and ends with one of these.
-    pub fn greedy(ends: Vec<u32>) -> Chooser {
-        Chooser { ends }
+    /// A chooser by options. `sequence` tells apart texts that continue the same prompt with the same
+    /// seed: 0, 1, ….
+    pub fn new(options: GenerateOptions, sequence: u32) -> Chooser {
+        let stops = StopStrings::new(options.stop_strings.clone());
+        Chooser { sampler: Sampler::new(options, sequence), constraint: None, seen: 0, text: None, stops }
     }
 
-    pub(super) fn next(&mut self, logits: &[f32], _: &[u32], _: usize) -> Result<Option<Choice>, Unclear> {
-        let mut best: Option<(usize, f32)> = None;
-        for (id, value) in logits.iter().copied().enumerate() {
-            if value.is_nan() {
-                return Err(Unclear);
-            }
-            if best.is_none_or(|(_, b)| value > b) {
-                best = Some((id, value));
-            }
-        }
-        Ok(best.map(|(id, _)| Choice { id: id as u32, logprob: None }))
+    /// A chooser that takes the likeliest token, and ends with one of these.
+    pub fn greedy(ends: Vec<u32>) -> Chooser {
+        Chooser::new(GenerateOptions::default().stop_tokens(ends), 0)
+    }
+
+    /// Makes text of the tokens, without special ones; without it, events have no text and stop strings
+    /// are not found.
+    #[must_use]
+    pub fn text(mut self, tokenizer: &Tokenizer) -> Chooser {
+        self.text = Some(tokenizer.detokenizer(true));
+        self
+    }
+
+    /// Makes the text follow a rule.
+    #[must_use]
+    pub fn constraint(mut self, constraint: Constraint) -> Chooser {
+        self.constraint = Some(constraint);
+        self
+    }
+
+    pub(super) fn next(&mut self, logits: &[f32], tokens: &[u32], prompt: usize) -> Result<Option<Choice>, Unclear> {
+        let Some(constraint) = &mut self.constraint else {
+            return Ok(self.sampler.sample(logits, tokens, prompt, None)?);
+        };
+        let mask = constraint.mask()?;
+        Ok(self.sampler.sample(logits, tokens, prompt, Some(&|id| mask.allows(id)))?)
     }
 
     pub(super) fn push(&mut self, id: u32) -> (String, Option<StopReason>) {
-        (String::new(), self.ends.contains(&id).then_some(StopReason::Token(id)))
+        self.see(id);
+        if self.sampler.options().stop_tokens.contains(&id) {
+            return (String::new(), Some(StopReason::Token(id)));
+        }
+        let mut text = String::new();
+        if let Some(detokenizer) = &mut self.text {
+            let shown = self.stops.push(&detokenizer.push(id));
+            text = shown.text;
+            if let Some(found) = shown.stop {
+                return (text, Some(StopReason::Text(self.stops.strings()[found].clone())));
+            }
+        }
+        let done = self.constraint.as_ref().is_some_and(Constraint::is_done);
+        (text, done.then_some(StopReason::Constraint))
     }
 
-    pub(super) fn rest(&mut self, _: &StopReason) -> String {
-        String::new()
+    /// The text that was held back, at the end of a text that ended so.
+    pub(super) fn rest(&mut self, reason: &StopReason) -> String {
+        let Some(detokenizer) = &mut self.text else { return String::new() };
+        let rest = detokenizer.finish();
+        if matches!(reason, StopReason::Text(_)) {
+            return String::new();
+        }
+        let shown = self.stops.push(&rest);
+        shown.text + &self.stops.finish()
     }
 
+    /// A copy that guesses: it only chooses.
     pub(super) fn guesser(&self) -> Chooser {
-        self.clone()
+        Chooser { text: None, ..self.clone() }
     }
 
+    /// A guess of what [`next`](Chooser::next) would choose: the tokens are those before with guesses
+    /// behind them, which a constraint has not seen yet.
     pub(super) fn choose(&mut self, logits: &[f32], tokens: &[u32], prompt: usize) -> Option<u32> {
+        for id in tokens.get(prompt + self.seen..).unwrap_or_default().to_vec() {
+            self.see(id);
+        }
         self.next(logits, tokens, prompt).ok().flatten().map(|c| c.id)
+    }
+
+    fn see(&mut self, id: u32) {
+        self.seen += 1;
+        if let Some(constraint) = &mut self.constraint {
+            // A token that does not fit stops the constraint, which then allows nothing but an end.
+            let _ = constraint.accept(id);
+        }
     }
 }
 
-/// Logits that are not numbers.
+/// Why no token was chosen.
 #[derive(Debug)]
-pub(super) struct Unclear;
+pub(super) enum Unclear {
+    /// Logits that are not numbers.
+    NotNumbers,
+    /// A constraint that takes too much work.
+    Constraint(ConstraintError),
+}
+
+impl From<NotNumbers> for Unclear {
+    fn from(_: NotNumbers) -> Unclear {
+        Unclear::NotNumbers
+    }
+}
+
+impl From<ConstraintError> for Unclear {
+    fn from(error: ConstraintError) -> Unclear {
+        Unclear::Constraint(error)
+    }
+}

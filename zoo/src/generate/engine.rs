@@ -7,8 +7,9 @@
 //! alone, so neither the batch nor guesses change them.
 
 use super::GenerateError;
-use super::choose::{Choice, Chooser, Unclear};
+use super::choose::{Chooser, Unclear};
 use super::lane::Lane;
+use super::sample::Choice;
 use super::speculate::{Draft, Guess, lookup};
 use crate::llm::Logits;
 use crate::llm::session::Want;
@@ -293,9 +294,10 @@ impl<'s> Generation<'s> {
                     self.end(i, None, StopReason::Constraint);
                     break;
                 }
-                Err(Unclear) => {
+                Err(Unclear::NotNumbers) => {
                     return Err(GenerateError::NotNumbers { row: row.index, position: row.tokens.len() });
                 }
+                Err(Unclear::Constraint(source)) => return Err(GenerateError::Constraint { row: row.index, source }),
             };
             row.tokens.push(choice.id);
             self.statistics.new_tokens += 1;

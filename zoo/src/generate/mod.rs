@@ -8,21 +8,37 @@
 //! | `engine.rs` | the loop around the model |
 //! | `lane.rs` | a session that remembers what it was fed |
 //! | `speculate.rs` | guesses that save calls: from the text, or by a draft model |
+//! | `options.rs`, `config.rs` | what a user asks for, what a checkpoint proposes |
+//! | `choose.rs` | what one text has of its own: sampler, constraint, stops |
+//! | `sample.rs`, `penalty.rs` | from logits to a token, and the rules before |
+//! | `constraint.rs` | regular expressions and JSON schemas |
+//! | `stop.rs` | strings that end a text, over the bounds of tokens |
 //! | `beam.rs` | the bookkeeping of beam search |
 //! | `beams.rs` | beam search over a session |
 
 mod beam;
 mod beams;
 mod choose;
+mod config;
+mod constraint;
 mod engine;
 mod lane;
+mod options;
+mod penalty;
+mod sample;
 mod speculate;
+mod stop;
 
 pub use beam::{BeamOptions, Beams, EarlyStopping, Hypothesis};
-pub use choose::{Choice, Chooser};
+pub use choose::Chooser;
+pub use config::{GenerationConfig, OptionError};
+pub use constraint::{Constraint, ConstraintError, ConstraintVocabulary, Mask};
 pub use engine::{Event, Generation, Speculation, Statistics, StopReason};
 pub use lane::Lane;
+pub use options::GenerateOptions;
+pub use sample::{Choice, NotNumbers, Sampler};
 pub use speculate::{Draft, Guess, lookup};
+pub use stop::{Shown, StopStrings};
 
 use crate::llm::session::SessionError;
 use crate::llm::{SessionOptions, TextModel};
@@ -73,6 +89,14 @@ pub enum GenerateError {
         row: usize,
         /// How many tokens it has.
         position: usize,
+    },
+    /// A constraint that takes too much work.
+    #[error("text {row}: {source}")]
+    Constraint {
+        /// Which text.
+        row: usize,
+        /// What the constraint says.
+        source: ConstraintError,
     },
     /// A session that failed.
     #[error(transparent)]

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod constraint;
 mod golden;
 mod hostile;
 mod llama_cpp;
