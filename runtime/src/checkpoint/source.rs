@@ -138,6 +138,12 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     /// One tensor's description, where there is one of the name. Its bytes can be counted.
     fn info(&self, name: &str) -> Option<TensorInfo>;
 
+    /// Whether values can be read, which is usual. Of a source of headers alone a model is made that
+    /// is checked as others are, but has no values.
+    fn has_values(&self) -> bool {
+        true
+    }
+
     /// A tensor's bytes as they are stored: as many as [`TensorInfo::bytes`] says.
     ///
     /// # Errors

@@ -135,6 +135,9 @@ impl LoadOptions {
         let checkpoint = from.source()?;
         let (sizes, found) = self.fit(module.kind(), &catalog, &*checkpoint, settled(self.sizes.clone())?)?;
         let shapes = all_sizes(&catalog, &sizes)?;
+        if !checkpoint.has_values() {
+            return Ok(Model::from_parts(module, catalog, sizes));
+        }
         let (mut entries, mut files) = (Vec::new(), Files::default());
         for ((declared, sizes), places) in catalog.vars().iter().zip(&shapes).zip(&found) {
             entries.push(match self.read(module.kind(), declared, places, &*checkpoint, false, &mut files)? {

@@ -16,9 +16,11 @@
 //! | `torch/`, `merged.rs` | PyTorch's files, and several of them as one |
 //! | `hub.rs` | ids of the Hub, its cache |
 //! | `json.rs` | configurations |
+//! | `headers.rs` | the tensors of a source without their values |
 
 mod error;
 pub mod gguf;
+mod headers;
 pub mod hub;
 pub mod json;
 mod merged;
@@ -27,6 +29,7 @@ pub mod torch;
 
 pub use error::ImportError;
 pub use gguf::meta::Metadata;
+pub use headers::Headers;
 pub use hub::Progress;
 pub use place::Place;
 

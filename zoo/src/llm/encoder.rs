@@ -305,6 +305,8 @@ impl Encoded {
 pub trait EncoderModel {
     /// The configuration.
     fn config(&self) -> &Config;
+    /// The sizes of its run-time axes.
+    fn sizes(&self) -> &Sizes;
     /// How many values the parameters hold.
     fn parameter_count(&self) -> usize;
     /// Hidden states and what the heads say.
@@ -373,6 +375,10 @@ impl<M: TextEncoder> Encoder<M> {
 impl<M: TextEncoder> EncoderModel for Encoder<M> {
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn sizes(&self) -> &Sizes {
+        self.model.sizes()
     }
 
     fn parameter_count(&self) -> usize {

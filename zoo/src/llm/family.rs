@@ -221,6 +221,8 @@ pub struct Gradients {
 pub trait TextModel {
     /// The configuration.
     fn config(&self) -> &Config;
+    /// The sizes of its run-time axes.
+    fn sizes(&self) -> &Sizes;
     /// How many values the parameters hold.
     fn parameter_count(&self) -> usize;
     /// A session without tokens.
@@ -258,6 +260,10 @@ fn rows(batch: usize, ids: &[u32]) -> Array<(Batch, Time), Index> {
 impl<M: CausalLm> TextModel for Causal<M> {
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn sizes(&self) -> &Sizes {
+        self.model.sizes()
     }
 
     fn parameter_count(&self) -> usize {

@@ -23,6 +23,14 @@ pub enum AnyModel {
 }
 
 impl AnyModel {
+    /// The sizes of its run-time axes.
+    pub fn sizes(&self) -> &Sizes {
+        match self {
+            AnyModel::Text(model) => model.sizes(),
+            AnyModel::Encoder(model) => model.sizes(),
+        }
+    }
+
     /// How many values the parameters hold.
     pub fn parameter_count(&self) -> usize {
         match self {
