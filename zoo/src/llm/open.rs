@@ -28,6 +28,7 @@ impl AnyModel {
         match self {
             AnyModel::Text(model) => model.sizes(),
             AnyModel::Encoder(model) => model.sizes(),
+            AnyModel::Seq2Seq(model) => model.sizes(),
         }
     }
 

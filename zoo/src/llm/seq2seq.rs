@@ -167,6 +167,8 @@ impl SpecialTokens {
 pub trait Seq2SeqModel {
     /// The configuration.
     fn config(&self) -> &Config;
+    /// The sizes of its run-time axes.
+    fn sizes(&self) -> &Sizes;
     /// How many values the parameters hold.
     fn parameter_count(&self) -> usize;
     /// The tokens that a decoder begins with.
@@ -250,6 +252,10 @@ impl<M: Seq2Seq> EncoderDecoder<M> {
 impl<M: Seq2Seq> Seq2SeqModel for EncoderDecoder<M> {
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn sizes(&self) -> &Sizes {
+        self.model.sizes()
     }
 
     fn parameter_count(&self) -> usize {
