@@ -63,6 +63,17 @@ folders! {
 }
 
 #[test]
+fn folders_without_a_model() {
+    let mut folders = vec![root().join("rope")];
+    folders.extend(std::fs::read_dir(root().join("tokenizers")).into_iter().flatten().flatten().map(|e| e.path()));
+    for folder in folders.iter().filter(|f| f.exists()) {
+        let report = verify(folder, "config.json").unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        assert!(report.passed() && !report.checks.is_empty(), "{}: {:#?}", folder.display(), report.checks);
+    }
+    println!("{} folders", folders.len());
+}
+
+#[test]
 fn a_wrong_value_is_seen() {
     let from = root().join("llama");
     if !from.exists() {

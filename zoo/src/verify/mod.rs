@@ -4,14 +4,17 @@
 //! with inputs (`in.*`), outputs (`out.*`), greedy generation (`gen.*`) and gradient norms
 //! (`gradnorm.*`) of the reference implementation. [`verify`] loads the model, computes every one of
 //! them, and gives a [`Report`] with a line for each: nothing that the file expects is left out
-//! silently.
+//! silently. A folder may also have `tokenizer_golden.json` (`text.rs`), or only that, and one of
+//! rotary positions has no model (`rope.rs`).
 //!
 //! A value passes when it is within `1e-5` of the output's largest value, plus `1e-6`: single
 //! precision that sums in another order stays well within. Token ids must be the same.
 
 mod causal;
 mod encoder;
+mod rope;
 mod seq2seq;
+mod text;
 
 use crate::llm::config::Config;
 use crate::llm::encoder::BatchError;
@@ -20,6 +23,7 @@ use crate::llm::loss::LabelError;
 use crate::llm::open::{self, AnyModel};
 use crate::llm::seq2seq::SpecialTokens;
 use crate::llm::session::SessionError;
+use crate::text::TextError;
 use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Encoding, Source};
 use mobilis_runtime::graph::DType;
 use mobilis_runtime::module::store::Data;
@@ -57,6 +61,9 @@ pub enum VerifyError {
     /// Texts that do not hang together.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// A tokenizer that cannot be had.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// Labels that do not fit.
     #[error(transparent)]
     Labels(#[from] LabelError),
@@ -113,34 +120,55 @@ impl Report {
     }
 }
 
-/// Loads the model of a folder and holds it against the folder's `golden.safetensors`. `config` is
-/// the name of the configuration to read, `config.json` usually.
+/// Holds everything that a folder expects against what is computed here: its model's outputs, its
+/// tokenizer. `config` is the name of the configuration to read, `config.json` usually.
 ///
 /// # Errors
-/// Files that are missing or broken, a family that is not known, tensors that do not fit. What the
-/// model computes wrongly is in the report.
+/// Files that are missing or broken, a family that is not known, tensors that do not fit. What is
+/// computed wrongly is in the report.
 pub fn verify(folder: &Path, config: &str) -> Result<Report, VerifyError> {
+    let has = |name: &str| folder.join(name).exists();
+    let mut report = Report { folder: folder.into(), family: "tokenizer".into(), parameters: 0, checks: vec![] };
+    let model = has(config) || has("golden.safetensors") || !has("tokenizer_golden.json");
+    if model {
+        let golden = Golden::open(&folder.join("golden.safetensors"))?;
+        match beside(folder, "meta.json")?.filter(|_| !has(config) && !golden.names_ending(rope::SUFFIX).is_empty()) {
+            Some(settings) => {
+                report.family = "rope".into();
+                report.checks = rope::checks(&settings, &golden)?;
+            }
+            None => outputs(folder, config, &golden, &mut report)?,
+        }
+        golden.complete(&mut report.checks);
+    }
+    if has("tokenizer_golden.json") {
+        report.checks.extend(text::checks(folder)?);
+    }
+    report.checks.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(report)
+}
+
+/// The outputs of a folder's model.
+fn outputs(folder: &Path, config: &str, golden: &Golden, report: &mut Report) -> Result<(), VerifyError> {
     let path = folder.join(config);
     let text = std::fs::read_to_string(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
     let config = Config::parse(path.display().to_string(), &text).map_err(OpenError::from)?;
-    let golden = Golden::open(&folder.join("golden.safetensors"))?;
     let tensors = Checkpoint::open(folder.join("model.safetensors"))?;
     let model = open::open(&config, &tensors)?;
-    let mut checks = match &model {
-        AnyModel::Text(model) => causal::checks(&**model, &golden)?,
-        AnyModel::Encoder(model) => encoder::checks(&**model, &golden)?,
+    report.family = config.model_type().map_err(OpenError::from)?.to_string();
+    report.parameters = model.parameter_count();
+    report.checks = match &model {
+        AnyModel::Text(model) => causal::checks(&**model, golden)?,
+        AnyModel::Encoder(model) => encoder::checks(&**model, golden)?,
         AnyModel::Seq2Seq(model) => {
             let mut special = model.special();
             if let Some(generation) = beside(folder, "generation_config.json")? {
                 special = SpecialTokens::of(&generation, special).map_err(OpenError::from)?;
             }
-            seq2seq::checks(&**model, special, &golden)?
+            seq2seq::checks(&**model, special, golden)?
         }
     };
-    golden.complete(&mut checks);
-    checks.sort_by(|a, b| a.name.cmp(&b.name));
-    let family = config.model_type().map_err(OpenError::from)?.to_string();
-    Ok(Report { folder: folder.into(), family, parameters: model.parameter_count(), checks })
+    Ok(())
 }
 
 /// Another configuration of a folder, where it has one of the name.
@@ -171,6 +199,11 @@ impl Golden {
     /// The names that start with a prefix, in order.
     pub fn names(&self, prefix: &str) -> Vec<String> {
         self.tensors.names().into_iter().filter(|n| n.starts_with(prefix)).map(String::from).collect()
+    }
+
+    /// The names that end with a suffix, in order.
+    pub fn names_ending(&self, suffix: &str) -> Vec<String> {
+        self.tensors.names().into_iter().filter(|n| n.ends_with(suffix)).map(String::from).collect()
     }
 
     /// Whether there is a tensor of the name.
