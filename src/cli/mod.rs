@@ -6,6 +6,7 @@
 
 mod completions;
 mod demo;
+mod embed;
 mod graph;
 mod inspect;
 mod profile;
@@ -42,6 +43,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Hold a model against the outputs of its reference implementation.
     Verify(verify::Arguments),
+    /// Turn texts into vectors.
+    Embed(embed::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -87,6 +90,17 @@ pub(crate) enum CliError {
     /// A demonstration that failed.
     #[error("{0}")]
     Demo(Box<dyn std::error::Error>),
+    /// A file that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Texts that cannot be turned into vectors.
+    #[error("cannot embed: {0}")]
+    Embed(Box<dyn std::error::Error>),
     /// A folder that cannot be verified.
     #[error("cannot verify: {0}")]
     Verify(Box<mobilis_zoo::verify::VerifyError>),
@@ -141,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Profile(arguments) => profile::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Verify(arguments) => verify::run(arguments, &output),
+        Command::Embed(arguments) => embed::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };
     match result {

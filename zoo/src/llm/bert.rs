@@ -144,6 +144,9 @@ pub struct Bert<A: BertAxes> {
     /// `[Hidden, Hidden]`: of the first token, for what is said of the whole text.
     #[name("pooler.dense")]
     pub pooler: Option<Linear<A::Hidden, A::Hidden>>,
+    /// What the pooler's product goes through: a hyperbolic tangent (DistilBERT: relu).
+    #[hyper]
+    pub pooler_activation: Activation,
 }
 
 #[neural_module]
@@ -166,7 +169,14 @@ pub fn first<H: Axis>(x: Stream<H>) -> Tensor<(Batch, H)> {
 impl<A: BertAxes> Bert<A> {
     /// The pooler's vector of each text, `[Batch, Hidden]`; nothing without a pooler.
     pub fn pooled(&self, x: Stream<A::Hidden>) -> Option<Tensor<(Batch, A::Hidden)>> {
-        self.pooler.as_ref().map(|dense| dense.forward(first(x)).tanh())
+        let dense = self.pooler.as_ref()?;
+        Some(Tensor::from_raw(self.pooler_activation.apply(dense.forward(first(x)).raw())))
+    }
+
+    /// How many tokens a text may have, by the sizes of the model's axes.
+    pub fn positions(&self, sizes: &Sizes) -> usize {
+        let rows = A::Positions::extent().eval(sizes).unwrap_or(0);
+        rows.saturating_sub(self.embeddings.padding.map_or(0, |id| id as usize + 1))
     }
 }
 
@@ -217,6 +227,10 @@ pub struct BertWithHeads<A: BertAxes> {
 
 impl<A: BertAxes> TextEncoder for BertWithHeads<A> {
     type Hidden = A::Hidden;
+
+    fn positions(&self, sizes: &Sizes) -> usize {
+        self.bert.positions(sizes)
+    }
 
     fn encode(&self, texts: &Texts, cx: &Context) -> Stream<A::Hidden> {
         self.bert.forward(texts, cx)
@@ -340,6 +354,7 @@ pub fn encoder<A: BertAxes>(config: &Config, pooler: bool, padding: Option<i32>)
         },
         layers: (0..config.layers()?).map(|_| layer()).collect(),
         pooler: pooler.then(Linear::default),
+        pooler_activation: Activation::Tanh,
     })
 }
 

@@ -108,6 +108,9 @@ pub trait TextEncoder: Module + 'static {
     /// The width of the stream.
     type Hidden: Axis;
 
+    /// How many tokens a text may have, by the sizes of the model's axes.
+    fn positions(&self, sizes: &Sizes) -> usize;
+
     /// The stream after the last layer, `[Batch, Time, Hidden]`; those before it are noted.
     fn encode(&self, texts: &Texts, cx: &Context) -> Stream<Self::Hidden>;
 
@@ -309,6 +312,8 @@ pub trait EncoderModel {
     fn sizes(&self) -> &Sizes;
     /// How many values the parameters hold.
     fn parameter_count(&self) -> usize;
+    /// How many tokens a text may have.
+    fn positions(&self) -> usize;
     /// Hidden states and what the heads say.
     ///
     /// # Errors
@@ -385,6 +390,10 @@ impl<M: TextEncoder> EncoderModel for Encoder<M> {
         self.model.parameter_count()
     }
 
+    fn positions(&self) -> usize {
+        self.model.positions(self.model.sizes())
+    }
+
     fn encode(&self, texts: &TextBatch) -> Result<Encoded, ProgramError> {
         let (program, said) = self.everything()?;
         let found = program.run((texts.ids::<Time>(), texts.type_array::<Time>(), texts.mask_array::<Time>()))?;
@@ -409,7 +418,8 @@ impl<M: TextEncoder> EncoderModel for Encoder<M> {
                     let texts = Texts { ids, types: None, visible: Visible::Lengths(lengths) };
                     let stream = m.encode(&texts, &Context::whole());
                     let pooled = pooling.apply(stream, lengths);
-                    Tensor::from_raw(if normalize { normalized(pooled) } else { pooled }.raw())
+                    let vectors = if normalize { normalized(pooled) } else { pooled };
+                    Tensor::from_raw(vectors.raw())
                 })?;
                 programs.push((key, program));
                 programs.len() - 1
@@ -425,7 +435,7 @@ impl<M: TextEncoder> EncoderModel for Encoder<M> {
 }
 
 /// Rows of length 1; rows of zeros stay. PyTorch: `F.normalize(x)`.
-fn normalized<H: Axis>(x: Tensor<(Batch, H)>) -> Tensor<(Batch, H)> {
+pub fn normalized<H: Axis>(x: Tensor<(Batch, H)>) -> Tensor<(Batch, H)> {
     let length = reduce::sum_squares(x.raw(), &[1]);
     let length = ew::unary(ew::UnaryKind::Sqrt, length);
     let length = ew::maximum(length, leaf::fill(1e-12, type_of(length)));

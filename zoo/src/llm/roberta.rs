@@ -88,6 +88,10 @@ pub struct Roberta<A: BertAxes> {
 impl<A: BertAxes> TextEncoder for Roberta<A> {
     type Hidden = A::Hidden;
 
+    fn positions(&self, sizes: &Sizes) -> usize {
+        self.roberta.positions(sizes)
+    }
+
     fn encode(&self, texts: &Texts, cx: &Context) -> Stream<A::Hidden> {
         self.roberta.forward(texts, cx)
     }
