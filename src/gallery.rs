@@ -10,6 +10,7 @@ use mobilis_runtime::ops::Op;
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::program::{Arguments, Results, trace_function};
 use mobilis_runtime::transforms::{grad::grad, prune::prune};
+use mobilis_zoo::llm::{CausalLm, Ids};
 use std::error::Error;
 
 #[path = "../examples/02-module.rs"]
@@ -54,6 +55,32 @@ mod layers {
     pub type Sequence = Tensor![Batch, Time, Hidden];
 }
 use layers::*;
+
+mod smollm2 {
+    //! SmolLM2-135M: a Llama of sizes that the compiler knows.
+
+    use mobilis_runtime::prelude::*;
+    use mobilis_zoo::llm::config::{Config, ConfigError};
+    use mobilis_zoo::llm::llama::{Llama, LlamaAxes, llama};
+
+    axes! {
+        /// SmolLM2-135M's.
+        pub struct SmolLm2: LlamaAxes {
+            Vocab = 49152, Hidden = 576, KvHeads = 3, Groups = 3, HeadDim = 64, Ffn = 1536
+        }
+    }
+
+    /// The model, without values.
+    pub fn model() -> Result<Llama<SmolLm2>, ConfigError> {
+        llama::<SmolLm2>(&Config::new(
+            "SmolLM2-135M",
+            serde_json::json!({
+                "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576,
+                "rms_norm_eps": 1e-5, "rope_theta": 100000, "tie_word_embeddings": true,
+            }),
+        ))
+    }
+}
 
 type Picture = Tensor![convolutional::Batch, convolutional::Grey, convolutional::Height, convolutional::Width];
 type Text = Tensor![crate::demo::Batch, crate::demo::Time; Index];
@@ -156,6 +183,12 @@ pub const ALL: &[Drawable] = &[
         nn::SelfAttention::<Hidden, Heads, HeadDim>::default(),
         |m, x: Sequence| m.forward(x)
     ),
+    Drawable {
+        name: "smollm2",
+        about: "SmolLM2-135M, a Llama of 30 layers (mobilis::zoo::llm::llama)",
+        forward: || forward(&smollm2::model()?, |m, ids: Ids| m.logits(ids)),
+        training: Some(|| training(&smollm2::model()?, |m, (ids, next): (Ids, Ids)| m.logits(ids).cross_entropy(next))),
+    },
     layer!(
         "swiglu",
         "a gated feed-forward layer as in Llama (nn::SwiGlu)",
