@@ -42,6 +42,14 @@ impl Chooser {
         self
     }
 
+    /// [`text`](Chooser::text) of what follows a prompt, so that both together are the text of all tokens:
+    /// a space in between is not lost.
+    #[must_use]
+    pub fn text_after(mut self, tokenizer: &Tokenizer, prompt: &[u32]) -> Chooser {
+        self.text = Some(tokenizer.detokenizer_after(prompt, true));
+        self
+    }
+
     /// Makes the text follow a rule.
     #[must_use]
     pub fn constraint(mut self, constraint: Constraint) -> Chooser {
@@ -126,5 +134,70 @@ impl From<NotNumbers> for Unclear {
 impl From<ConstraintError> for Unclear {
     fn from(error: ConstraintError) -> Unclear {
         Unclear::Constraint(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{GgufVocabulary, TokenType};
+
+    /// Words with a token for the end, 0.
+    fn tokenizer() -> Tokenizer {
+        let tokens = ["</s>", "▁a", "▁b", "▁stop", "s", "top", "▁"].map(str::to_owned).to_vec();
+        let mut types = vec![TokenType::Normal; tokens.len()];
+        types[0] = TokenType::Control;
+        let vocabulary = GgufVocabulary {
+            model: "llama".into(),
+            eos: Some(0),
+            unknown: Some(0),
+            tokens,
+            types,
+            ..Default::default()
+        };
+        Tokenizer::from_gguf(vocabulary).unwrap()
+    }
+
+    #[test]
+    fn text_comes_until_a_string_or_a_token_ends_it() {
+        let tokenizer = tokenizer();
+        let options = GenerateOptions::default().stop_tokens(vec![0]).stop_strings(vec!["b stop".into()]);
+        let mut chooser = Chooser::new(options, 0).text(&tokenizer);
+        assert_eq!(chooser.push(1), ("a".into(), None));
+        assert_eq!(chooser.push(2), (" ".into(), None));
+        assert_eq!(chooser.push(1), ("b a".into(), None));
+        assert_eq!(chooser.push(2), (" ".into(), None));
+        let stop = StopReason::Text("b stop".into());
+        assert_eq!(chooser.push(3), ("".into(), Some(stop.clone())));
+        assert_eq!(chooser.rest(&stop), "");
+
+        let mut chooser = Chooser::new(chooser.sampler.options().clone(), 0).text_after(&tokenizer, &[1]);
+        assert_eq!(chooser.push(2), (" ".into(), None));
+        assert_eq!(chooser.push(0), ("".into(), Some(StopReason::Token(0))));
+        assert_eq!(chooser.rest(&StopReason::Token(0)), "b");
+    }
+
+    #[test]
+    fn constraints_hold_and_guesses_follow_them() {
+        let tokenizer = tokenizer();
+        let vocabulary = super::super::ConstraintVocabulary::new(&tokenizer, &[0]).unwrap();
+        let rule = Constraint::regex(&vocabulary, " a( b)+ stop").unwrap();
+        let mut chooser = Chooser::greedy(vec![0]).constraint(rule).text(&tokenizer);
+        // The model would rather say "▁stop" all the time.
+        let logits = [0.5, 0.0, 0.3, 1.0, 0.2, 0.1, -1.0];
+        let mut tokens = vec![1];
+        let mut guesser = chooser.guesser();
+        let mut guessed = tokens.clone();
+        for _ in 0..4 {
+            let id = chooser.next(&logits, &tokens, 1).unwrap().unwrap().id;
+            tokens.push(id);
+            let (_, stop) = chooser.push(id);
+            guessed.push(guesser.choose(&logits, &guessed, 1).unwrap());
+            if stop.is_some() {
+                break;
+            }
+        }
+        assert_eq!(tokens[1..4], [1, 2, 3]);
+        assert_eq!(guessed[..4], tokens[..4]);
     }
 }

@@ -1,9 +1,9 @@
 //! `tokenizer_config.json`: special tokens, what is added to a text, chat templates.
 //!
 //! Read as `transformers` reads it, with the files that stand beside it: `special_tokens_map.json`,
-//! `chat_template.jinja`, `chat_template.json`, `additional_chat_templates/NAME.jinja`. The file is the
-//! model's, not the user's, so keys that are not known here are passed over; those that are known are
-//! checked.
+//! `added_tokens.json`, `chat_template.jinja`, `chat_template.json`,
+//! `additional_chat_templates/NAME.jinja`. The file is the model's, not the user's, so keys that are not
+//! known here are passed over; those that are known are checked.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -91,6 +91,22 @@ impl TokenizerConfig {
             let map = object(&value, "special_tokens_map.json")?;
             config.read_special(map, "special_tokens_map.json")?;
         }
+        // Of the time before `added_tokens_decoder`: texts and their ids.
+        if let Some(value) = read_json(&folder.join("added_tokens.json"))? {
+            for (text, id) in object(&value, "added_tokens.json")? {
+                let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+                let id = id.ok_or_else(|| TextError::invalid("added_tokens.json", format!("`{text}` has no id")))?;
+                match config.added.iter_mut().find(|t| t.content == *text) {
+                    Some(token) => token.id = token.id.or(Some(id)),
+                    None => config.added.push(AddedToken {
+                        id: Some(id),
+                        special: false,
+                        ..AddedToken::special(text.clone())
+                    }),
+                }
+            }
+        }
+        config.added.sort_by_key(|token| (token.id.is_none(), token.id));
         if let Some(value) = read_json(&folder.join("chat_template.json"))? {
             let map = object(&value, "chat_template.json")?;
             config.read_templates(map.get("chat_template"), "chat_template.json")?;

@@ -429,3 +429,55 @@ impl Detokenizer {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tidied_text_is_the_same_in_parts() {
+        let parts = [" a", " .", " '", " ", "n't", " do", " n't", "'", " 's", "  ", "?", " ,", " 'm", " ' ", "x", "."];
+        let mut state = 1u64;
+        for _ in 0..3000 {
+            let mut whole = String::new();
+            let mut stages = vec![Stage::CleanUp { held: String::new() }];
+            let mut out = String::new();
+            for _ in 0..8 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let part = parts[(state >> 33) as usize % parts.len()];
+                whole.push_str(part);
+                feed(&mut stages, part, Role::Plain, &mut out);
+            }
+            finish(&mut stages, &mut out);
+            assert_eq!(out, clean_up(&whole), "{whole:?}");
+        }
+    }
+
+    #[test]
+    fn letters_stand_for_all_bytes() {
+        let mut seen = [false; 256];
+        for c in (0..0x200).filter_map(char::from_u32) {
+            if let Some(byte) = byte_of(c) {
+                assert!(!std::mem::replace(&mut seen[usize::from(byte)], true), "{c}");
+            }
+        }
+        assert_eq!(seen, [true; 256]);
+        assert_eq!(
+            (byte_of('Ġ'), byte_of('Ċ'), byte_of('A'), byte_of('\u{143}')),
+            (Some(32), Some(10), Some(65), Some(0xAD))
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text() {
+        let mut pending = b"a\xE2\x82".to_vec();
+        assert_eq!((take_lossy(&mut pending, false).as_str(), pending.as_slice()), ("a", &b"\xE2\x82"[..]));
+        pending.push(0xAC);
+        assert_eq!(take_lossy(&mut pending, false), "€");
+        for bytes in [&b"\xE2\x82"[..], b"\xFFx\xC0\x80\xF0\x9F\x98", b"\xED\xA0\x80"] {
+            let mut pending = bytes.to_vec();
+            assert_eq!(take_lossy(&mut pending, true), String::from_utf8_lossy(bytes));
+        }
+        assert_eq!(take_bytes(&mut b"\xE2\x82".to_vec(), true), "\u{FFFD}\u{FFFD}");
+    }
+}

@@ -174,6 +174,16 @@ impl Tokenizer {
         Detokenizer::new(self.clone(), skip_special)
     }
 
+    /// Decodes what follows a prompt: the prompt's text with these parts behind it is the text of all
+    /// tokens. A plain [`detokenizer`](Tokenizer::detokenizer) would take the first token for the
+    /// beginning of a text, where some kinds drop a space.
+    pub fn detokenizer_after(&self, prompt: &[u32], skip_special: bool) -> Detokenizer {
+        let mut stream = self.detokenizer(skip_special);
+        let mut text = String::new();
+        prompt.iter().for_each(|id| stream.push_to(*id, &mut text));
+        stream
+    }
+
     /// The vocabulary's spelling of a token.
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.0.engine {

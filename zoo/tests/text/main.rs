@@ -4,6 +4,7 @@
 mod support;
 
 mod constraint;
+mod forms;
 mod golden;
 mod hostile;
 mod llama_cpp;
