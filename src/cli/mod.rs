@@ -4,11 +4,16 @@
 //! one JSON object. Notes and progress go to standard error and are left out with `--quiet`.
 //! A failure is one message on standard error and exit code 1; a misused option exits with 2.
 
+mod chat;
+mod choosing;
 mod completions;
 mod demo;
 mod embed;
+mod generate;
 mod graph;
 mod inspect;
+mod language;
+mod perplexity;
 mod profile;
 mod verify;
 
@@ -45,6 +50,12 @@ enum Command {
     Verify(verify::Arguments),
     /// Turn texts into vectors.
     Embed(embed::Arguments),
+    /// Continue texts with a language model.
+    Generate(Box<generate::Arguments>),
+    /// Talk with a language model.
+    Chat(Box<chat::Arguments>),
+    /// Measure how well a language model foretells a text.
+    Perplexity(perplexity::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -87,9 +98,6 @@ pub(crate) enum CliError {
         /// Why.
         source: std::io::Error,
     },
-    /// A demonstration that failed.
-    #[error("{0}")]
-    Demo(Box<dyn std::error::Error>),
     /// A file that cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -98,6 +106,12 @@ pub(crate) enum CliError {
         /// Why.
         source: std::io::Error,
     },
+    /// A language model that cannot be opened or run.
+    #[error("{0}")]
+    Language(Box<dyn std::error::Error>),
+    /// A demonstration that failed.
+    #[error("{0}")]
+    Demo(Box<dyn std::error::Error>),
     /// Texts that cannot be turned into vectors.
     #[error("cannot embed: {0}")]
     Embed(Box<dyn std::error::Error>),
@@ -110,6 +124,13 @@ pub(crate) enum CliError {
     /// A checkpoint that cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] mobilis_runtime::checkpoint::CheckpointError),
+}
+
+impl CliError {
+    /// What goes wrong with a language model, in its own words.
+    fn language(e: impl std::error::Error + 'static) -> CliError {
+        CliError::Language(Box::new(e))
+    }
 }
 
 /// Where results and notes go.
@@ -137,6 +158,11 @@ impl Output {
         }
     }
 
+    /// Whether progress is shown, on standard error.
+    fn shows_progress(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// Tells people what happened, on standard error.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
@@ -156,6 +182,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Verify(arguments) => verify::run(arguments, &output),
         Command::Embed(arguments) => embed::run(arguments, &output),
+        Command::Generate(arguments) => generate::run(arguments, &output),
+        Command::Chat(arguments) => chat::run(arguments, &output),
+        Command::Perplexity(arguments) => perplexity::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };
     match result {

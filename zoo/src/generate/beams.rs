@@ -2,26 +2,21 @@
 //! beam, and again whenever a beam goes on from another.
 
 use super::beam::{BeamOptions, Beams, Hypothesis};
-use super::{GenerateError, Generator};
+use super::{GenerateError, GenerateOptions, Generator, penalty};
 use crate::llm::session::Want;
 
-/// Changes the log-probabilities of the tokens after these, `prompt` of which were given.
-pub type Adjust<'a> = dyn FnMut(&mut [f32], &[u32], usize) + 'a;
-
 impl Generator<'_> {
-    /// The best continuations of a prompt, best first, by beam search as transformers does it. At
-    /// most `most` tokens come; texts end with one of `ends`. `adjust` applies penalties to the
-    /// log-probabilities of each hypothesis.
+    /// The best continuations of a prompt, best first, by beam search as transformers does it. Of
+    /// the options, penalties change the log-probabilities of each hypothesis, and lengths and
+    /// tokens that end texts count; nothing is drawn.
     ///
     /// # Errors
     /// A prompt that is empty or has no room, a model that gives no numbers.
     pub fn beams(
         &self,
         prompt: &[u32],
-        most: usize,
-        ends: &[u32],
-        options: BeamOptions,
-        adjust: &mut Adjust,
+        options: &GenerateOptions,
+        how: BeamOptions,
     ) -> Result<Vec<Hypothesis>, GenerateError> {
         let positions = self.positions();
         match prompt.len() {
@@ -30,9 +25,9 @@ impl Generator<'_> {
             _ => {}
         }
         // The last token of a text needs no position.
-        let most = most.min(positions - prompt.len() + 1);
+        let most = options.max_new_tokens.min(positions - prompt.len() + 1);
         let mut lane = self.lane(1, prompt.len() + most);
-        let mut beams = Beams::new(options, most);
+        let mut beams = Beams::new(how, most);
         let mut next: Vec<Vec<u32>> = vec![prompt.to_vec()];
         while !beams.is_over() {
             let rows: Vec<&[u32]> = next.iter().map(Vec::as_slice).collect();
@@ -48,10 +43,10 @@ impl Generator<'_> {
                     return Err(GenerateError::NotNumbers { row: 0, position });
                 }
                 let tokens: Vec<u32> = prompt.iter().chain(&running.tokens).copied().collect();
-                adjust(&mut scored, &tokens, prompt.len());
+                penalty::apply(options, &mut scored, &tokens, prompt.len(), None);
                 scores.push(scored);
             }
-            let from = beams.step(&scores, ends);
+            let from = beams.step(&scores, &options.stop_tokens);
             if beams.is_over() {
                 break;
             }
@@ -64,7 +59,7 @@ impl Generator<'_> {
 }
 
 /// The natural logarithms of the probabilities that logits stand for.
-pub(super) fn log_softmax(logits: &[f32]) -> Vec<f32> {
+fn log_softmax(logits: &[f32]) -> Vec<f32> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|l| f64::from(l - most).exp()).sum();
     let shift = most + total.ln() as f32;

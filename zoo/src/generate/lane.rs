@@ -63,6 +63,18 @@ impl Lane {
         }
     }
 
+    /// What each next token of one text costs, from its beginning: [`Sessions::losses`]. The lane is
+    /// empty afterwards.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn losses(&mut self, tokens: &[u32], next: &[u32]) -> Result<Vec<f32>, SessionError> {
+        self.rewind(0, 0)?;
+        let losses = self.session.losses(&[tokens], &[next]);
+        self.session.rewind(0, 0)?;
+        Ok(losses?.pop().unwrap_or_default())
+    }
+
     /// Cuts a sequence down to its first `length` tokens: [`Sessions::rewind`].
     ///
     /// # Errors

@@ -15,6 +15,7 @@
 //! | `stop.rs` | strings that end a text, over the bounds of tokens |
 //! | `beam.rs` | the bookkeeping of beam search |
 //! | `beams.rs` | beam search over a session |
+//! | `perplexity.rs` | how well a model foretells a text |
 
 mod beam;
 mod beams;
@@ -25,6 +26,7 @@ mod engine;
 mod lane;
 mod options;
 mod penalty;
+mod perplexity;
 mod sample;
 mod speculate;
 mod stop;
@@ -36,6 +38,7 @@ pub use constraint::{Constraint, ConstraintError, ConstraintVocabulary, Mask};
 pub use engine::{Event, Generation, Speculation, Statistics, StopReason};
 pub use lane::Lane;
 pub use options::GenerateOptions;
+pub use perplexity::Perplexity;
 pub use sample::{Choice, NotNumbers, Sampler};
 pub use speculate::{Draft, Guess, lookup};
 pub use stop::{Shown, StopStrings};

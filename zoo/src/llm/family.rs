@@ -162,7 +162,7 @@ fn own_head(config: &Config, tensors: &dyn Source) -> Result<bool, OpenError> {
     Ok(tensors.info(HEAD) != tensors.info(embedding) || read(HEAD)? != read(embedding)?)
 }
 
-/// Loads a causal model's tensors. `window` is the largest sliding window of its layers.
+/// Loads a causal model's tensors; matrices stay as the file stores them. `window` is the largest sliding window of its layers.
 ///
 /// # Errors
 /// Tensors that do not fit.
@@ -179,7 +179,7 @@ pub fn causal<M: CausalLm>(
     if !names.contains(HEAD) {
         tensors = tensors.without(HEAD);
     }
-    let model = LoadOptions::new().sizes(sizes).load(module, &tensors as &dyn Source)?;
+    let model = LoadOptions::new().sizes(sizes).as_stored().load(module, &tensors as &dyn Source)?;
     Ok(text_model(config, model, window))
 }
 

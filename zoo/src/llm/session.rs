@@ -185,6 +185,10 @@ axes! {
 type Step = Program<(Ids, PerRow, PerRow, PerRow), Tensor<(Batch, Results)>>;
 type Scoring = Program<(Ids, PerRow, PerRow, PerRow, Ids), Tensor<(Batch, Time)>>;
 
+/// Caches begin with room for so many positions, and double it when that is needed: memory follows
+/// the texts, not what a session may come to.
+const ROOM: usize = 1024;
+
 /// Up to so many tokens of a call are padded to a power of two: proposals of any length then share
 /// a few plans.
 const PADDED: usize = 16;
@@ -196,6 +200,8 @@ pub struct Session<M: CausalLm> {
     vocab: usize,
     sizes: Sizes,
     caches: Caches,
+    /// The positions that caches have room for at present.
+    slots: usize,
     /// The window of sliding layers, and the slots of their rings.
     window: Option<usize>,
     ring: usize,
@@ -225,7 +231,8 @@ impl<M: CausalLm> Session<M> {
         let chunk = options.chunk.clamp(1, options.positions.max(1));
         let window = window.map(|w| usize::try_from(w).unwrap_or(usize::MAX));
         let ring = window.map_or(1, |w| w.saturating_add(chunk - 1).min(options.positions.max(1)));
-        let sizes = Sizes::new().with::<Slots>(options.positions).with::<Ring>(ring);
+        let slots = options.positions.min(ROOM);
+        let sizes = Sizes::new().with::<Slots>(slots).with::<Ring>(ring);
         let mut known = model.sizes().clone();
         sizes.iter().for_each(|(tag, n)| known.set(tag, n));
         let vocab = M::Vocab::extent().eval(&known).unwrap_or(0);
@@ -240,6 +247,7 @@ impl<M: CausalLm> Session<M> {
             vocab,
             sizes,
             caches: Caches::default(),
+            slots,
             window,
             ring,
             reached: lengths.clone(),
@@ -376,6 +384,26 @@ impl<M: CausalLm> Session<M> {
         Ok(())
     }
 
+    /// Makes room for these tokens. Programs are compiled for a number of slots, so they are compiled
+    /// anew.
+    fn grow(&mut self, rows: &[&[u32]]) {
+        let need = self.lengths.iter().zip(rows).map(|(n, row)| n + row.len()).max().unwrap_or(0);
+        if need <= self.slots {
+            return;
+        }
+        let slots = need.max(2 * self.slots).min(self.options.positions);
+        let mut values = self.model.store().lock();
+        for (id, _) in self.caches.states().into_iter().filter(|(_, by_position)| *by_position) {
+            if let Some(entry) = values.get_mut(id) {
+                relay(entry, slots, &self.lengths);
+            }
+        }
+        drop(values);
+        self.slots = slots;
+        self.sizes = Sizes::new().with::<Slots>(slots).with::<Ring>(self.ring);
+        (self.programs, self.scoring) = ([None, None, None], None);
+    }
+
     /// The pieces of rows that are worked on one after another. A text that goes on is cut where it is
     /// read anew.
     fn pieces<'r>(&self, rows: &[&'r [u32]]) -> Vec<Vec<&'r [u32]>> {
@@ -433,6 +461,7 @@ impl<M: CausalLm> Sessions for Session<M> {
 
     fn feed(&mut self, rows: &[&[u32]], want: Want) -> Result<Logits, SessionError> {
         self.check(rows)?;
+        self.grow(rows);
         let vocab = self.vocab;
         let mut logits = Logits { vocab, values: vec![], rows: vec![vec![]; rows.len()] };
         self.begin(rows);
@@ -470,6 +499,7 @@ impl<M: CausalLm> Sessions for Session<M> {
                 return Err(SessionError::Token { token, row, vocab });
             }
         }
+        self.grow(rows);
         let mut all = vec![vec![]; batch];
         self.begin(rows);
         for (piece, next) in self.pieces(rows).iter().zip(self.pieces(next)) {
@@ -542,8 +572,7 @@ impl<M: CausalLm> Sessions for Session<M> {
 /// The rows `from` of a state. Of those with `lengths` only so many positions are copied.
 fn select(entry: &mut Entry, from: &[usize], lengths: Option<&Vec<usize>>) {
     fn rows<T: Copy + Default>(all: &mut Vec<T>, sizes: &[usize], from: &[usize], lengths: Option<&Vec<usize>>) {
-        let each: usize = sizes[1..].iter().product();
-        let slot: usize = sizes.get(2..).unwrap_or_default().iter().product();
+        let (each, slot) = extents(sizes);
         let used = |row: usize| lengths.map_or(each, |lengths| (lengths[row] * slot).min(each));
         if from.len() == sizes[0] {
             let moved = from.iter().copied().enumerate().filter(|(to, row)| to != row);
@@ -566,6 +595,32 @@ fn select(entry: &mut Entry, from: &[usize], lengths: Option<&Vec<usize>>) {
         Data::Encoded(_) => unreachable!("caches are computed, not loaded"),
     }
     entry.sizes[0] = from.len();
+}
+
+/// A state with another number of slots, of which so many are used.
+fn relay(entry: &mut Entry, slots: usize, lengths: &[usize]) {
+    fn rows<T: Copy + Default>(all: &mut Vec<T>, sizes: &[usize], slots: usize, lengths: &[usize]) {
+        let (each, slot) = extents(sizes);
+        let mut new = vec![T::default(); sizes[0] * slots * slot];
+        for (row, length) in lengths.iter().enumerate() {
+            let used = (length * slot).min(each);
+            new[row * slots * slot..][..used].copy_from_slice(&all[row * each..][..used]);
+        }
+        *all = new;
+    }
+    match &mut entry.data {
+        Data::F32(v) => rows(v, &entry.sizes, slots, lengths),
+        Data::F64(v) => rows(v, &entry.sizes, slots, lengths),
+        Data::I32(v) => rows(v, &entry.sizes, slots, lengths),
+        Data::Bool(v) => rows(v, &entry.sizes, slots, lengths),
+        Data::Encoded(_) => unreachable!("states are written by programs"),
+    }
+    entry.sizes[1] = slots;
+}
+
+/// How many values a sequence of a state has, and one of its positions.
+fn extents(sizes: &[usize]) -> (usize, usize) {
+    (sizes[1..].iter().product(), sizes.get(2..).unwrap_or_default().iter().product())
 }
 
 impl<M: CausalLm> Drop for Session<M> {

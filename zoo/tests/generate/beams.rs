@@ -1,7 +1,7 @@
 //! Beam search over sessions against the same bookkeeping over whole texts.
 
 use crate::{model, text, whole};
-use mobilis_zoo::generate::{BeamOptions, Beams, EarlyStopping, Generator};
+use mobilis_zoo::generate::{BeamOptions, Beams, EarlyStopping, GenerateOptions, Generator};
 
 #[test]
 fn beams_over_caches_are_those_over_whole_texts() {
@@ -21,7 +21,8 @@ fn beams_over_caches_are_those_over_whole_texts() {
             let scores: Vec<Vec<f32>> = expected.running().iter().map(|h| score(&h.tokens)).collect();
             expected.step(&scores, &ends);
         }
-        let found = Generator::new(&*model).beams(&prompt, 15, &ends, options, &mut |_, _, _| ()).unwrap();
+        let wanted = GenerateOptions::default().max_new_tokens(15).stop_tokens(ends.to_vec());
+        let found = Generator::new(&*model).beams(&prompt, &wanted, options).unwrap();
         let expected = expected.best();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {

@@ -148,3 +148,30 @@ fn nothing_is_continued_that_cannot_be() {
     let wrong = generator.generate_in(&mut lane, vec![request(vec![1], 1, &[])], Speculation::None);
     assert!(matches!(wrong.err(), Some(GenerateError::Texts { batch: 2, found: 1 })));
 }
+
+#[test]
+fn windows_score_every_token_but_the_first_once() {
+    let model = random(8);
+    let generator = Generator::new(&*model);
+    let tokens = text(9, 70);
+    let nats = |tokens: &[u32], from: usize| -> f64 {
+        let logits = whole(&*model, tokens);
+        let loss = |i: usize| {
+            let total: f64 = logits[i - 1].iter().map(|l| f64::from(*l).exp()).sum();
+            total.ln() - f64::from(logits[i - 1][tokens[i] as usize])
+        };
+        (from..tokens.len()).map(loss).sum()
+    };
+    let mut lane = generator.lane(1, 40);
+    let go = |_, _| std::ops::ControlFlow::Continue(());
+    // Windows begin at 0, 20, 40: the last ends with the text.
+    let found = lane.perplexity(&tokens, 32, 20, go).unwrap();
+    let expected = nats(&tokens[..32], 1) + nats(&tokens[20..52], 12) + nats(&tokens[40..70], 12);
+    assert_eq!(found.tokens, 69);
+    assert!((found.nats - expected).abs() < 1e-3 * expected, "{} {expected}", found.nats);
+    assert!((found.perplexity() - (expected / 69.0).exp()).abs() < 1e-2);
+    // Windows larger than the lane, strides beyond windows, texts of one token and of none.
+    assert_eq!(lane.perplexity(&tokens, usize::MAX, usize::MAX, go).unwrap().tokens, 69);
+    assert_eq!(lane.perplexity(&tokens[..1], 0, 0, go).unwrap().tokens, 0);
+    assert_eq!(lane.perplexity(&[], 8, 4, go).unwrap().perplexity(), 1.0);
+}

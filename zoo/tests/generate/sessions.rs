@@ -121,3 +121,17 @@ fn faults_are_told_and_change_nothing() {
     let nothing = session.feed(&[&[], &[]], Want::All).unwrap();
     assert!(nothing.last(0).is_none() && nothing.vocab() == VOCAB);
 }
+
+#[test]
+fn caches_grow_with_the_text() {
+    for window in [None, Some(700)] {
+        let model = model(6, window);
+        let mut session = model.session(SessionOptions::new(2, 5000));
+        let texts = [text(1, 1500), text(2, 40)];
+        session.feed(&[&texts[0][..1020], &texts[1][..30]], Want::Last).unwrap();
+        let logits = session.feed(&[&texts[0][1020..], &texts[1][30..]], Want::Last).unwrap();
+        for (row, text) in texts.iter().enumerate() {
+            assert_near(logits.last(row).unwrap(), whole(&*model, text).last().unwrap());
+        }
+    }
+}
