@@ -183,11 +183,53 @@ fn inspect_lists_a_checkpoint() {
 #[test]
 fn inspect_refuses_what_is_no_checkpoint() {
     let message = bad(&["inspect", scratch("absent").to_str().expect("a plain path")], 1);
-    assert!(message.contains("there is no checkpoint at"), "{message}");
+    assert!(message.contains("there is nothing at"), "{message}");
     let path = scratch("damaged.safetensors");
     std::fs::write(&path, b"\x08\0\0\0\0\0\0\0{\"a\": 1").expect("written");
     let message = bad(&["inspect", path.to_str().expect("a plain path"), "--json"], 1);
     assert!(message.contains("damaged.safetensors"), "{message}");
+}
+
+/// A model of one linear layer, as PyTorch-like tools and llama.cpp would not read it: for `inspect` and `convert`.
+#[test]
+fn convert_writes_folders_that_are_read_again() {
+    use mobilis::checkpoint::Writer;
+    use mobilis::module::store::Data;
+    let folder = scratch("converted-from");
+    let _ = std::fs::remove_dir_all(&folder);
+    let values = Data::F32((0..64).map(|i| i as f32 / 7.0).collect());
+    let writer = Writer::new().add("model.a.weight", &[4, 16], &values).expect("added");
+    writer.add("model.b.weight", &[64], &values).expect("added").save(&folder).expect("written");
+    std::fs::write(folder.join("config.json"), "{\"model_type\": \"mystery\"}").expect("written");
+    std::fs::write(folder.join("vocab.txt"), "a\n").expect("written");
+    let (from, to) = (folder.to_str().expect("text"), scratch("converted-to"));
+    let _ = std::fs::remove_dir_all(&to);
+    let to = to.to_str().expect("text");
+    let report = json(&["convert", from, to, "--dtype", "bf16", "--shard-size", "200B"]);
+    assert_eq!((&report["tensors"], &report["source_bytes"]), (&2.into(), &512.into()));
+    let listed = json(&["inspect", to]);
+    assert_eq!(listed["bytes"], 256);
+    assert_eq!(listed["files"].as_array().map(Vec::len), Some(2));
+    assert_eq!(listed["tensors"][0]["dtype"], "BF16");
+    let config: Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("{to}/config.json")).expect("read")).expect("JSON");
+    assert_eq!((&config["model_type"], &config["torch_dtype"]), (&"mystery".into(), &"bfloat16".into()));
+    assert_eq!(std::fs::read_to_string(format!("{to}/vocab.txt")).expect("copied"), "a\n");
+    let modules = json(&["inspect", to, "--modules"]);
+    assert_eq!(modules["modules"]["model.a"]["values"], 64);
+    assert!(
+        good(&["inspect", to, "--modules", "1"]).contains("128 values"),
+        "{}",
+        good(&["inspect", to, "--modules", "1"])
+    );
+    // What is there is not written over by accident, and what cannot be is said.
+    assert!(bad(&["convert", from, to], 1).contains("--force"));
+    assert!(bad(&["convert", from, to, "--force", "--dtype", "q8_0"], 1).contains("safetensors files have no q8_0"));
+    assert!(bad(&["convert", from, from, "--force"], 1).contains("is the model itself"));
+    let gguf = format!("{to}/m.gguf");
+    assert!(bad(&["convert", from, &gguf], 1).contains("models of type `mystery` are not written as GGUF files"));
+    assert!(bad(&["convert", from, to, "--shard-size", "5XB"], 2).contains("is no size"));
+    assert!(bad(&["convert", from, to, "--dtype", "f61"], 2).contains("f16"));
 }
 
 /// A few seconds of the demonstration: one object with its figures, a file that can be inspected,

@@ -7,6 +7,7 @@
 mod chat;
 mod choosing;
 mod completions;
+mod convert;
 mod demo;
 mod embed;
 mod generate;
@@ -44,8 +45,10 @@ enum Command {
     Graph(graph::Arguments),
     /// Measure where a model's time goes, and how near that is to the machine's limits.
     Profile(profile::Arguments),
-    /// List the tensors in a safetensors file or a checkpoint folder.
+    /// List the tensors of a model: safetensors, GGUF, PyTorch, a folder, an id of the Hub.
     Inspect(inspect::Arguments),
+    /// Write a model in another format or precision: a folder for `transformers`, a GGUF file.
+    Convert(convert::Arguments),
     /// Hold a model against the outputs of its reference implementation.
     Verify(verify::Arguments),
     /// Turn texts into vectors.
@@ -121,6 +124,9 @@ pub(crate) enum CliError {
     /// Outputs that are not the reference's.
     #[error("{0} outputs are not what the reference computed")]
     Failed(usize),
+    /// A model that cannot be opened or written.
+    #[error(transparent)]
+    Import(#[from] mobilis_zoo::import::ImportError),
     /// A checkpoint that cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] mobilis_runtime::checkpoint::CheckpointError),
@@ -180,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Graph(arguments) => graph::run(arguments, &output),
         Command::Profile(arguments) => profile::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
+        Command::Convert(arguments) => convert::run(arguments, &output),
         Command::Verify(arguments) => verify::run(arguments, &output),
         Command::Embed(arguments) => embed::run(arguments, &output),
         Command::Generate(arguments) => generate::run(arguments, &output),

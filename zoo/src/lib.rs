@@ -1,6 +1,7 @@
 //! Model families: architectures with all that stands around them.
 //!
 //! - [`embed`] turns texts into vectors.
+//! - [`export`] writes models for others: `transformers`, llama.cpp.
 //! - [`generate`] makes texts with them.
 //! - [`import`] opens public checkpoints, wherever they lie.
 //! - [`llm`] holds language models, one file a family, generic over their axes.
@@ -14,6 +15,7 @@
 extern crate mobilis_runtime as mobilis;
 
 pub mod embed;
+pub mod export;
 pub mod generate;
 pub mod import;
 pub mod llm;

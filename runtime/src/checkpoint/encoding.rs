@@ -115,6 +115,11 @@ impl fmt::Display for Encoding {
     }
 }
 
+/// Whether an encoding holds real numbers that can be read and written.
+pub fn is_real(encoding: Encoding) -> bool {
+    matches!(encoding, F64 | F32 | F16 | BF16 | F8E4M3 | F8E5M2 | Blocks(_))
+}
+
 /// The value of an IEEE 754 half-precision pattern.
 pub fn from_f16(bits: u16) -> f32 {
     small(bits.into(), 5, 10)

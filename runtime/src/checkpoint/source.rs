@@ -74,6 +74,23 @@ impl Raw {
         self.len() == 0
     }
 
+    /// Writes the bytes to a stream.
+    ///
+    /// # Errors
+    /// Those of the system; an early end of a file that changed since it was opened.
+    pub fn copy_to(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        let (path, begin, len) = match self {
+            Raw::Bytes(bytes) => return out.write_all(bytes),
+            Raw::File { path, begin, len } => (path, *begin, *len),
+        };
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(begin))?;
+        match std::io::copy(&mut file.take(len), out)? == len {
+            true => Ok(()),
+            false => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// The bytes in memory.
     ///
     /// # Errors

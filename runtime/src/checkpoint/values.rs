@@ -5,6 +5,7 @@ use super::error::ValueError;
 use crate::graph::DType;
 use crate::module::encoded::kept;
 use crate::module::store::Data;
+use mobilis_kernels::cpu::quant::{Blocks as Format, block};
 use std::io::{Read, Write};
 
 /// Bytes read or written at once: enough to hide the cost of a call, and a multiple of every
@@ -75,7 +76,7 @@ pub fn read(
 pub fn readable(encoding: Encoding, dtype: DType) -> bool {
     use Encoding::*;
     match dtype {
-        DType::F32 => matches!(encoding, F64 | F32 | F16 | BF16 | F8E4M3 | F8E5M2 | Blocks(_)),
+        DType::F32 => super::encoding::is_real(encoding),
         DType::I32 => matches!(encoding, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64),
         DType::Bool => matches!(encoding, Bool | U8),
     }
@@ -102,11 +103,7 @@ fn stream<const N: usize, T>(
 }
 
 /// Reads `count` values of whole blocks.
-fn quantized(
-    file: &mut impl Read,
-    count: usize,
-    blocks: mobilis_kernels::cpu::quant::Blocks,
-) -> Result<Vec<f32>, ValueError> {
+fn quantized(file: &mut impl Read, count: usize, blocks: Format) -> Result<Vec<f32>, ValueError> {
     if !count.is_multiple_of(blocks.values()) {
         return Err(ValueError::Partial { count, blocks });
     }
@@ -138,6 +135,11 @@ pub fn write(file: &mut impl Write, data: &Data, encoding: Encoding) -> std::io:
         (Data::F32(v), F64) => put(file, v, |v| (v as f64).to_le_bytes()),
         (Data::F32(v), F16) => put(file, v, |v| to_f16(v).to_le_bytes()),
         (Data::F32(v), BF16) => put(file, v, |v| to_bf16(v).to_le_bytes()),
+        (Data::F32(v), Blocks(blocks)) => put_blocks(file, v, blocks),
+        (Data::F64(v), Blocks(blocks)) => {
+            let narrow: Vec<f32> = v.iter().map(|v| *v as f32).collect();
+            put_blocks(file, &narrow, blocks)
+        }
         (Data::F64(v), F64) => put(file, v, |v| v.to_le_bytes()),
         (Data::F64(v), F32) => put(file, v, |v| (v as f32).to_le_bytes()),
         (Data::F64(v), F16) => put(file, v, |v| to_f16(odd(v)).to_le_bytes()),
@@ -178,6 +180,18 @@ fn odd(v: f64) -> f32 {
     // `near` is even and not exact: `v` lies between it and the odd neighbour on one side.
     let outward = ((near as f64) < v) == (near > 0.0);
     f32::from_bits(if outward { near.to_bits() + 1 } else { near.to_bits() - 1 })
+}
+
+/// Rounds to whole blocks, as ggml's reference does.
+fn put_blocks(file: &mut impl Write, values: &[f32], format: Format) -> std::io::Result<()> {
+    for block in values.as_chunks::<{ block::BLOCK }>().0 {
+        match format {
+            Format::Q8_0 => file.write_all(&block::q8_0(block).to_q8_0())?,
+            Format::Q4_0 => file.write_all(&block::q4_0(block).to_q4_0())?,
+            other => panic!("values are not written as {}", other.name()),
+        }
+    }
+    Ok(())
 }
 
 fn put<const N: usize, T: Copy>(file: &mut impl Write, values: &[T], of: impl Fn(T) -> [u8; N]) -> std::io::Result<()> {

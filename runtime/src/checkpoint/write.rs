@@ -3,11 +3,13 @@
 //! Within a file, tensors stand by descending width of their values and then by name, as the
 //! reference implementation writes them: every tensor is then aligned to its own width.
 
+use super::Source;
 use super::atomic::{self, Pending};
 use super::directory::{INDEX, SINGLE, stale};
-use super::encoding::Encoding;
+use super::encoding::{Encoding, is_real};
 use super::error::CheckpointError;
 use super::values;
+use crate::graph::DType;
 use crate::json::Json;
 use crate::module::encoded::Encoding as Kept;
 use crate::module::store::Data;
@@ -18,16 +20,39 @@ use std::path::{Path, PathBuf};
 /// Values of a part, unless told otherwise: 5 GB, as on Hugging Face's hub.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Item<'a> {
     encoding: Encoding,
-    sizes: &'a [usize],
-    data: &'a Data,
+    sizes: Vec<usize>,
+    values: Values<'a>,
+}
+
+/// Where an item's values are until they are written.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    Data(&'a Data),
+    /// In a source, under the same name.
+    Source(&'a dyn Source),
 }
 
 impl Item<'_> {
     fn bytes(&self) -> u64 {
-        self.data.len() as u64 * self.encoding.block().1
+        // Sizes were checked when it was added.
+        self.encoding.bytes_of(&self.sizes).unwrap_or(0)
+    }
+
+    fn write(&self, name: &str, out: &mut impl Write) -> io::Result<()> {
+        match self.values {
+            Values::Data(data) => values::write(out, data, self.encoding),
+            Values::Source(source) => {
+                let stored = source.find(name).map_err(io::Error::other)?.encoding;
+                if stored == self.encoding {
+                    return source.raw(name).map_err(io::Error::other)?.copy_to(out);
+                }
+                let data = source.read(name, DType::F32, stored == Encoding::F64).map_err(io::Error::other)?;
+                values::write(out, &data, self.encoding)
+            }
+        }
     }
 }
 
@@ -66,7 +91,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// A name that is taken; values that do not fill the sizes.
-    pub fn add(self, name: &str, sizes: &'a [usize], data: &'a Data) -> Result<Self, CheckpointError> {
+    pub fn add(self, name: &str, sizes: &[usize], data: &'a Data) -> Result<Self, CheckpointError> {
         let encoding = match data {
             Data::F32(_) => Encoding::F32,
             Data::F64(_) => Encoding::F64,
@@ -86,9 +111,9 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// Those of [`add`](Self::add), and an encoding of another kind of number.
     pub fn add_as(
-        mut self,
+        self,
         name: &str,
-        sizes: &'a [usize],
+        sizes: &[usize],
         data: &'a Data,
         encoding: Encoding,
     ) -> Result<Self, CheckpointError> {
@@ -97,14 +122,39 @@ impl<'a> Writer<'a> {
         if count != Some(data.len()) {
             return fault(format!("{} values do not fill sizes {sizes:?}", data.len()));
         }
-        if !values::fits(data, encoding) {
+        if !values::fits(data, encoding) || matches!(encoding, Encoding::Blocks(_)) {
             return fault(format!("{} values are not written as {encoding}", data.dtype()));
         }
-        if name == "__metadata__" {
-            return fault("the format reserves this name".into());
+        self.insert(name, Item { encoding, sizes: sizes.to_vec(), values: Values::Data(data) })
+    }
+
+    /// Adds a tensor of a source, under its name. Its values are read when they are written, and one
+    /// tensor at a time: as they are stored where `encoding` is the source's, else rounded to it.
+    ///
+    /// # Errors
+    /// Those of [`add_as`](Self::add_as); no such tensor; an encoding that the format does not have.
+    pub fn add_from(self, source: &'a dyn Source, name: &str, encoding: Encoding) -> Result<Self, CheckpointError> {
+        let fault = |fault: String| Err(CheckpointError::Unwritable { tensor: name.into(), fault });
+        let info = source.find(name)?;
+        let written = matches!(encoding, Encoding::F32 | Encoding::F64 | Encoding::F16 | Encoding::BF16);
+        if matches!(encoding, Encoding::Blocks(_))
+            || (info.encoding != encoding && !(written && is_real(info.encoding)))
+        {
+            return fault(format!("values stored as {} are not written as {encoding}", info.encoding));
         }
-        if self.items.insert(name.into(), Item { encoding, sizes, data }).is_some() {
-            return fault("there is another tensor of this name".into());
+        if encoding.bytes_of(&info.sizes).is_none() {
+            return fault(format!("sizes {:?} are not whole bytes of {encoding}", info.sizes));
+        }
+        self.insert(name, Item { encoding, sizes: info.sizes, values: Values::Source(source) })
+    }
+
+    fn insert(mut self, name: &str, item: Item<'a>) -> Result<Self, CheckpointError> {
+        let fault = |fault: &str| Err(CheckpointError::Unwritable { tensor: name.into(), fault: fault.into() });
+        if name == "__metadata__" {
+            return fault("the format reserves this name");
+        }
+        if self.items.insert(name.into(), item).is_some() {
+            return fault("there is another tensor of this name");
         }
         Ok(self)
     }
@@ -203,8 +253,8 @@ impl<'a> Writer<'a> {
         let header = self.header(&items);
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        for (_, item) in items {
-            values::write(out, item.data, item.encoding)?;
+        for (name, item) in items {
+            item.write(name, out)?;
         }
         Ok(())
     }

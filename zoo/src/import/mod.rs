@@ -31,7 +31,7 @@ pub use error::ImportError;
 pub use gguf::meta::Metadata;
 pub use headers::Headers;
 pub use hub::Progress;
-pub use place::Place;
+pub use place::{Place, Weights};
 
 use crate::text::{TextError, Tokenizer};
 use mobilis_runtime::Source;

@@ -76,6 +76,14 @@ impl Tokenizer {
         Tokenizer::from_library(library, config, "tokenizer.json")
     }
 
+    /// The text of a `tokenizer.json`, where the engine is the library's.
+    pub fn to_json(&self) -> Option<String> {
+        match &self.0.engine {
+            Engine::Library(library) => library.to_string(true).ok(),
+            Engine::Pieces(_) => None,
+        }
+    }
+
     /// A tokenizer from the library's, which `source` describes in errors.
     pub(crate) fn from_library(
         mut library: tokenizers::Tokenizer,

@@ -1,5 +1,6 @@
 //! Public checkpoints: what is read, and what is refused.
 
+mod exported;
 mod gguf_files;
 mod real;
 mod torch_files;

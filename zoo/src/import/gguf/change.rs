@@ -21,7 +21,6 @@ pub(super) fn to_halves(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
 }
 
 /// From two halves to pairs side by side.
-#[cfg(test)]
 pub(crate) fn to_pairs(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
     let row = bytes.len() / rows.max(1);
     (0..rows).flat_map(|i| bytes[original_row(i, rows, heads) * row..][..row].iter().copied()).collect()
@@ -51,7 +50,6 @@ pub(super) fn joined(keys: &[u8], values: &[u8], heads: usize, [latent, nope]: [
 }
 
 /// The parts of `[heads, nope + value, latent]`, as [`joined`] takes them.
-#[cfg(test)]
 pub(crate) fn split(bytes: &[u8], heads: usize, [latent, nope]: [usize; 2], width: usize) -> (Vec<u8>, Vec<u8>) {
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     for head in bytes.chunks_exact(bytes.len() / heads) {

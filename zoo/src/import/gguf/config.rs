@@ -248,6 +248,9 @@ impl Reader<'_> {
         let third = architecture == Architecture::Gemma3;
         // The largest of both generations scale by what a head has of the width, not by its size.
         let largest = layers == if third { 62 } else { 46 };
+        let usual = if largest { hidden / heads } else { dim };
+        let said = self.float("attention.scale")?.filter(|s| s.is_finite() && *s > 0.0);
+        let scalar = said.map_or(usual, |scale| (scale * scale).recip().round() as u64);
         // Every sixth layer sees everything, in the second generation every other.
         let mut period = if third { 6 } else { 2 };
         let mut types: Vec<bool> = Vec::new();
@@ -267,7 +270,7 @@ impl Reader<'_> {
             [
                 ("hidden_activation", "gelu_pytorch_tanh".into()),
                 ("hidden_act", "gelu_pytorch_tanh".into()),
-                ("query_pre_attn_scalar", if largest { hidden / heads } else { dim }.into()),
+                ("query_pre_attn_scalar", scalar.into()),
                 ("attn_logit_softcapping", cap("attn_logit_softcapping")?),
                 ("final_logit_softcapping", cap("final_logit_softcapping")?),
                 ("sliding_window", self.count("attention.sliding_window")?.unwrap_or(4096).into()),
@@ -439,7 +442,10 @@ impl Reader<'_> {
                     "relative_attention_num_buckets",
                     self.count("attention.relative_buckets_count")?.unwrap_or(32).into(),
                 ),
-                ("relative_attention_max_distance", 128.into()),
+                (
+                    "relative_attention_max_distance",
+                    self.count("attention.relative_max_distance")?.unwrap_or(128).into(),
+                ),
                 ("feed_forward_proj", if gated { "gated-gelu" } else { "relu" }.into()),
                 ("is_gated_act", gated.into()),
                 ("dense_act_fn", if gated { "gelu_new" } else { "relu" }.into()),

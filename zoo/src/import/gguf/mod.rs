@@ -14,12 +14,12 @@
 //! | `config.rs`, `rope.rs` | metadata as a configuration |
 //! | `vocabulary.rs` | metadata as a tokenizer |
 
-mod change;
+pub(crate) mod change;
 pub mod config;
 pub mod header;
 pub mod meta;
 pub mod names;
-mod rope;
+pub(crate) mod rope;
 pub mod tables;
 mod vocabulary;
 

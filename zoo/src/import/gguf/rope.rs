@@ -52,7 +52,6 @@ fn tidy(v: f64) -> f64 {
 }
 
 /// The factors of Llama 3's settings, as the converter computes them.
-#[cfg(test)]
 pub(crate) fn llama3_factors(dim: usize, theta: f64, [factor, low, high, original]: [f64; 4]) -> Vec<f32> {
     let of = |i: usize| {
         let wavelength = TAU * theta.powf(2.0 * i as f64 / dim as f64);

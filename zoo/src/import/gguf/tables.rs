@@ -124,7 +124,8 @@ impl Architecture {
         let plain = [Change::Same; 3];
         match self {
             Llama => [decoder([Change::Queries, Change::Keys, Change::Same]), rows(MIXTRAL)].concat(),
-            Qwen2 | Qwen3 | Phi3 => [decoder(plain), rows(PHI), rows(HEAD_NORMS)].concat(),
+            Qwen2 | Qwen3 => [decoder(plain), rows(HEAD_NORMS)].concat(),
+            Phi3 => [rows(PHI), decoder(plain)].concat(),
             Qwen2Moe | Qwen3Moe => [decoder(plain), rows(HEAD_NORMS), rows(MOE)].concat(),
             Gemma2 | Gemma3 => {
                 let norms = HEAD_NORMS.iter().chain(GEMMA).map(|(g, h, _)| (*g, *h, Change::Shifted));
@@ -167,7 +168,10 @@ fn decoder(queries: Change, keys: Change, norms: Change) -> Vec<Row> {
     ])
 }
 
-const PHI: &[Plain] = &[("blk.{}.attn_qkv", "model.layers.{}.self_attn.qkv_proj", Change::Same)];
+const PHI: &[Plain] = &[
+    ("blk.{}.attn_qkv", "model.layers.{}.self_attn.qkv_proj", Change::Same),
+    ("blk.{}.ffn_up", "model.layers.{}.mlp.gate_up_proj", Change::Same),
+];
 
 const HEAD_NORMS: &[Plain] = &[
     ("blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm", Change::Same),
