@@ -141,7 +141,7 @@ mod download {
     pub(super) fn fetch(id: &Id, options: &OpenOptions, cache: &Cache, repo: &Repo) -> Result<PathBuf, String> {
         let token = std::env::var("HF_TOKEN").ok().or_else(|| cache.token());
         let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(false).with_token(token).with_retries(2);
-        if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
+        if let Some(endpoint) = options.endpoint.clone().or_else(|| std::env::var("HF_ENDPOINT").ok()) {
             builder = builder.with_endpoint(endpoint);
         }
         let api = builder.build().map_err(said)?.repo(repo.clone());

@@ -87,6 +87,7 @@ pub struct OpenOptions {
     revision: Option<String>,
     offline: bool,
     cache: Option<PathBuf>,
+    endpoint: Option<String>,
     progress: Option<Arc<dyn Fn(Progress<'_>) + Send + Sync>>,
 }
 
@@ -97,6 +98,7 @@ impl std::fmt::Debug for OpenOptions {
             .field("revision", &self.revision)
             .field("offline", &self.offline)
             .field("cache", &self.cache)
+            .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
 }
@@ -134,6 +136,13 @@ impl OpenOptions {
     #[must_use]
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(folder.into());
+        self
+    }
+
+    /// Another address of the Hub, or of a mirror, than `HF_ENDPOINT` or `https://huggingface.co`.
+    #[must_use]
+    pub fn endpoint(mut self, url: &str) -> Self {
+        self.endpoint = Some(url.into());
         self
     }
 

@@ -1,7 +1,10 @@
 //! Public checkpoints: what is read, and what is refused.
 
+mod damage;
 mod exported;
 mod gguf_files;
+#[cfg(feature = "hub")]
+mod hub;
 mod real;
 mod torch_files;
 
