@@ -286,3 +286,58 @@ fn sixteen_bits_are_those_of_another_implementation() {
         assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "{h:x}");
     }
 }
+
+axes! {
+    pub Chosen = 2;
+}
+
+/// Experts, of which two work on each token.
+#[neural_module]
+struct Mixture {
+    embed: Embedding<Vocab, Hidden>,
+    #[default(mobilis::module::repeat(5))]
+    experts: Vec<Linear<Hidden, Ffn>>,
+}
+
+impl Mixture {
+    fn forward(&self, ids: Tensor![Batch, Time; Index]) -> Tensor![Batch, Time, Chosen, Ffn] {
+        // Which experts is a function of the token.
+        let first = Tensor::<(Batch, Time, Chosen), Index>::from_raw(mobilis::ops::reduce::restore(
+            ids.raw(),
+            &<(Batch, Time, Chosen)>::dims(),
+            &[2],
+        ));
+        let place = mobilis::ops::leaf::iota(2, &Tensor::<(Batch, Time, Chosen), Index>::type_of());
+        let sum = first + Tensor::<(Batch, Time, Chosen), Index>::from_raw(place);
+        let chosen = sum % 5;
+        let matrices: Vec<_> = self.experts.iter().map(|e| e.weight.get()).collect();
+        self.embed.forward(ids).experts(chosen, &matrices)
+    }
+}
+
+/// The matrices of experts are prepared and rounded one by one, as those of any other product.
+#[test]
+fn experts_in_fewer_bits() -> Result<(), Box<dyn std::error::Error>> {
+    let model = Model::init(Mixture::default(), 7)?;
+    let compile = || model.compile(|m: &Mixture, ids: Tensor![Batch, Time; Index]| m.forward(ids));
+    let exact = compile()?;
+    let bounds = [3e-3, 4e-4, 1.5e-2, 0.2, 2e-2];
+    for (format, bound) in FORMATS.into_iter().zip(bounds) {
+        let program = compile()?.with_weights(format)?;
+        for (batch, time) in [(1, 1), (2, 3), (4, 40)] {
+            let ids = ids(batch, time)?;
+            // Twice: matrices are packed before the second run.
+            for _ in 0..2 {
+                let (a, b) = (exact.run(&ids)?, program.run(&ids)?);
+                let norm = |sum: f32, x: f32| sum + x * x;
+                let apart = a.data().iter().zip(b.data()).map(|(a, b)| a - b).fold(0.0, norm);
+                let error = (apart / a.data().iter().copied().fold(0.0, norm)).sqrt();
+                assert!(error < bound && error > bound / 40.0, "{format} {batch}x{time}: {error}");
+            }
+        }
+        let stored = program.weights();
+        assert_eq!(stored.len(), 5, "{stored:?}");
+        assert!(stored.iter().all(|w| w.format == format && w.bytes > 0));
+    }
+    Ok(())
+}

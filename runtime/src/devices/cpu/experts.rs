@@ -2,11 +2,13 @@
 //! product of the rows that chose it.
 
 use super::lower::Lower;
+use super::weights::Weight;
 use crate::graph::DType;
 use crate::ops::experts::{Experts, ExpertsGrad};
 use mobilis_kernels::cpu::experts as kernel;
 use mobilis_kernels::cpu::gemm::{self, Columns, FEW_ROWS, Left, Matrix, Product, Right};
 use mobilis_kernels::memory::Piece;
+use std::sync::Arc;
 
 /// Rows of values for choices: where they are, how wide, and how many choices read one.
 #[derive(Clone, Copy)]
@@ -31,6 +33,17 @@ fn scratch(most: usize, k: usize, n: usize) -> usize {
     if n <= FEW_ROWS { (1..=most).map(of).max().unwrap_or(0) } else { of(most) }
 }
 
+/// An expert's matrix, for products of about `m` rows: where it is, and what is prepared of it.
+fn matrix(i: usize, size: (usize, usize, usize), at: Matrix, cx: &mut Lower) -> (Piece, Option<Arc<Weight>>) {
+    let view = cx.view(i);
+    if !view.is_contiguous() {
+        return (cx.input(i), None);
+    }
+    let piece = Piece { slot: view.slot, offset: view.offset, len: view.count() };
+    let weight = cx.weight(piece, size, at);
+    (cx.right(piece, weight.as_deref()), weight)
+}
+
 pub fn experts(op: &Experts, cx: &mut Lower) {
     let experts = cx.inputs() - 2;
     let chosen_sizes = cx.input_sizes(1).to_vec();
@@ -42,14 +55,14 @@ pub fn experts(op: &Experts, cx: &mut Lower) {
     };
     let x = Rows::of(0, &chosen_sizes, cx);
     let chosen = cx.input(1);
-    let matrices: Vec<Piece> = (0..experts).map(|e| cx.input(2 + e)).collect();
     // Which rows meet is not known before the run; what is prepared is chosen for their mean.
     let mean = choices.div_ceil(experts);
-    let weights: Vec<_> = matrices.iter().map(|w| cx.weight(*w, (mean, n, k), at)).collect();
+    let matrices: Vec<(Piece, Option<Arc<Weight>>)> =
+        (2..2 + experts).map(|i| matrix(i, (mean, n, k), at, cx)).collect();
     let out = cx.output(0);
     let order = cx.buffer(kernel::route_len(choices, experts), DType::I32);
     let (from, to) = (cx.scratch(choices * k), cx.scratch(choices * n));
-    let rounded = weights.iter().flatten().map(|w| w.scratch(choices)).max().unwrap_or(0);
+    let rounded = matrices.iter().flat_map(|m| &m.1).map(|w| w.scratch(choices)).max().unwrap_or(0);
     let packing = cx.scratch(scratch(choices, k, n) + rounded);
     if out.len == 0 {
         return;
@@ -65,7 +78,7 @@ pub fn experts(op: &Experts, cx: &mut Lower) {
             if rows == 0 {
                 continue;
             }
-            let (plain, ready) = (m.f32(matrices[e]), weights[e].as_deref().map(|w| w.lock()));
+            let (plain, ready) = (m.f32(matrices[e].0), matrices[e].1.as_deref().map(Weight::lock));
             let right = [ready.as_ref().map_or(Right::Plain(&plain, at), |ready| ready.right(&plain))];
             // A row alone is read and written where it is.
             let alone = rows == 1;

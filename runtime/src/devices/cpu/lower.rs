@@ -192,7 +192,7 @@ impl<'g> Lower<'g> {
         let view = self.view_of(self.value(i));
         // Views read nothing yet, and products say themselves what they read.
         let op = &self.graph.nodes[self.node as usize].op;
-        if !(op.rule().is_view() || matches!(op, Op::Product(_) | Op::Einsum(_))) {
+        if !(op.rule().is_view() || matches!(op, Op::Product(_) | Op::Einsum(_) | Op::Experts(_))) {
             self.reads(view.slot);
         }
         view
