@@ -313,9 +313,20 @@ pub type DeepseekBlock<A> = Block<<A as DeepseekAxes>::Hidden, LatentAttention<A
 /// The language model.
 pub type Deepseek<A> = Decoder<<A as DeepseekAxes>::Vocab, <A as DeepseekAxes>::Hidden, DeepseekBlock<A>>;
 
+/// The setting of the number of experts, in its spellings.
+pub const EXPERTS: [&str; 2] = ["n_routed_experts", "num_local_experts"];
+
+/// How many of the first layers have no experts.
+///
+/// # Errors
+/// Another kind of value.
+pub fn dense_layers(config: &Config) -> Result<usize, ConfigError> {
+    Ok(config.count("first_k_dense_replace")?.unwrap_or(3))
+}
+
 /// Groups of experts, and how many of them count.
 fn groups(config: &Config) -> Result<(usize, usize), ConfigError> {
-    let (experts, chosen) = moe::experts(config, &["n_routed_experts", "num_local_experts"])?;
+    let (experts, chosen) = moe::experts(config, &EXPERTS)?;
     let all = config.count("n_group")?.unwrap_or(1).max(1);
     let count = config.count("topk_group")?.unwrap_or(1).max(1);
     if !experts.is_multiple_of(all) || all > 1 && experts / all < 2 {
@@ -335,7 +346,7 @@ fn groups(config: &Config) -> Result<(usize, usize), ConfigError> {
 /// # Errors
 /// Sizes that are missing or make no sense.
 pub fn sizes<A: DeepseekAxes>(config: &Config) -> Result<Sizes, ConfigError> {
-    let (experts, chosen) = moe::experts(config, &["n_routed_experts", "num_local_experts"])?;
+    let (experts, chosen) = moe::experts(config, &EXPERTS)?;
     let (all, count) = groups(config)?;
     let or_one = |n: Option<usize>| n.filter(|n| *n > 0).unwrap_or(1);
     let expert = config.size("moe_intermediate_size")?;
@@ -378,7 +389,7 @@ fn scale(config: &Config) -> Result<f64, ConfigError> {
 /// Settings that are missing or make no sense.
 pub fn deepseek<A: DeepseekAxes>(config: &Config) -> Result<Deepseek<A>, ConfigError> {
     let eps = config.number("rms_norm_eps", 1e-6)?;
-    let (experts, _) = moe::experts(config, &["n_routed_experts", "num_local_experts"])?;
+    let (experts, _) = moe::experts(config, &EXPERTS)?;
     let activation = config.activation("hidden_act", "silu")?;
     let pairing = if config.flag("rope_interleave", true)? { Pairing::Interleaved } else { Pairing::HalfSplit };
     let rope = Some(config.rotary(None)?);
@@ -386,7 +397,7 @@ pub fn deepseek<A: DeepseekAxes>(config: &Config) -> Result<Deepseek<A>, ConfigE
         AttentionOptions { causal: true, rope, pairing, scale: Some(scale(config)?), ..AttentionOptions::default() };
     let query_latent = config.count("q_lora_rank")?.is_some_and(|n| n > 0);
     let bias = config.flag("attention_bias", false)?;
-    let dense = config.count("first_k_dense_replace")?.unwrap_or(3);
+    let dense = dense_layers(config)?;
     let (normed, scaling) = (config.flag("norm_topk_prob", true)?, config.number("routed_scaling_factor", 2.5)?);
     let grouped = groups(config)?.0 > 1;
     let shared = config.count("n_shared_experts")?.unwrap_or(1) > 0;

@@ -7,7 +7,7 @@ use super::llama::{self, AnyLlama, LlamaAxes};
 use super::names::Fitted;
 use super::session::{Session, SessionOptions, Sessions};
 use super::{Batch, CausalLm, Ids, Time};
-use super::{deepseek, gemma, gpt2, mamba, mamba2, mistral, mixtral, phi3, qwen, qwen_moe};
+use super::{deepseek, gemma, gpt2, mamba, mamba2, mistral, mixtral, moe, phi3, qwen, qwen_moe};
 use mobilis_runtime::array::HostOf;
 use mobilis_runtime::checkpoint::{Raw, Source};
 use mobilis_runtime::graph::trace::{self, Handle};
@@ -100,11 +100,15 @@ fn open_gpt2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>
 fn open_mixtral(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = mixtral::AnyMixtral;
     let window = mixtral::window(config)?;
+    moe::check_count(config, &mixtral::EXPERTS, config.layers()?, tensors.names().len())?;
     causal(config, mixtral::mixtral::<A>(config)?, mixtral::sizes::<A>(config)?, window, tensors)
 }
 
 fn open_qwen_moe(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = qwen_moe::AnyQwenMoe;
+    let sparse = (0..config.layers()?).map(|i| moe::is_sparse(config, i)).collect::<Result<Vec<_>, _>>()?;
+    let sparse = sparse.into_iter().filter(|s| *s).count();
+    moe::check_count(config, &qwen_moe::EXPERTS, sparse, tensors.names().len())?;
     let windows = (0..config.layers()?).map(|i| qwen_moe::window(config, i)).collect::<Result<Vec<_>, _>>()?;
     let window = windows.into_iter().flatten().max();
     causal(config, qwen_moe::qwen_moe::<A>(config)?, qwen_moe::sizes::<A>(config)?, window, tensors)
@@ -112,6 +116,8 @@ fn open_qwen_moe(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextMo
 
 fn open_deepseek(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = deepseek::AnyDeepseek;
+    let sparse = config.layers()?.saturating_sub(deepseek::dense_layers(config)?);
+    moe::check_count(config, &deepseek::EXPERTS, sparse, tensors.names().len())?;
     causal(config, deepseek::deepseek::<A>(config)?, deepseek::sizes::<A>(config)?, None, tensors)
 }
 

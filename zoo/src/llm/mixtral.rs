@@ -108,13 +108,16 @@ impl<A: MixtralAxes> Layer<A::Hidden> for MixtralBlock<A> {
     }
 }
 
+/// The setting of the number of experts, in its spellings.
+pub const EXPERTS: [&str; 2] = ["num_local_experts", "num_experts"];
+
 /// The sizes that a configuration gives to a Mixtral's axes.
 ///
 /// # Errors
 /// Sizes that are missing or make no sense.
 pub fn sizes<A: MixtralAxes>(config: &Config) -> Result<Sizes, ConfigError> {
     let heads = config.heads()?;
-    let (experts, chosen) = moe::experts(config, &["num_local_experts", "num_experts"])?;
+    let (experts, chosen) = moe::experts(config, &EXPERTS)?;
     Ok(Sizes::new()
         .with::<A::Vocab>(config.size("vocab_size")?)
         .with::<A::Hidden>(config.size("hidden_size")?)
@@ -140,7 +143,7 @@ pub fn window(config: &Config) -> Result<Option<u64>, ConfigError> {
 /// Settings that are missing or make no sense.
 pub fn mixtral<A: MixtralAxes>(config: &Config) -> Result<Mixtral<A>, ConfigError> {
     let eps = config.number("rms_norm_eps", 1e-5)?;
-    let (experts, _) = moe::experts(config, &["num_local_experts", "num_experts"])?;
+    let (experts, _) = moe::experts(config, &EXPERTS)?;
     let activation = config.activation("hidden_act", "silu")?;
     let rope = Some(config.rotary(None)?);
     let options = AttentionOptions { causal: true, rope, window: window(config)?, ..AttentionOptions::default() };

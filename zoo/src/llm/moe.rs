@@ -206,6 +206,20 @@ pub fn experts(config: &Config, keys: &[&str]) -> Result<(usize, usize), ConfigE
     Ok((all, chosen))
 }
 
+/// Whether so many layers of experts (their number is the first of these settings) can be in a
+/// checkpoint of so many tensors: nothing is built of a number that cannot be right.
+///
+/// # Errors
+/// They cannot.
+pub fn check_count(config: &Config, keys: &[&str], layers: usize, tensors: usize) -> Result<(), ConfigError> {
+    let (all, _) = experts(config, keys)?;
+    if all.saturating_mul(layers).saturating_mul(3) <= tensors {
+        return Ok(());
+    }
+    let key = keys.iter().find(|k| config.get(k).is_some()).unwrap_or(&keys[0]);
+    Err(config.wrong(key, format!("experts with three matrices in each of {layers} layers, of {tensors} tensors")))
+}
+
 /// The logits of all routers of a model `M`, seen while `f` uses the context.
 pub fn routers<E: Axis, R>(f: impl FnOnce(&Context) -> R) -> (R, Vec<Tensor<(Batch, Time, E)>>) {
     let logits = RefCell::new(vec![]);

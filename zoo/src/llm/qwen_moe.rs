@@ -62,8 +62,9 @@ pub type QwenMoeBlock<A> = Block<<A as QwenMoeAxes>::Hidden, Attention<A>, Mlp<A
 /// The language model.
 pub type QwenMoe<A> = Decoder<<A as QwenMoeAxes>::Vocab, <A as QwenMoeAxes>::Hidden, QwenMoeBlock<A>>;
 
-/// transformers 5 writes Qwen 3's `num_experts` as `num_local_experts`.
-const EXPERTS: [&str; 2] = ["num_experts", "num_local_experts"];
+/// The setting of the number of experts: transformers 5 writes Qwen 3's `num_experts` as
+/// `num_local_experts`.
+pub const EXPERTS: [&str; 2] = ["num_experts", "num_local_experts"];
 
 /// Whether a configuration is of the second or the third series.
 fn is_second(config: &Config) -> Result<bool, ConfigError> {
