@@ -89,3 +89,11 @@ fn language_model() {
     let written = text.split_once("---\n").expect("a text").1;
     assert!(written.starts_with("Call me Ishmael.") && written.len() > 300, "{text}");
 }
+
+/// What is new learns; what was loaded is left alone.
+#[test]
+fn llama_with_another_mlp() {
+    let text = run("09-llama-with-another-mlp");
+    assert!(number(&text, "after 60 steps") < 0.5 * number(&text, "\nloss"), "{text}");
+    assert!(text.contains("12610 of 20962 parameters are trained"), "{text}");
+}
