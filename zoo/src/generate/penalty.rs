@@ -25,7 +25,7 @@ pub(super) fn any(options: &GenerateOptions) -> bool {
         || !(o.suppress_tokens.is_empty() && o.begin_suppress_tokens.is_empty())
 }
 
-/// Changes the logits [Vocab] of the token after `tokens`, the first `prompt` of which are the prompt.
+/// Changes the logits (`Vocab`) of the token after `tokens`, the first `prompt` of which are the prompt.
 /// `allowed` is what a constraint leaves.
 pub fn apply(
     options: &GenerateOptions,

@@ -64,7 +64,7 @@ impl Sampler {
     }
 
     /// The token after `tokens`, the first `prompt` of which are the prompt, from the model's logits
-    /// [Vocab]. `allowed` is what a constraint leaves. Nothing where no token is possible.
+    /// (`Vocab`). `allowed` is what a constraint leaves. Nothing where no token is possible.
     ///
     /// # Errors
     /// Logits that are not numbers.

@@ -6,8 +6,10 @@
 //! `raise_exception`, `strftime_now`, `tojson` in Python's spelling, `{% generation %}` (which marks the
 //! assistant's words for training and changes no text).
 //!
-//! A template comes with a model, so it may be hostile: what it may do is count (instructions, depth) and
-//! the length of its result are limited, and it can reach nothing but the messages.
+//! A template comes with a model, so it may be hostile: its instructions, its depth and the length of its
+//! result are limited, so that loops end in errors, and it can reach nothing but the messages. What is not
+//! limited is the memory for texts that it puts together on the way (`minijinja` has no means for that): a
+//! template written to double a text over and over can use up the machine's.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

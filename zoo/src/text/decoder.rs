@@ -1,7 +1,7 @@
 //! From tokens to text, in stages that can stop after any token.
 //!
 //! A tokenizer's decoder is a chain: bytes behind printable letters, `<0x0A>` for what the vocabulary
-//! lacks, `▁` or `##` for what was a space. Each [`Stage`] takes pieces of text one by one and passes on
+//! lacks, `▁` or `##` for what was a space. Each stage takes pieces of text one by one and passes on
 //! what no later token can change; what is left comes out at the end. So text can be shown while tokens
 //! arrive, a character is never cut, and the parts put together are exactly what decoding all at once
 //! gives: [`Tokenizer::decode`] is the same stages.

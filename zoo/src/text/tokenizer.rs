@@ -1,7 +1,7 @@
 //! One face over the engines: text to ids, ids to text.
 //!
 //! Most tokenizers run on the `tokenizers` crate, which is what `transformers` runs too; SentencePiece
-//! models run on [`sentencepiece`](super::sentencepiece). Decoding is ours for both ([`decoder`](super::decoder)),
+//! models run on [`sentencepiece`](super::sentencepiece). Decoding is ours for both ([`decoder`]),
 //! because it has to work token by token.
 //!
 //! Truncation and padding that a `tokenizer.json` asks for are switched off: how long a text may be, and
