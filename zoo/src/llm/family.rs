@@ -161,14 +161,15 @@ const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "transformer.wte.wei
 fn own_head(config: &Config, tensors: &dyn Source) -> Result<bool, OpenError> {
     let tied = config.flag("tie_word_embeddings", true)?;
     let Some(embedding) = EMBEDDINGS.iter().find(|e| tensors.info(e).is_some()) else { return Ok(false) };
-    if !tied || tensors.info(HEAD).is_none() {
+    if !tied || tensors.info(HEAD).is_none() || !tensors.has_values() {
         return Ok(false);
     }
     let read = |name: &str| tensors.raw(name).and_then(Raw::into_bytes).map_err(ModelError::from);
     Ok(tensors.info(HEAD) != tensors.info(embedding) || read(HEAD)? != read(embedding)?)
 }
 
-/// Loads a causal model's tensors; matrices stay as the file stores them. `window` is the largest sliding window of its layers.
+/// Loads a causal model's tensors; matrices stay as the file stores them. `window` is the largest
+/// sliding window of its layers.
 ///
 /// # Errors
 /// Tensors that do not fit.

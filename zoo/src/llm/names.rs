@@ -82,6 +82,10 @@ impl Source for Fitted<'_> {
         self.source.info(self.names.get(name)?)
     }
 
+    fn has_values(&self) -> bool {
+        self.source.has_values()
+    }
+
     fn raw(&self, name: &str) -> Result<Raw, CheckpointError> {
         match self.names.get(name) {
             Some(own) => self.source.raw(own),
