@@ -8,8 +8,11 @@
 //! A task copies its plane once between zeros, apart by the remainders of the stride, so that every
 //! load is of neighbours and no tap asks whether its input exists.
 
+mod back;
 #[cfg(test)]
 mod tests;
+
+pub(super) use back::{input_grad, scratch as back_scratch, takes};
 
 use super::Conv;
 use crate::cpu::parts::Parts;
@@ -123,75 +126,6 @@ fn forward_at(
     });
 }
 
-/// Whether the gradient by the input is a convolution of one channel too, by the reversed filter.
-pub(super) fn reverses(conv: &Conv) -> bool {
-    conv.stride == [1; 2] && (0..2).all(|a| conv.before[a] <= span(conv, a))
-}
-
-/// Positions between the first tap and the last.
-fn span(conv: &Conv, axis: usize) -> usize {
-    (conv.kernel[axis].max(1) - 1) * conv.dilation[axis]
-}
-
-fn reversed(conv: &Conv) -> Conv {
-    let before = [0, 1].map(|a| span(conv, a).saturating_sub(conv.before[a]));
-    Conv { input: conv.output, output: conv.input, before, ..conv.clone() }
-}
-
-/// Scratch values of [`input_grad`] for a thread.
-pub(super) fn back_scratch(conv: &Conv) -> usize {
-    scratch(&reversed(conv)) + conv.taps()
-}
-
-/// The gradient by the input, plus `bias`, of a convolution that [`reverses`].
-pub(super) fn input_grad(
-    pool: &Pool,
-    conv: &Conv,
-    y: &[f32],
-    w: &[f32],
-    bias: Option<&[f32]>,
-    x: &mut [f32],
-    scratch: &mut [f32],
-    threads: usize,
-) {
-    input_grad_at(level(), pool, conv, y, w, bias, x, scratch, threads);
-}
-
-fn input_grad_at(
-    level: Level,
-    pool: &Pool,
-    conv: &Conv,
-    y: &[f32],
-    w: &[f32],
-    bias: Option<&[f32]>,
-    x: &mut [f32],
-    scratch: &mut [f32],
-    threads: usize,
-) {
-    let (plane_in, plane_out, taps) = (conv.plane_in(), conv.plane_out(), conv.taps());
-    let (back, room) = (reversed(conv), back_scratch(conv));
-    let padded = Padded::of(&back);
-    let (x, scratch) = (Parts::new(x), Parts::new(scratch));
-    super::in_slots(pool, threads, conv.batch * conv.groups, |slot, image| {
-        // SAFETY: slots have distinct scratch, images distinct results.
-        let (scratch, x) = unsafe { (scratch.get(slot * room, room), x.get(image * plane_in, plane_in)) };
-        let (turned, rest) = scratch.split_at_mut(taps);
-        let (plane, sums) = rest.split_at_mut(room - taps - padded.wide);
-        x.fill(bias.map_or(0.0, |bias| bias[image % conv.groups]));
-        sums.fill(0.0);
-        for f in 0..conv.filters {
-            let w = &w[(image % conv.groups * conv.filters + f) * taps..][..taps];
-            turned.iter_mut().zip(w.iter().rev()).for_each(|(t, w)| *t = *w);
-            padded.fill(&back, &y[(image * conv.filters + f) * plane_out..][..plane_out], plane);
-            for (row, x) in x.chunks_exact_mut(conv.input[1]).enumerate() {
-                sums[..x.len()].copy_from_slice(x);
-                one_row(level, &back, &padded, row, plane, turned, sums);
-                x.copy_from_slice(&sums[..x.len()]);
-            }
-        }
-    });
-}
-
 /// Adds all taps for one row of outputs.
 fn one_row(level: Level, conv: &Conv, padded: &Padded, oy: usize, plane: &[f32], w: &[f32], sums: &mut [f32]) {
     let ([_, s], [dy, d], [_, width]) = (conv.stride, conv.dilation, conv.kernel);
@@ -291,7 +225,14 @@ unsafe fn block<V: Vector, const N: usize>(
         let step = period * taps.step;
         for row in 0..taps.rows {
             let (x, w) = (x.add(row * next), taps.w.as_ptr().add(row * taps.next_row));
-            for i in 0..period.min(taps.count) {
+            if taps.count <= period {
+                // No two taps see inputs a vector apart: small kernels.
+                for t in 0..taps.count {
+                    turn::<V, N, 1>(x.add(t * taps.apart), w.add(t * taps.step), 0, &mut acc);
+                }
+                continue;
+            }
+            for i in 0..period {
                 let mut t = i;
                 while t < taps.count {
                     let (x, w) = (x.add(t * taps.apart), w.add(t * taps.step));
@@ -402,7 +343,7 @@ fn row_of_taps(level: Level, conv: &Conv, padded: &Padded, ky: usize, plane: &[f
     if first == end {
         return;
     }
-    let (s, d) = (conv.stride[1], conv.dilation[1]);
+    let (s, d, row) = (conv.stride[1], conv.dilation[1], conv.output[1]);
     let plane = &plane[conv.source(0, first, ky) * padded.row(conv)..];
     let next = conv.stride[0] * padded.row(conv);
     let given = &given[first * padded.wide..end * padded.wide];
@@ -413,7 +354,7 @@ fn row_of_taps(level: Level, conv: &Conv, padded: &Padded, ky: usize, plane: &[f
         let reach = (end - first - 1) * next + (count - 1) * d + padded.wide;
         assert!(reach <= x.len() && first_tap + (count - 1) * step < width, "inputs are cut off");
         // SAFETY: the level is the processor's; what is read and written was checked.
-        unsafe { dots(level, x.as_ptr(), next, (given, padded.wide), (&mut w[first_tap..], step, count), d) };
+        unsafe { dots(level, x.as_ptr(), next, (given, padded.wide, row), (&mut w[first_tap..], step, count), d) };
     };
     match (s, d) {
         (1, _) => some(0, 0, 0, 1, d),
@@ -422,8 +363,19 @@ fn row_of_taps(level: Level, conv: &Conv, padded: &Padded, ky: usize, plane: &[f
     }
 }
 
-/// Adds to each of `count` weights, `step` apart, the sum of products of all rows `given`, `wide`
-/// each, with inputs `d` later for each weight.
+/// Ones for the lanes of a vector that count, and then what is less: read from where the lanes end.
+static LANES_THERE: [f32; 2 * LANES] = {
+    let mut there = [1.0; 2 * LANES];
+    let mut i = LANES;
+    while i < 2 * LANES {
+        there[i] = -1.0;
+        i += 1;
+    }
+    there
+};
+
+/// Adds to each of `count` weights, `step` apart, the sum of products of all rows `given`, of `row`
+/// values `wide` apart, with inputs `d` later for each weight.
 ///
 /// # Safety
 /// The vector's instructions exist, and inputs lie at `x`.
@@ -431,7 +383,7 @@ fn row_of_taps(level: Level, conv: &Conv, padded: &Padded, ky: usize, plane: &[f
 unsafe fn dots_body<V: Vector>(
     x: *const f32,
     next: usize,
-    (given, wide): (&[f32], usize),
+    given: (&[f32], usize, usize),
     (w, step, count): (&mut [f32], usize, usize),
     d: usize,
 ) {
@@ -441,15 +393,15 @@ unsafe fn dots_body<V: Vector>(
         while t < count {
             let (x, w) = (x.add(t * d), w.as_mut_ptr().add(t * step));
             t += match count - t {
-                8.. => some_dots::<V, 8>(x, next, (given, wide), (w, step), d),
-                4.. => some_dots::<V, 4>(x, next, (given, wide), (w, step), d),
-                _ => some_dots::<V, 1>(x, next, (given, wide), (w, step), d),
+                8.. => some_dots::<V, 8>(x, next, given, (w, step), d),
+                4.. => some_dots::<V, 4>(x, next, given, (w, step), d),
+                _ => some_dots::<V, 1>(x, next, given, (w, step), d),
             };
         }
     }
 }
 at_level! {
-    unsafe fn dots(x: *const f32, next: usize, given: (&[f32], usize), w: (&mut [f32], usize, usize), d: usize) = dots_body;
+    unsafe fn dots(x: *const f32, next: usize, given: (&[f32], usize, usize), w: (&mut [f32], usize, usize), d: usize) = dots_body;
 }
 
 /// `T` weights; says how many.
@@ -460,19 +412,30 @@ at_level! {
 unsafe fn some_dots<V: Vector, const T: usize>(
     x: *const f32,
     next: usize,
-    (given, wide): (&[f32], usize),
+    (given, wide, row): (&[f32], usize, usize),
     (w, step): (*mut f32, usize),
     d: usize,
 ) -> usize {
     // SAFETY: by the caller's promise.
     unsafe {
-        let mut acc = [V::splat(0.0); T];
-        for row in 0..given.len() / wide {
-            let (x, given) = (x.add(row * next), given.as_ptr().add(row * wide));
-            for v in (0..wide).step_by(V::LANES) {
+        let (mut acc, zero) = ([V::splat(0.0); T], V::splat(0.0));
+        let whole = row / V::LANES * V::LANES;
+        let there = V::load(LANES_THERE.as_ptr().add(LANES - (row - whole)));
+        for r in 0..given.len() / wide {
+            let (x, given) = (x.add(r * next), given.as_ptr().add(r * wide));
+            for v in (0..whole).step_by(V::LANES) {
                 let g = V::load(given.add(v));
                 for t in 0..T {
                     acc[t] = g.fma(V::load(x.add(v + t * d)), acc[t]);
+                }
+            }
+            if whole < row {
+                let g = V::load(given.add(whole));
+                for t in 0..T {
+                    // An input behind the last output may be infinite, and nothing times that is
+                    // not nothing.
+                    let x = V::load(x.add(whole + t * d)).unless_below(there, zero);
+                    acc[t] = g.fma(x, acc[t]);
                 }
             }
         }

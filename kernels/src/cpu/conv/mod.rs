@@ -10,6 +10,7 @@ mod depthwise;
 
 use super::gemm::{Matrix, gemm_raw, gemm_scratch, reach};
 use super::parts::Parts;
+use super::simd::level;
 use crate::pool::Pool;
 
 /// Sizes of a convolution; the pairs are of rows and columns.
@@ -90,7 +91,10 @@ impl Conv {
     pub fn scratch(&self, threads: usize) -> usize {
         threads
             * if self.direct() {
-                depthwise::scratch(self).max(depthwise::back_scratch(self))
+                {
+                    let back = if depthwise::takes(self) { depthwise::back_scratch(self) } else { 0 };
+                    depthwise::scratch(self).max(back)
+                }
             } else {
                 self.columns() + self.packing()
             }
@@ -264,8 +268,8 @@ pub fn input_grad(
     if x.is_empty() {
         return;
     }
-    if conv.direct() && depthwise::reverses(conv) && !y.is_empty() {
-        return depthwise::input_grad(pool, conv, y, w, bias, x, scratch, threads);
+    if conv.direct() && depthwise::takes(conv) && !y.is_empty() {
+        return depthwise::input_grad(level(), pool, conv, y, w, bias, x, scratch, threads);
     }
     let (x, scratch) = (Parts::new(x), Parts::new(scratch));
     conv.share(pool, threads, conv.batch * conv.groups, |slot, image| {
