@@ -1,6 +1,6 @@
 //! Cross-entropy per row of logits.
 
-use super::math::{exp, exp_flushed, log};
+use super::math::{exp_flushed, log};
 use super::reduce::largest;
 use super::share::Shared;
 use super::stream::{self, CHUNK, sum_each, write_each};
@@ -102,7 +102,7 @@ fn grad_body<const FUSED: bool>(
     let ranges = if streams { [(0, low), (low, high), (high, gx.len())] } else { [(0, 0), (0, gx.len()), (0, 0)] };
     for (i, (from, to)) in ranges.into_iter().enumerate() {
         let (x, gx) = (&x[from..to], &mut gx[from..to]);
-        write_each!(i != 1, &mut chunk, gx, [x], factor * exp::<FUSED>(x - lse) - shift);
+        write_each!(i != 1, &mut chunk, gx, [x], factor * exp_flushed::<FUSED>(x - lse) - shift);
     }
     gx[target] -= hit;
 }

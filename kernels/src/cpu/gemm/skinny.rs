@@ -53,6 +53,11 @@ pub(super) fn takes(x: &Job) -> bool {
 struct Shared<'a>(&'a Job<'a>);
 // SAFETY: tasks write disjoint columns of the results.
 unsafe impl Sync for Shared<'_> {}
+impl<'a> Shared<'a> {
+    fn job(&self) -> &'a Job<'a> {
+        self.0
+    }
+}
 
 /// Computes a product that [`takes`] approves of.
 ///
@@ -69,19 +74,23 @@ pub(super) unsafe fn run(level: Level, pool: &Pool, x: &Job, scratch: &mut [f32]
         let threads = threads(pool.threads(), 4, of.n, k);
         let most = SUMS / x.m;
         let width = if threads == 1 { most } else { of.n.div_ceil(4 * threads).next_multiple_of(32).min(most) };
-        let after = |j: usize, w: usize| {
-            let c = of.c.wrapping_add(j * of.at.col);
-            let mut block = Finished { result, rows: 0..x.m, columns: j..j + w, c, at: of.at, life: PhantomData };
-            shared.0.after.iter().for_each(|after| after(&mut block));
+        // Calls `f(first column, columns)` for each task, and what follows where nothing is missing then.
+        let tasks = |done: bool, f: &(dyn Fn(usize, usize) + Sync)| {
+            pool.run(of.n.div_ceil(width), &|task| {
+                let j = task * width;
+                let w = width.min(of.n - j);
+                f(j, w);
+                if done {
+                    let c = of.c.wrapping_add(j * of.at.col);
+                    let rows = 0..shared.job().m;
+                    let mut block = Finished { result, rows, columns: j..j + w, c, at: of.at, life: PhantomData };
+                    shared.job().after.iter().for_each(|after| after(&mut block));
+                }
+            });
         };
         if form(of) == Some(Form::Rows) {
-            pool.run(of.n.div_ceil(width), &|task| {
-                let (x, j) = (&shared, task * width);
-                let w = width.min(of.n - j);
-                // SAFETY: by the caller's promise; tasks have columns of their own.
-                unsafe { by_rows(level, x.0, of, j, w) };
-                after(j, w);
-            });
+            // SAFETY: by the caller's promise; tasks have columns of their own.
+            tasks(true, &|j, w| unsafe { by_rows(level, shared.job(), of, j, w) });
             continue;
         }
         let last = x.left.iter().rposition(|l| l.k > 0).unwrap_or(0);
@@ -90,15 +99,8 @@ pub(super) unsafe fn run(level: Level, pool: &Pool, x: &Job, scratch: &mut [f32]
                 let k = DEEP.min(left.k - k0);
                 let a = interleave(left, x.m, k0, k, scratch);
                 let done = term == last && k0 + DEEP >= left.k;
-                pool.run(of.n.div_ceil(width), &|task| {
-                    let (x, j) = (&shared, task * width);
-                    let w = width.min(of.n - j);
-                    // SAFETY: as above.
-                    unsafe { by_columns(level, x.0, of, (j, w), (term, k0, k), a) };
-                    if done {
-                        after(j, w);
-                    }
-                });
+                // SAFETY: as above.
+                tasks(done, &|j, w| unsafe { by_columns(level, shared.job(), of, (j, w), (term, k0, k), a) });
             }
         }
     }
