@@ -9,6 +9,9 @@
 //! gx_j = g * ((1 + 2 w lse) softmax(x)_j - (1 - a) [j = c] - a / n)
 //! ```
 //!
+//! Where a projection gives the logits and nothing but the loss and its gradient reads them, a program
+//! joins these ([`crate::transforms::head`]): the logits are then never in memory as a whole either.
+//!
 //! A row whose target is the ignored index has loss and gradient 0 and does not count in a mean.
 //! A target that is neither a class nor the ignored index is an error when the program runs.
 //!
