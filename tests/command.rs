@@ -256,3 +256,32 @@ fn demo_refuses_what_it_cannot_do() {
     let error = bad(&["demo", "--prompt", &"x".repeat(200)], 1);
     assert!(error.contains("the prompt has 200 bytes, the model sees 127 at once"), "{error}");
 }
+
+#[test]
+fn embed_gives_vectors_that_mean_something() {
+    assert!(bad(&["embed", "nowhere/nothing", "text", "--offline"], 1).contains("nowhere"));
+    assert!(bad(&["embed", "x", "text", "--pooling", "men"], 2).contains("mean"));
+    let cache = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/mobilis/real");
+    let folder = std::env::var_os("MOBILIS_REAL").map_or(cache, PathBuf::from).join("minilm");
+    if !folder.join("model.safetensors").exists() {
+        println!("skipped: {} is absent", folder.display());
+        return;
+    }
+    let model = folder.to_str().expect("a path in UTF-8");
+    let texts = ["A man is eating food.", "A man is eating a piece of bread.", "The girl is carrying a baby."];
+    let found = json(&[&["embed", model], &texts[..]].concat());
+    assert_eq!((&found["dimensions"], &found["pooling"], &found["cut"]), (&384.into(), &"mean".into(), &0.into()));
+    let vectors: Vec<Vec<f64>> = serde_json::from_value(found["vectors"].clone()).expect("vectors");
+    let dot = |a: usize, b: usize| vectors[a].iter().zip(&vectors[b]).map(|(x, y)| x * y).sum::<f64>();
+    assert!((dot(0, 0) - 1.0).abs() < 1e-5 && (dot(0, 1) - 0.75534).abs() < 1e-4 && dot(0, 2) < 0.1);
+
+    let file = scratch("texts.txt");
+    std::fs::write(&file, texts.join("\n")).expect("a file");
+    let file = file.to_str().expect("a path in UTF-8");
+    let table = good(&["embed", model, "--file", file, "--similarity", "--quiet"]);
+    let rows: Vec<Vec<f64>> =
+        table.lines().map(|l| l.split_whitespace().map(|v| v.parse().expect("a number")).collect()).collect();
+    assert_eq!((rows.len(), rows[0].len()), (3, 3));
+    assert!((rows[1][0] - 0.7553).abs() < 2e-4, "{table}");
+    assert!(bad(&["embed", model, "--file", "/nowhere/texts.txt"], 1).contains("/nowhere/texts.txt"));
+}

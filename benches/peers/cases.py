@@ -94,6 +94,16 @@ def decoding():
         )
 
 
+def embedding():
+    for texts, count in ((32, 20), (8, 128)):
+        weights = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
+        yield Case(
+            "Sentence embeddings, MiniLM", f"embed minilm {texts} {count}", f"{texts} texts of {count} tokens",
+            flops=2.0 * texts * count * (weights + 6 * 2 * count * 384), need={"onnx": 1.0}, unit=("texts", texts),
+            tolerance=1e-3, slice=0.3, rounds=9,
+        )
+
+
 def speech():
     yield Case(
         "Speech", "quartznet", "QuartzNet 15×5 encoder, 10 s", flops=18.9e9,
@@ -120,5 +130,5 @@ def compilation():
 
 
 CASES = [
-    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *speech(), *rows(), *compilation(),
+    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *embedding(), *speech(), *rows(), *compilation(),
 ]

@@ -124,6 +124,39 @@ def gpt2(count, quantized):
     return runner(s, {"tokens": tokens("prompt", (1, 1024), vocab)[:, :count].astype(np.int64)})
 
 
+def minilm(texts, count):
+    """The graph that onnxruntime's optimizer for transformers makes of BERT."""
+    g, d, heads, ffn, vocab = Graph(), 384, 12, 1536, 30522
+    ms = {"domain": "com.microsoft"}
+    h = g.op("Gather", g.weight("embeddings.word_embeddings.weight", vocab, d), "tokens", axis=0)
+    # All tokens have type 0, and places are the same in every run.
+    places = weight("embeddings.position_embeddings.weight", (512, d))[:count]
+    h = g.op("Add", h, g.constant("places", places + weight("embeddings.token_type_embeddings.weight", (2, d))[:1]))
+    h = g.layer_norm(h, "embeddings.norm", d)
+    for i in range(6):
+        n = f"encoder.layer.{i}"
+        parts = [weight(f"{n}.attention.self.{p}.weight", (d, d)).T for p in ("query", "key", "value")]
+        qkv = g.constant(f"{n}.qkv", np.ascontiguousarray(np.concatenate(parts, 1)))
+        bias = g.constant(f"{n}.qkv.bias", np.zeros(3 * d, np.float32))
+        a = g.op("Attention", h, qkv, bias, "lengths", num_heads=heads, **ms)
+
+        def joined(x, skip, name, n_in):
+            norm = [g.weight(f"{name}.norm.{part}", d) for part in ("weight", "bias")]
+            y = g.matmul(x, f"{name}.dense.weight", n_in, d)
+            return g.op("SkipLayerNormalization", y, skip, *norm, g.weight(f"{name}.dense.bias", d), epsilon=1e-12, **ms)
+
+        h = joined(a, h, f"{n}.attention.output", d)
+        m = g.matmul(h, f"{n}.intermediate.dense.weight", d, ffn)
+        m = g.op("BiasGelu", m, g.weight(f"{n}.intermediate.dense.bias", ffn), **ms)
+        h = joined(m, h, f"{n}.output", ffn)
+    mean = g.op("ReduceMean", h, axes=[1], keepdims=0)
+    g.nodes.append(helper.make_node("LpNormalization", [mean], ["vectors"], axis=-1, p=2))
+    inputs = [value("tokens", [texts, count], TensorProto.INT64), value("lengths", [texts], TensorProto.INT32)]
+    s = session(g.nodes, inputs, [value("vectors", [texts, d])], g.weights)
+    ids = tokens("texts", (texts, count), vocab).astype(np.int64)
+    return runner(s, {"tokens": ids, "lengths": np.full(texts, count, np.int32)})
+
+
 def quartznet():
     g = Graph()
 
@@ -158,6 +191,8 @@ def load(words):
             if words[1] != "gpt2":
                 raise ValueError(f"no shape `{words[1]}`")
             return gpt2(int(words[2]), words[3] != "f32")
+        case "embed":
+            return minilm(*numbers)
         case "quartznet":
             return quartznet()
         case "gemm" | "packed":

@@ -3,6 +3,7 @@
 
 mod aligned;
 mod compile;
+mod encoder;
 mod gemm;
 mod gpt;
 mod llm;
@@ -21,6 +22,7 @@ fn load(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
         "step" => gpt::step(),
         "prompt" => llm::prompt(words),
         "decode" => llm::decode(words),
+        "embed" => encoder::embed(words),
         "quartznet" => quartznet::encoder(),
         "mel" => mel::log_mel(),
         "rows" => rows::rows(words),
