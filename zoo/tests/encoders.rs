@@ -235,6 +235,45 @@ fn checkpoints_of_other_times() {
     assert_eq!(a, b);
 }
 
+#[test]
+fn a_distilbert_is_a_bert_by_other_names() {
+    use mobilis_zoo::llm::distilbert;
+    let value = json!({
+        "model_type": "distilbert", "architectures": ["DistilBertForSequenceClassification"], "vocab_size": 50,
+        "dim": 21, "n_heads": 3, "n_layers": 2, "hidden_dim": 35, "max_position_embeddings": 16, "activation": "gelu",
+    });
+    let config = config(value);
+    let bert = distilbert::settings(&config).expect("settings");
+    let heads = bert::Heads { classifier: true, ..bert::Heads::default() };
+    let module = || distilbert::distilbert::<bert::AnyBert>(&bert, heads).expect("a module");
+    let sizes = bert::sizes::<bert::AnyBert>(&bert).expect("sizes");
+    let folder = Folder::new();
+    let path = folder.0.join("model.safetensors");
+    let model = Model::init_with(module(), 3, sizes).expect("a model");
+    model.save(&path).expect("a saved model");
+    renamed(&path, |name| distilbert::name(&name));
+    let tensors = Checkpoint::open(&path).expect("a checkpoint");
+    let Ok(AnyModel::Encoder(found)) = open::open(&config, &tensors) else { panic!("not an encoder") };
+    let known = mobilis_zoo::llm::encoder::Encoder::new(bert.clone(), model);
+    let of = |model: &dyn EncoderModel| model.encode(&TextBatch::padded(&texts(), 0)).expect("a run");
+    let (a, b) = (of(&*found), of(&known));
+    assert_eq!(a.head("logits").expect("a classifier"), b.head("logits").expect("a classifier"));
+    assert!(a.head("pooled").expect("a pooler").data.iter().all(|v| *v >= 0.0), "relu");
+}
+
+/// Gives the tensors of a file other names.
+fn renamed(path: &std::path::Path, name: impl Fn(String) -> String) {
+    let bytes = std::fs::read(path).expect("the file");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
+    let header: serde_json::Map<String, Value> = header.into_iter().map(|(k, v)| (name(k), v)).collect();
+    let text = serde_json::to_vec(&header).expect("a header");
+    let mut out = (text.len() as u64).to_le_bytes().to_vec();
+    out.extend_from_slice(&text);
+    out.extend_from_slice(&bytes[8 + length..]);
+    std::fs::write(path, out).expect("a file");
+}
+
 axes! {
     struct Small: bert::BertAxes {
         Vocab = 50, Positions = 16, Types = 3, Hidden = 21, Heads = 3, HeadDim = 7, Ffn = 35, Labels = 2

@@ -25,6 +25,7 @@ pub mod block;
 pub mod config;
 pub mod context;
 pub mod deepseek;
+pub mod distilbert;
 pub mod encoder;
 pub mod family;
 pub mod gemma;

@@ -3,6 +3,7 @@
 use super::bart::{self, AnyBart};
 use super::bert::{self, AnyBert, Heads};
 use super::config::Config;
+use super::distilbert;
 use super::encoder::{Encoder, EncoderModel};
 use super::family::{self, FAMILIES, OpenError, TextModel};
 use super::roberta;
@@ -53,6 +54,7 @@ pub struct EncoderFamily {
 /// All families of encoders.
 pub const ENCODERS: &[EncoderFamily] = &[
     EncoderFamily { model_types: &["bert"], open: open_bert },
+    EncoderFamily { model_types: &["distilbert"], open: open_distilbert },
     EncoderFamily { model_types: &["roberta", "xlm-roberta", "camembert"], open: open_roberta },
 ];
 
@@ -118,6 +120,21 @@ fn open_bert(config: &Config, tensors: &dyn Source) -> Result<Box<dyn EncoderMod
     let module = bert::bert::<AnyBert>(config, heads(config, tensors)?)?;
     let model = load(module, bert::sizes::<AnyBert>(config)?, "bert.", tensors)?;
     Ok(Box::new(Encoder::new(config.clone(), model)))
+}
+
+fn open_distilbert(config: &Config, tensors: &dyn Source) -> Result<Box<dyn EncoderModel>, OpenError> {
+    let names = tensors.names();
+    let architecture = config.words("architectures")?.and_then(|a| a.first().copied()).unwrap_or_default();
+    let heads = distilbert::heads(architecture, |part| names.iter().any(|n| n.contains(part)));
+    let bare =
+        !names.iter().any(|n| n.starts_with("distilbert.")) && names.iter().any(|n| n.starts_with("embeddings."));
+    let config = distilbert::settings(config)?;
+    let options = LoadOptions::new().sizes(bert::sizes::<AnyBert>(&config)?).rename(move |name| {
+        let name = distilbert::name(name);
+        if bare { name.strip_prefix("distilbert.").map_or(name.clone(), String::from) } else { name }
+    });
+    let module = distilbert::distilbert::<AnyBert>(&config, heads)?;
+    Ok(Box::new(Encoder::new(config, options.passing_over("**.position_ids").load(module, tensors)?)))
 }
 
 fn open_roberta(config: &Config, tensors: &dyn Source) -> Result<Box<dyn EncoderModel>, OpenError> {
