@@ -104,6 +104,26 @@ def embedding():
         )
 
 
+def smollm2():
+    """The language model of 135 million weights over its caches: 106 M of them in its layers."""
+    body, head = 30 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536), 49152 * 576
+    section = "SmolLM2-135M over its caches"
+    for count, kind, need in ((128, "f32", 1.5), (512, "f32", 1.5), (128, "q8_0", 4.0), (512, "q8_0", 4.0)):
+        yield Case(
+            section, f"smollm2 prompt {count} {kind}", f"prompt of {count} tokens, {kind}",
+            flops=2 * count * body + 2 * head, ceiling="flops" if kind == "f32" else "int8", need={"llama": need},
+            unit=("tokens", count), tolerance=5e-3 if kind == "f32" else 0.15, slice=0.5, rounds=5, rank=int(count == 512),
+        )
+    for kind, need in (("f32", 1.0), ("bf16", 1.3), ("f16", 1.3), ("q8_0", 1.2), ("q4_0", 1.7)):
+        for batch in (1, 16):
+            yield Case(
+                section, f"smollm2 decode {batch} {kind}", f"decoding {batch} text{'s' if batch > 1 else ''}, {kind}",
+                bytes=BYTES[kind] * (body + head), ceiling="memory", need={"llama": need} if batch == 1 else {},
+                others=("llama",) if batch > 1 else (), unit=("tokens", batch),
+                tolerance=0.01 if "f" in kind else 0.15, slice=0.4, rounds=7, rank=int(batch > 1),
+            )
+
+
 def speech():
     yield Case(
         "Speech", "quartznet", "QuartzNet 15×5 encoder, 10 s", flops=18.9e9,
@@ -131,4 +151,7 @@ def compilation():
 
 CASES = [
     *gemm(), *vectors(), *training(), *prompts(), *decoding(), *embedding(), *speech(), *rows(), *compilation(),
+
+
+    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *smollm2(), *speech(), *rows(), *compilation(),
 ]

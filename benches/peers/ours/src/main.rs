@@ -11,6 +11,7 @@ mod mel;
 mod quartznet;
 mod rows;
 mod run;
+mod smollm2;
 
 use protocol::{Case, Refusal};
 
@@ -26,6 +27,7 @@ fn load(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
         "quartznet" => quartznet::encoder(),
         "mel" => mel::log_mel(),
         "rows" => rows::rows(words),
+        "smollm2" => smollm2::smollm2(words),
         "compile" => compile::compile(),
         "rebind" => compile::rebind(),
         other => Err(format!("no case `{other}`").into()),
