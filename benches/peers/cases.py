@@ -150,8 +150,6 @@ def compilation():
 
 
 CASES = [
-    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *embedding(), *speech(), *rows(), *compilation(),
-
-
-    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *smollm2(), *speech(), *rows(), *compilation(),
+    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *smollm2(), *embedding(), *speech(), *rows(),
+    *compilation(),
 ]
