@@ -482,3 +482,43 @@ fn sum(parts: &[f32], out: &mut [f32]) {
         out.iter_mut().zip(part).for_each(|(o, p)| *o += p);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729 + 13) % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    /// Results and gradients do not change by a bit with the number of threads.
+    #[test]
+    fn threads_change_nothing() {
+        for (channels, size, scalar) in [(1, 16, false), (5, 19, true), (33, 70, true)] {
+            let s = Scan { batch: 2, time: 11, heads: 24, channels, groups: 3, size, scalar };
+            let x = numbers(s.batch * s.time * s.heads * channels, 1);
+            let dt: Vec<f32> = numbers(s.batch * s.time * s.heads, 2).iter().map(|v| v.abs()).collect();
+            let a: Vec<f32> = numbers(s.heads * s.decays(), 3).iter().map(|v| -v.abs()).collect();
+            let (b, c) = (numbers(s.batch * s.time * 3 * size, 4), numbers(s.batch * s.time * 3 * size, 5));
+            let state = numbers(s.batch * s.heads * s.each(), 6);
+            let given = Input { x: &x, dt: &dt, a: &a, b: &b, c: &c, state: &state, lengths: Some(&[11, 4]) };
+            let run = |threads: usize| {
+                let pool = Pool::new(threads);
+                let (mut y, mut last) = (vec![9.0; x.len()], vec![9.0; state.len()]);
+                ssm(&pool, &s, &given, &mut y, &mut last);
+                let mut out = [&x, &dt, &a, &b, &c, &state].map(|v| vec![9.0; v.len()]);
+                let [dx, d_dt, da, db, dc, ds] = &mut out;
+                let grads = Gradients { x: dx, dt: d_dt, a: da, b: db, c: dc, state: ds };
+                ssm_grad(&pool, &s, &given, (&y, &last), grads, &mut vec![9.0; s.grad_scratch(threads)]);
+                (y, last, out)
+            };
+            let one = run(1);
+            assert!(one == run(2) && one == run(3));
+            // What is behind a sequence's length is nothing.
+            let padded = (s.time + 4) * s.heads * channels;
+            assert!(one.0[padded..].iter().all(|v| *v == 0.0));
+            assert!(one.2[0][padded..].iter().all(|v| *v == 0.0));
+            assert!(one.0[..padded].iter().any(|v| *v != 0.0));
+        }
+    }
+}
