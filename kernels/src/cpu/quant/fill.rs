@@ -135,6 +135,18 @@ fn fill_body(format: Format, (n, k): (usize, usize), first: usize, from: &Source
         }
         return;
     }
+    if let Source::Stored { bytes, first: start, at, taken: true, .. } = *from
+        && at.row == 1
+    {
+        for block in 0..blocks(k) {
+            let count = BLOCK.min(k - block * BLOCK);
+            for channel in 0..PAIR.min(n - first) {
+                let from = start + (first + channel) * at.col + block * BLOCK;
+                halves(format, &bytes[2 * from..][..2 * count], channel, block * BLOCK, out);
+            }
+        }
+        return;
+    }
     let mut steps = [(0.0, 0.0); PAIR];
     if matches!(format, Format::Int8) {
         for channel in 0..PAIR.min(n - first) {
@@ -194,6 +206,24 @@ fn word_by_word(kind: Blocks, b: &[u8], channel: usize, block: usize, scales: us
         out[scales + 2 * PAIR..][..2].copy_from_slice(&b[2..4]);
     }
     true
+}
+
+/// Takes over 16-bit numbers that lie along K, from value `k` of a channel on.
+#[inline(always)]
+fn halves(format: Format, from: &[u8], channel: usize, k: usize, out: &mut [u8]) {
+    let lane = channel % LANES;
+    let (pairs, rest) = from.as_chunks::<4>();
+    let first = if matches!(format, Format::Bf16) { lane * 4 } else { lane * 2 };
+    let apart = if matches!(format, Format::Bf16) { 2 } else { 32 };
+    for (i, pair) in pairs.iter().enumerate() {
+        let to = place(k / 2 + i, channel, first);
+        out[to..to + 2].copy_from_slice(&pair[..2]);
+        out[to + apart..to + apart + 2].copy_from_slice(&pair[2..]);
+    }
+    if let [a, b, ..] = *rest {
+        let to = place(k / 2 + pairs.len(), channel, first);
+        out[to..to + 2].copy_from_slice(&[a, b]);
+    }
 }
 
 /// A block of 16-bit numbers.
