@@ -132,7 +132,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     if stream && arguments.echo {
         emit(prompts[0].text.as_deref().unwrap_or_default())?;
     }
-    while let Some(event) = generation.next() {
+    for event in generation.by_ref() {
         let event = event.map_err(CliError::language)?;
         if stream && !emit(&shown(&language, &event))? {
             return Ok(());

@@ -7,7 +7,7 @@
 use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::graph::DType;
 use mobilis_runtime::module::store::Data;
-use mobilis_runtime::program::Weights;
+use mobilis_runtime::program::{WeightFormat, Weights};
 use mobilis_zoo::generate::{Chooser, Generator, Lane, Request, Speculation};
 use mobilis_zoo::import::Pretrained;
 use mobilis_zoo::llm::session::Want;
@@ -117,4 +117,21 @@ fn single_precision_gives_the_references_logits_and_tokens() {
 fn half_precision_weights_give_theirs() {
     let Some((place, references)) = real("smollm2/hf") else { return };
     check(&place, &references, "logits_f16_weights");
+}
+
+#[test]
+fn blocks_foretell_a_book_nearly_as_well_as_their_values() {
+    let Some((place, references)) = real(GGUF) else { return };
+    let book = std::fs::read_to_string(references.join("moby_dick.txt")).unwrap();
+    let (pretrained, model) = open(&place);
+    let tokens = pretrained.tokenizer.open().unwrap().encode(&book[..65536], true).unwrap();
+    // As they are used, activations in eight bits, and in single precision.
+    let of = |weights: Weights| {
+        let generator = Generator::new(&*model).weights(weights);
+        let go = |_, _| std::ops::ControlFlow::Continue(());
+        generator.lane(1, 512).perplexity(&tokens, 512, 511, go).unwrap().perplexity()
+    };
+    let (blocks, values) = (of(Weights::default()), of(Weights::new(WeightFormat::F32)));
+    println!("perplexity {blocks:.4} in blocks, {values:.4} in single precision");
+    assert!((blocks / values - 1.0).abs() < 0.01);
 }
