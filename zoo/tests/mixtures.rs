@@ -48,32 +48,30 @@ fn config(model_type: &str, changes: &Value) -> Config {
 
 /// A model of random weights.
 fn random(config: &Config) -> Box<dyn TextModel> {
-    fn made<M: CausalLm>(config: &Config, module: M, sizes: Sizes, window: Option<u64>) -> Box<dyn TextModel> {
-        text_model(config, Model::init_with(module, 3, sizes).expect("a model"), window)
+    fn made<M: CausalLm>(config: &Config, module: M, sizes: Sizes) -> Box<dyn TextModel> {
+        text_model(config, Model::init_with(module, 3, sizes).expect("a model"))
     }
     let whole = "a configuration that makes sense";
     match config.model_type().expect("a family") {
         "mixtral" => {
-            let window = mixtral::window(config).expect(whole);
             let sizes = mixtral::sizes::<AnyMixtral>(config).expect(whole);
-            made(config, mixtral::mixtral::<AnyMixtral>(config).expect(whole), sizes, window)
+            made(config, mixtral::mixtral::<AnyMixtral>(config).expect(whole), sizes)
         }
         "deepseek_v3" => {
             let sizes = deepseek::sizes::<AnyDeepseek>(config).expect(whole);
-            made(config, deepseek::deepseek::<AnyDeepseek>(config).expect(whole), sizes, None)
+            made(config, deepseek::deepseek::<AnyDeepseek>(config).expect(whole), sizes)
         }
         "mamba" => {
             let sizes = mamba::sizes::<AnyMamba>(config).expect(whole);
-            made(config, mamba::mamba::<AnyMamba>(config).expect(whole), sizes, None)
+            made(config, mamba::mamba::<AnyMamba>(config).expect(whole), sizes)
         }
         "mamba2" => {
             let sizes = mamba2::sizes::<AnyMamba2>(config).expect(whole);
-            made(config, mamba2::mamba2::<AnyMamba2>(config).expect(whole), sizes, None)
+            made(config, mamba2::mamba2::<AnyMamba2>(config).expect(whole), sizes)
         }
         _ => {
-            let window = (0..2).filter_map(|i| qwen_moe::window(config, i).expect(whole)).max();
             let sizes = qwen_moe::sizes::<AnyQwenMoe>(config).expect(whole);
-            made(config, qwen_moe::qwen_moe::<AnyQwenMoe>(config).expect(whole), sizes, window)
+            made(config, qwen_moe::qwen_moe::<AnyQwenMoe>(config).expect(whole), sizes)
         }
     }
 }

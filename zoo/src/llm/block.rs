@@ -196,16 +196,15 @@ impl<V: Axis, H: Axis, L: Layer<H>> Decoder<V, H, L> {
         let lm_head = (!tied).then(|| Linear::default().no_bias());
         Decoder { model, lm_head, soft_cap: None, switch: None }
     }
-
-    /// The widest sliding window of its layers.
-    pub fn window(&self) -> Option<u64> {
-        self.model.layers.iter().filter_map(Layer::window).max()
-    }
 }
 
 impl<V: Axis, H: Axis, L: Layer<H> + 'static> CausalLm for Decoder<V, H, L> {
     type Hidden = H;
     type Vocab = V;
+
+    fn window(&self) -> Option<u64> {
+        self.model.layers.iter().filter_map(Layer::window).max()
+    }
 
     fn stream(&self, ids: Ids, cx: &Context) -> Stream<H> {
         self.model.forward(ids, cx)

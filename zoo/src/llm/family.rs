@@ -73,8 +73,7 @@ fn like_llama<L: Layer<<AnyLlama as LlamaAxes>::Hidden> + 'static>(
     module: Decoder<<AnyLlama as LlamaAxes>::Vocab, <AnyLlama as LlamaAxes>::Hidden, L>,
     tensors: &dyn Source,
 ) -> Result<Box<dyn TextModel>, OpenError> {
-    let window = module.window();
-    causal(config, module, llama::sizes::<AnyLlama>(config)?, window, tensors)
+    causal(config, module, llama::sizes::<AnyLlama>(config)?, tensors)
 }
 
 fn open_gemma2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
@@ -94,14 +93,13 @@ fn open_phi3(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>
 
 fn open_gpt2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = gpt2::AnyGpt2;
-    causal(config, gpt2::gpt2::<A>(config)?, gpt2::sizes::<A>(config)?, None, tensors)
+    causal(config, gpt2::gpt2::<A>(config)?, gpt2::sizes::<A>(config)?, tensors)
 }
 
 fn open_mixtral(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = mixtral::AnyMixtral;
-    let window = mixtral::window(config)?;
     moe::check_count(config, &mixtral::EXPERTS, config.layers()?, tensors.names().len())?;
-    causal(config, mixtral::mixtral::<A>(config)?, mixtral::sizes::<A>(config)?, window, tensors)
+    causal(config, mixtral::mixtral::<A>(config)?, mixtral::sizes::<A>(config)?, tensors)
 }
 
 fn open_qwen_moe(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
@@ -109,26 +107,24 @@ fn open_qwen_moe(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextMo
     let sparse = (0..config.layers()?).map(|i| moe::is_sparse(config, i)).collect::<Result<Vec<_>, _>>()?;
     let sparse = sparse.into_iter().filter(|s| *s).count();
     moe::check_count(config, &qwen_moe::EXPERTS, sparse, tensors.names().len())?;
-    let windows = (0..config.layers()?).map(|i| qwen_moe::window(config, i)).collect::<Result<Vec<_>, _>>()?;
-    let window = windows.into_iter().flatten().max();
-    causal(config, qwen_moe::qwen_moe::<A>(config)?, qwen_moe::sizes::<A>(config)?, window, tensors)
+    causal(config, qwen_moe::qwen_moe::<A>(config)?, qwen_moe::sizes::<A>(config)?, tensors)
 }
 
 fn open_deepseek(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = deepseek::AnyDeepseek;
     let sparse = config.layers()?.saturating_sub(deepseek::dense_layers(config)?);
     moe::check_count(config, &deepseek::EXPERTS, sparse, tensors.names().len())?;
-    causal(config, deepseek::deepseek::<A>(config)?, deepseek::sizes::<A>(config)?, None, tensors)
+    causal(config, deepseek::deepseek::<A>(config)?, deepseek::sizes::<A>(config)?, tensors)
 }
 
 fn open_mamba(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = mamba::AnyMamba;
-    causal(config, mamba::mamba::<A>(config)?, mamba::sizes::<A>(config)?, None, tensors)
+    causal(config, mamba::mamba::<A>(config)?, mamba::sizes::<A>(config)?, tensors)
 }
 
 fn open_mamba2(config: &Config, tensors: &dyn Source) -> Result<Box<dyn TextModel>, OpenError> {
     type A = mamba2::AnyMamba2;
-    causal(config, mamba2::mamba2::<A>(config)?, mamba2::sizes::<A>(config)?, None, tensors)
+    causal(config, mamba2::mamba2::<A>(config)?, mamba2::sizes::<A>(config)?, tensors)
 }
 
 /// Opens the model that a configuration describes, with the tensors of a source.
@@ -168,8 +164,7 @@ fn own_head(config: &Config, tensors: &dyn Source) -> Result<bool, OpenError> {
     Ok(tensors.info(HEAD) != tensors.info(embedding) || read(HEAD)? != read(embedding)?)
 }
 
-/// Loads a causal model's tensors; matrices stay as the file stores them. `window` is the largest
-/// sliding window of its layers.
+/// Loads a causal model's tensors; matrices stay as the file stores them.
 ///
 /// # Errors
 /// Tensors that do not fit.
@@ -177,7 +172,6 @@ pub fn causal<M: CausalLm>(
     config: &Config,
     module: M,
     sizes: Sizes,
-    window: Option<u64>,
     tensors: &dyn Source,
 ) -> Result<Box<dyn TextModel>, OpenError> {
     let catalog = Catalog::of(&module)?;
@@ -187,13 +181,12 @@ pub fn causal<M: CausalLm>(
         tensors = tensors.without(HEAD);
     }
     let model = LoadOptions::new().sizes(sizes).as_stored().load(module, &tensors as &dyn Source)?;
-    Ok(text_model(config, model, window))
+    Ok(text_model(config, model))
 }
 
-/// A causal model as one of texts, wherever its values come from. `window` is the largest sliding
-/// window of its layers.
-pub fn text_model<M: CausalLm>(config: &Config, model: Model<M>, window: Option<u64>) -> Box<dyn TextModel> {
-    Box::new(Causal { config: config.clone(), model: Rc::new(model), window })
+/// A causal model as one of texts, wherever its values come from.
+pub fn text_model<M: CausalLm>(config: &Config, model: Model<M>) -> Box<dyn TextModel> {
+    Box::new(Causal { config: config.clone(), model: Rc::new(model) })
 }
 
 /// Values with their sizes, the last axis fastest.
@@ -251,7 +244,6 @@ pub trait TextModel {
 struct Causal<M> {
     config: Config,
     model: Rc<Model<M>>,
-    window: Option<u64>,
 }
 
 axes! {
@@ -278,7 +270,7 @@ impl<M: CausalLm> TextModel for Causal<M> {
     }
 
     fn session(&self, options: SessionOptions) -> Box<dyn Sessions> {
-        Box::new(Session::new(self.model.clone(), self.window, options))
+        Box::new(Session::new(self.model.clone(), options))
     }
 
     fn score(&self, batch: usize, tokens: &[u32]) -> Result<Scores, ProgramError> {

@@ -103,6 +103,10 @@ impl<A: MixtralAxes> MixtralBlock<A> {
 }
 
 impl<A: MixtralAxes> Layer<A::Hidden> for MixtralBlock<A> {
+    fn window(&self) -> Option<u64> {
+        Layer::window(&self.self_attn)
+    }
+
     fn apply(&self, x: Stream<A::Hidden>, cx: &Context) -> Stream<A::Hidden> {
         self.forward(x, cx)
     }
@@ -133,7 +137,7 @@ pub fn sizes<A: MixtralAxes>(config: &Config) -> Result<Sizes, ConfigError> {
 ///
 /// # Errors
 /// Another kind of value.
-pub fn window(config: &Config) -> Result<Option<u64>, ConfigError> {
+fn window(config: &Config) -> Result<Option<u64>, ConfigError> {
     Ok(config.count("sliding_window")?.filter(|w| *w > 0).map(|w| w as u64))
 }
 

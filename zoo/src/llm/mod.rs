@@ -90,6 +90,11 @@ pub trait CausalLm: Module + 'static {
         None
     }
 
+    /// The widest sliding window of its layers: what caches of such layers must have room for.
+    fn window(&self) -> Option<u64> {
+        None
+    }
+
     /// The logits of whole texts, without caches.
     fn logits(&self, ids: Ids) -> Tensor<(Batch, Time, Self::Vocab)> {
         self.head(self.stream(ids, &Context::whole()))

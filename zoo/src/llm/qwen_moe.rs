@@ -99,7 +99,7 @@ pub fn sizes<A: QwenMoeAxes>(config: &Config) -> Result<Sizes, ConfigError> {
 ///
 /// # Errors
 /// Settings of another kind.
-pub fn window(config: &Config, i: usize) -> Result<Option<u64>, ConfigError> {
+fn window(config: &Config, i: usize) -> Result<Option<u64>, ConfigError> {
     if !config.flag("use_sliding_window", false)? {
         return Ok(None);
     }

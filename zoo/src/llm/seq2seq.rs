@@ -299,7 +299,7 @@ impl<M: Seq2Seq> Seq2SeqModel for EncoderDecoder<M> {
         keep("source mask".into(), kept_mask(&caches).id(), mask.sizes(), Data::Bool(bits));
         drop(values);
         let sizes = Sizes::new().with::<Source>(sources.time());
-        Ok(Box::new(Session::new(self.model.clone(), None, options).remembering(caches, &sizes)))
+        Ok(Box::new(Session::new(self.model.clone(), options).remembering(caches, &sizes)))
     }
 }
 

@@ -226,10 +226,10 @@ struct Switch {
 }
 
 impl<M: CausalLm> Session<M> {
-    /// A session without tokens. `window` is the largest sliding window of the model's layers.
-    pub fn new(model: Rc<Model<M>>, window: Option<u64>, options: SessionOptions) -> Session<M> {
+    /// A session without tokens.
+    pub fn new(model: Rc<Model<M>>, options: SessionOptions) -> Session<M> {
         let chunk = options.chunk.clamp(1, options.positions.max(1));
-        let window = window.map(|w| usize::try_from(w).unwrap_or(usize::MAX));
+        let window = model.window().map(|w| usize::try_from(w).unwrap_or(usize::MAX));
         let ring = window.map_or(1, |w| w.saturating_add(chunk - 1).min(options.positions.max(1)));
         let slots = options.positions.min(ROOM);
         let sizes = Sizes::new().with::<Slots>(slots).with::<Ring>(ring);

@@ -46,7 +46,7 @@ fn model(seed: u64, window: Option<u64>) -> Box<dyn TextModel> {
         let most = values.iter().map(|v| v.abs()).fold(0.0, f32::max);
         model.set(name, &values.iter().map(|v| v / most).collect::<Vec<_>>()).unwrap();
     }
-    text_model(&config, model, window)
+    text_model(&config, model)
 }
 
 /// The logits after every position of a text, without caches.

@@ -38,7 +38,7 @@ pub fn smollm2(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
         "decode" => (count, 128, 1),
         other => return Err(format!("no case `{other}`").into()),
     };
-    let mut session = Session::new(model()?, None, options(batch));
+    let mut session = Session::new(model()?, options(batch));
     session.feed(&vec![&text[..before]; batch], Want::Last)?;
     let new = text[before..before + after].to_vec();
     let run = move |(session, found): &mut (Session<_>, Vec<f32>)| {
