@@ -1,7 +1,7 @@
 //! DistilBERT: a small BERT without token types, under other names.
 //!
 //! Sanh et al. 2019 (<https://arxiv.org/abs/1910.01108>), as Hugging Face's
-//! `modeling_distilbert.py`. The layers are [`bert`](super::bert)'s; what differs is what settings
+//! `modeling_distilbert.py`. The layers are [`super::bert`]'s; what differs is what settings
 //! and tensors are called, and that the classifier's first layer has relu where BERT's pooler has a
 //! hyperbolic tangent.
 

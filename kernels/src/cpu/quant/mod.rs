@@ -12,7 +12,7 @@
 //! 2. **Once a product** (`rows`): for the whole-number formats the activations are rounded to
 //!    eight bits, with a scale for each block of 32 (as llama.cpp does) or for each row (as
 //!    onnxruntime's dynamic quantization does), and laid out in the order in which tiles read.
-//!    Where [`Packed::exact`] is asked for, they stay `f32`.
+//!    Where exact products are asked for ([`packed::Kind`]), they stay `f32`.
 //! 3. **Tiles** ([`product`](mod@product), which [`gemm::product`](super::gemm::product) calls for right
 //!    sides that are rounded): `tiles` holds the loops, `lanes` what they need of an
 //!    instruction set. Threads share the channels (and the rows, where there are many). Every

@@ -9,7 +9,7 @@
 //!
 //! A variable that is held as a file stores it ([`Encoded`]) has no `f32` anywhere. Products take
 //! over its bytes as panels, embeddings read its rows ([`Table`]); only where something else reads
-//! it, or a product in `f32`, values are made once for the program ([`Prepared::need_plain`]).
+//! it, or a product in `f32`, values are made once for the program (`Prepared::need_plain`).
 //!
 //! What is done for a product, by the program's [`Weights`]:
 //! * other formats than `f32`: rounded or taken over, and packed, before the first run with a value;
