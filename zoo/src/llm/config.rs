@@ -5,6 +5,7 @@
 //! it found, and in which file. Nothing is believed: sizes are bounded before anything is made of
 //! them.
 
+use crate::import::json;
 use mobilis_runtime::nn::{Activation, Rotary, Scaling, Yarn};
 use mobilis_runtime::suggest::did_you_mean;
 use serde_json::Value;
@@ -78,7 +79,7 @@ impl Config {
             found,
             expected: "a JSON object".into(),
         };
-        let value: Value = serde_json::from_str(&quoted(text)).map_err(|e| fault(e.to_string()))?;
+        let value = json::parse(text).map_err(fault)?;
         if !value.is_object() {
             return Err(fault("another value".into()));
         }
@@ -408,26 +409,6 @@ impl Config {
             }
         })
     }
-}
-
-/// The text with Python's bare `Infinity`, `-Infinity` and `NaN` as JSON strings.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut inside, mut escaped) = (false, false);
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let word = ["-Infinity", "Infinity", "NaN"].into_iter().find(|w| !inside && rest.starts_with(w));
-        if let Some(word) = word {
-            out.extend(["\"", word, "\""]);
-            rest = &rest[word.len()..];
-            continue;
-        }
-        inside ^= c == '"' && !escaped;
-        escaped = inside && c == '\\' && !escaped;
-        out.push(c);
-        rest = &rest[c.len_utf8()..];
-    }
-    out
 }
 
 /// A number, with infinities as transformers 5 writes them: `{"__float__": "Infinity"}`.
