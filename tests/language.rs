@@ -125,3 +125,18 @@ fn language_commands_say_what_is_wrong() {
     let error = bad(&["generate", damaged.to_str().expect("text"), "--ids", "1"], 1);
     assert!(error.contains("the logits after token 1 of text 0 are not numbers"), "{error}");
 }
+
+#[test]
+fn models_of_other_kinds_are_told_apart() {
+    let root = std::env::var_os("MOBILIS_GOLDEN").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden"));
+    for (name, kind) in [("bert", "an encoder and"), ("t5", "an encoder-decoder and")] {
+        let place = root.join(name);
+        if !place.exists() {
+            println!("skipped: {} is absent", place.display());
+            continue;
+        }
+        let message = bad(&["generate", place.to_str().expect("text"), "--ids", "1,2"], 1);
+        assert!(message.contains(kind), "{message}");
+    }
+}

@@ -7,7 +7,8 @@ use mobilis_runtime::program::{WeightFormat, Weights};
 use mobilis_runtime::suggest::did_you_mean;
 use mobilis_zoo::generate::{GenerateOptions, GenerationConfig, Generator};
 use mobilis_zoo::import::{OpenOptions, Pretrained};
-use mobilis_zoo::llm::{Config, TextModel, family};
+use mobilis_zoo::llm::open::{AnyModel, open};
+use mobilis_zoo::llm::{Config, TextModel};
 use mobilis_zoo::text::{TextError, Tokenizer};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Read};
@@ -58,6 +59,12 @@ fn format(text: &str) -> Result<WeightFormat, String> {
         let all = names().collect::<Vec<_>>().join(", ");
         format!("expected one of {all}{}", did_you_mean(&wanted, names()))
     })
+}
+
+/// The error for a model that does not continue texts.
+fn other(config: &Config, kind: &str, instead: &str) -> CliError {
+    let family = config.model_type().unwrap_or("?");
+    CliError::Arguments(format!("a `{family}` is {kind} and does not continue texts by itself: {instead}"))
 }
 
 /// A model with what stands around it.
@@ -142,7 +149,16 @@ impl LoadArguments {
     fn build(&self, pretrained: Pretrained) -> Result<Language, CliError> {
         let place = pretrained.path.display().to_string();
         let config = Config::new(place, pretrained.config.clone());
-        let model = family::open(&config, &*pretrained.tensors).map_err(CliError::language)?;
+        let model = match open(&config, &*pretrained.tensors).map_err(CliError::language)? {
+            AnyModel::Text(model) => model,
+            AnyModel::Encoder(_) => {
+                return Err(other(&config, "an encoder", "`mobilis embed` turns texts into vectors with it"));
+            }
+            AnyModel::Seq2Seq(_) => {
+                let instead = "`mobilis::zoo::llm::seq2seq` runs it in a program";
+                return Err(other(&config, "an encoder-decoder", instead));
+            }
+        };
         let tokenizer = match pretrained.tokenizer.open() {
             Err(TextError::NoTokenizer { .. }) => None,
             found => Some(found.map_err(CliError::language)?),
