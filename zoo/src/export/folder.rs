@@ -1,29 +1,13 @@
 //! Folders as `transformers` writes and reads them.
 
 use super::{ExportOptions, Precision, io, vocabulary};
+use crate::import::BESIDE;
 use crate::import::{ImportError, Pretrained, TokenizerFiles};
 use mobilis_runtime::Source;
 use mobilis_runtime::checkpoint::{Encoding, Writer, atomic, encoding};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-
-/// What belongs to a tokenizer or to a model's use, and is copied as it is.
-const BESIDE: [&str; 13] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "preprocessor_config.json",
-];
 
 /// Writes a folder. Gives back what could not be carried over, in words.
 pub(super) fn export(model: &Pretrained, to: &Path, options: &ExportOptions) -> Result<Vec<String>, ImportError> {

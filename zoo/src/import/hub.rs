@@ -117,26 +117,9 @@ mod download {
 #[cfg(feature = "hub")]
 mod download {
     use super::*;
+    use crate::import::BESIDE;
     use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
     use std::sync::Arc;
-
-    /// Files beside weights that are of use here.
-    const BESIDE: [&str; 14] = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "vocab.json",
-        "vocab.txt",
-        "merges.txt",
-        "tokenizer.model",
-        "spiece.model",
-        "sentencepiece.bpe.model",
-        "preprocessor_config.json",
-    ];
 
     pub(super) fn fetch(id: &Id, options: &OpenOptions, cache: &Cache, repo: &Repo) -> Result<PathBuf, String> {
         let token = std::env::var("HF_TOKEN").ok().or_else(|| cache.token());
@@ -147,18 +130,19 @@ mod download {
         let api = builder.build().map_err(said)?.repo(repo.clone());
         let names: Vec<String> = api.info().map_err(said)?.siblings.into_iter().map(|s| s.rfilename).collect();
         let get = |name: &str| get(&api, cache, repo, name, options);
+        let beside = || ["config.json"].into_iter().chain(BESIDE).filter(|b| names.iter().any(|n| n == b));
         if let Some(file) = &id.file {
             if !names.contains(file) {
                 return Err(format!("has no file `{file}`{}", mobilis_runtime::suggest::did_you_mean(file, &names)));
             }
-            for beside in BESIDE.iter().filter(|b| names.iter().any(|n| n == *b)) {
+            for beside in beside() {
                 get(beside)?;
             }
             return get(file);
         }
         let weights = weights(&names, &get)?;
         let mut folder = None;
-        for name in BESIDE.iter().copied().filter(|b| names.iter().any(|n| n == b)) {
+        for name in beside() {
             folder = get(name)?.parent().map(PathBuf::from);
         }
         for name in &weights {

@@ -39,6 +39,24 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Files beside weights and configuration that belong to a tokenizer or to a model's use: what is
+/// downloaded with a model, and copied as it is where one is converted.
+pub(crate) const BESIDE: [&str; 13] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "preprocessor_config.json",
+];
+
 /// A model as it was published, before anything is built from it.
 #[derive(Debug)]
 pub struct Pretrained {
