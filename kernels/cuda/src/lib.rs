@@ -1,0 +1,22 @@
+//! Handwritten CUDA kernels.
+//!
+//! The kernels' text (`*.cu` beside `src/`) compiles three ways: with nvcc where it is found, with
+//! NVRTC at run time, and with any C++17 compiler for the emulator in `kernels/emu`. Everything that
+//! is not plain C++ stands in `include/`, with two bodies.
+//!
+//! Data flows one way. A family's file here (`softmax.rs` beside `softmax.cu`) turns pointers, sizes and
+//! strides into [`Launch`]es: it checks every size, chooses the kernel and its grid, and does nothing
+//! else. A [`Gpu`] runs launches in order, on a device ([`Gpu::open`]) or on the emulator
+//! ([`Gpu::emulated`]); the same launches and the same tests serve both.
+#![deny(missing_docs)]
+
+pub mod driver;
+pub mod error;
+pub mod launch;
+pub mod softmax;
+pub mod sources;
+pub mod testing;
+
+pub use driver::{Buffer, Gpu, Info, Schedule};
+pub use error::CudaError;
+pub use launch::{Arg, Launch, Ptr, Swizzle, Tile};
