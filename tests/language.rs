@@ -130,13 +130,24 @@ fn language_commands_say_what_is_wrong() {
 fn models_of_other_kinds_are_told_apart() {
     let root = std::env::var_os("MOBILIS_GOLDEN").map(PathBuf::from);
     let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden"));
-    for (name, kind) in [("bert", "an encoder and"), ("t5", "an encoder-decoder and")] {
+    for (name, command, kind) in
+        [("bert", "generate", "an encoder and"), ("t5", "perplexity", "an encoder-decoder and")]
+    {
         let place = root.join(name);
         if !place.exists() {
             println!("skipped: {} is absent", place.display());
             continue;
         }
-        let message = bad(&["generate", place.to_str().expect("text"), "--ids", "1,2"], 1);
+        let place = place.to_str().expect("text");
+        let given: &[&str] = if command == "generate" { &["--ids", "1,2"] } else { &["Cargo.toml"] };
+        let message = bad(&[&[command, place], given].concat(), 1);
         assert!(message.contains(kind), "{message}");
+        if name == "t5" {
+            let ids = "215,147,249,150,303,311,205,35,215,17,69,40,204,47,288";
+            let found = mobilis(&["generate", place, "--ids", ids, "-n", "4", "--json"]).stdout;
+            let found = String::from_utf8(found).expect("text");
+            assert!(found.contains("290") && found.contains("313"), "{found}");
+            assert!(bad(&["generate", place, "--ids", ids, "--lookup"], 1).contains("takes no --lookup"));
+        }
     }
 }

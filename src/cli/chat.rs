@@ -47,7 +47,7 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let language = arguments.load.open(output)?;
     let template = language.tokenizer()?.chat_template(None).map_err(CliError::language)?;
-    let generator = arguments.load.generator(&language);
+    let generator = arguments.load.generator(&language)?;
     let lane = generator.lane(1, generator.positions());
     let choosers = arguments.choose.choosers(&language)?;
     let (messages, turn) = (vec![], 0);

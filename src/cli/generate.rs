@@ -107,25 +107,21 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     if let Some(beams) = arguments.beams {
         return search(arguments, &language, &prompts, beams, output);
     }
-    let generator = arguments.load.generator(&language);
     let mut requests = vec![];
     let choosers = arguments.choose.choosers(&language)?;
     for prompt in &prompts {
         requests.push(Request { prompt: prompt.ids.clone(), most: choosers.most(), chooser: choosers.of(0) });
     }
-    let draft = match &arguments.draft {
-        Some(place) => Some(arguments.load.open_place(place, output)?),
-        None => None,
-    };
-    let speculation = match (&draft, arguments.lookup) {
-        (Some(draft), _) => {
-            let lane = arguments.load.generator(draft).lane(prompts.len(), generator.positions());
-            Speculation::Draft(Draft::new(lane), arguments.draft_tokens as usize)
+    let mut generation = match arguments.load.translator(&language)? {
+        Some(translator) => {
+            if arguments.draft.is_some() || arguments.lookup.is_some() {
+                let message = "an encoder-decoder takes no --lookup and no --draft";
+                return Err(CliError::Arguments(message.into()));
+            }
+            translator.generate(requests).map_err(CliError::language)?
         }
-        (None, Some(most)) => Speculation::Lookup(most as usize),
-        (None, None) => Speculation::None,
+        None => continuing(arguments, &language, requests, output)?,
     };
-    let mut generation = generator.generate(requests, speculation).map_err(CliError::language)?;
     let alone = prompts.len() == 1;
     let stream = !output.json && alone && (arguments.stream || std::io::stdout().is_terminal());
     let mut written: Vec<Written> = prompts.iter().map(|_| Written::default()).collect();
@@ -152,6 +148,29 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
         || report(arguments, &language, &texts),
         || object(arguments, &language, &texts, Some((&statistics, prompts.len()))),
     )
+}
+
+/// The generation of a model that continues texts.
+fn continuing(
+    arguments: &Arguments,
+    language: &Language,
+    requests: Vec<Request>,
+    output: &Output,
+) -> Result<Generation<'static>, CliError> {
+    let generator = arguments.load.generator(language)?;
+    let draft = match &arguments.draft {
+        Some(place) => Some(arguments.load.open_place(place, output)?),
+        None => None,
+    };
+    let speculation = match (&draft, arguments.lookup) {
+        (Some(draft), _) => {
+            let lane = arguments.load.generator(draft)?.lane(requests.len(), generator.positions());
+            Speculation::Draft(Draft::new(lane), arguments.draft_tokens as usize)
+        }
+        (None, Some(most)) => Speculation::Lookup(most as usize),
+        (None, None) => Speculation::None,
+    };
+    generator.generate(requests, speculation).map_err(CliError::language)
 }
 
 impl Written {
@@ -213,7 +232,7 @@ fn search(
     output: &Output,
 ) -> Result<(), CliError> {
     let wanted = arguments.choose.for_beams(language)?;
-    let generator = arguments.load.generator(language);
+    let translator = arguments.load.translator(language)?;
     let options = BeamOptions {
         beams: beams as usize,
         best: arguments.best.min(beams) as usize,
@@ -222,7 +241,10 @@ fn search(
     };
     let mut all: Vec<(&Prompt, Written)> = vec![];
     for prompt in prompts {
-        let found = generator.beams(&prompt.ids, &wanted, options);
+        let found = match &translator {
+            Some(translator) => translator.beams(&prompt.ids, &wanted, options),
+            None => arguments.load.generator(language)?.beams(&prompt.ids, &wanted, options),
+        };
         for hypothesis in found.map_err(CliError::language)? {
             let last = hypothesis.tokens.last().copied();
             let stop = last.filter(|id| wanted.stop_tokens.contains(id)).map_or(StopReason::Length, StopReason::Token);

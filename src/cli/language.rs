@@ -5,9 +5,10 @@ use super::{CliError, Output};
 use indicatif::{ProgressBar, ProgressStyle};
 use mobilis_runtime::program::{WeightFormat, Weights};
 use mobilis_runtime::suggest::did_you_mean;
-use mobilis_zoo::generate::{GenerateOptions, GenerationConfig, Generator};
+use mobilis_zoo::generate::{GenerateOptions, GenerationConfig, Generator, Translator};
 use mobilis_zoo::import::{OpenOptions, Pretrained};
 use mobilis_zoo::llm::open::{AnyModel, open};
+use mobilis_zoo::llm::seq2seq::{Seq2SeqModel, SpecialTokens};
 use mobilis_zoo::llm::{Config, TextModel};
 use mobilis_zoo::text::{TextError, Tokenizer};
 use serde_json::{Value, json};
@@ -61,15 +62,32 @@ fn format(text: &str) -> Result<WeightFormat, String> {
     })
 }
 
+/// A model that writes texts.
+pub(super) enum Writer {
+    /// It continues them.
+    Continuing(Box<dyn TextModel>),
+    /// It writes another one for each.
+    Answering(Box<dyn Seq2SeqModel>),
+}
+
+impl Writer {
+    fn parameter_count(&self) -> usize {
+        match self {
+            Writer::Continuing(model) => model.parameter_count(),
+            Writer::Answering(model) => model.parameter_count(),
+        }
+    }
+}
+
 /// The error for a model that does not continue texts.
 fn other(config: &Config, kind: &str, instead: &str) -> CliError {
     let family = config.model_type().unwrap_or("?");
-    CliError::Arguments(format!("a `{family}` is {kind} and does not continue texts by itself: {instead}"))
+    CliError::Arguments(format!("a `{family}` is {kind} and does not continue texts: {instead}"))
 }
 
 /// A model with what stands around it.
 pub(super) struct Language {
-    pub(super) model: Box<dyn TextModel>,
+    pub(super) model: Writer,
     pub(super) pretrained: Pretrained,
     tokenizer: Option<Tokenizer>,
 }
@@ -150,14 +168,11 @@ impl LoadArguments {
         let place = pretrained.path.display().to_string();
         let config = Config::new(place, pretrained.config.clone());
         let model = match open(&config, &*pretrained.tensors).map_err(CliError::language)? {
-            AnyModel::Text(model) => model,
+            AnyModel::Text(model) => Writer::Continuing(model),
             AnyModel::Encoder(_) => {
                 return Err(other(&config, "an encoder", "`mobilis embed` turns texts into vectors with it"));
             }
-            AnyModel::Seq2Seq(_) => {
-                let instead = "`mobilis::zoo::llm::seq2seq` runs it in a program";
-                return Err(other(&config, "an encoder-decoder", instead));
-            }
+            AnyModel::Seq2Seq(model) => Writer::Answering(model),
         };
         let tokenizer = match pretrained.tokenizer.open() {
             Err(TextError::NoTokenizer { .. }) => None,
@@ -166,15 +181,41 @@ impl LoadArguments {
         Ok(Language { model, tokenizer, pretrained })
     }
 
-    /// A generator with the settings.
-    pub(super) fn generator<'m>(&self, language: &'m Language) -> Generator<'m> {
+    fn weights(&self) -> Weights {
         let weights = Weights::new(self.weights);
-        let weights = if self.exact { weights.exact() } else { weights };
-        let generator = Generator::new(&*language.model).weights(weights);
-        match self.context {
-            Some(positions) => generator.context(positions as usize),
-            None => generator,
+        if self.exact { weights.exact() } else { weights }
+    }
+
+    fn positions(&self) -> usize {
+        self.context.map_or(usize::MAX, |n| n as usize)
+    }
+
+    /// A generator with the settings.
+    ///
+    /// # Errors
+    /// An encoder-decoder.
+    pub(super) fn generator<'m>(&self, language: &'m Language) -> Result<Generator<'m>, CliError> {
+        match &language.model {
+            Writer::Continuing(model) => Ok(Generator::new(&**model).weights(self.weights()).context(self.positions())),
+            Writer::Answering(model) => {
+                Err(other(model.config(), "an encoder-decoder", "`mobilis generate` writes a text for another with it"))
+            }
         }
+    }
+
+    /// What writes a text for each text, with the settings; nothing for models that continue texts.
+    ///
+    /// # Errors
+    /// Special tokens that are none.
+    pub(super) fn translator<'m>(&self, language: &'m Language) -> Result<Option<Translator<'m>>, CliError> {
+        let Writer::Answering(model) = &language.model else { return Ok(None) };
+        let mut special = model.special();
+        if let Some(generation) = &language.pretrained.generation_config {
+            let config = Config::new("generation_config.json", generation.clone());
+            special = SpecialTokens::of(&config, special).map_err(CliError::language)?;
+        }
+        let translator = Translator::new(&**model).special(special);
+        Ok(Some(translator.weights(self.weights()).context(self.positions())))
     }
 }
 

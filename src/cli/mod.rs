@@ -53,7 +53,7 @@ enum Command {
     Verify(verify::Arguments),
     /// Turn texts into vectors.
     Embed(embed::Arguments),
-    /// Continue texts with a language model.
+    /// Continue texts with a language model, or write texts for texts with an encoder-decoder.
     Generate(Box<generate::Arguments>),
     /// Talk with a language model.
     Chat(Box<chat::Arguments>),

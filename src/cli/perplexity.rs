@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
         text.truncate((0..=limit).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0));
     }
     let language = arguments.load.open(output)?;
-    let generator = arguments.load.generator(&language);
+    let generator = arguments.load.generator(&language)?;
     let tokens = language.tokenizer()?.encode(&text, true).map_err(CliError::language)?;
     if tokens.len() < 2 {
         let message = format!("{} has {} tokens: two at least are needed", arguments.file.display(), tokens.len());

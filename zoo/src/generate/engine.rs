@@ -163,6 +163,12 @@ impl<'s> Generation<'s> {
         all
     }
 
+    /// Counts tokens that were read before the first call.
+    pub(super) fn having_read(mut self, tokens: usize) -> Self {
+        self.statistics.prompt_tokens = tokens;
+        self
+    }
+
     /// Where the time went so far.
     pub fn statistics(&self) -> Statistics {
         self.statistics
@@ -214,7 +220,7 @@ impl<'s> Generation<'s> {
         let logits = lane.feed(&rows, if guessed { Want::All } else { Want::Last })?;
         self.statistics.calls += 1;
         if !self.begun {
-            self.statistics.prompt_tokens = rows.iter().map(|r| r.len()).sum();
+            self.statistics.prompt_tokens += rows.iter().map(|r| r.len()).sum::<usize>();
             self.begun = true;
         }
         for (i, guess) in guesses.iter().enumerate() {

@@ -15,6 +15,7 @@
 //! | `stop.rs` | strings that end a text, over the bounds of tokens |
 //! | `beam.rs` | the bookkeeping of beam search |
 //! | `beams.rs` | beam search over a session |
+//! | `translate.rs` | texts for texts, with encoder-decoders |
 //! | `perplexity.rs` | how well a model foretells a text |
 
 mod beam;
@@ -30,6 +31,7 @@ mod perplexity;
 mod sample;
 mod speculate;
 mod stop;
+mod translate;
 
 pub use beam::{BeamOptions, Beams, EarlyStopping, Hypothesis};
 pub use choose::Chooser;
@@ -42,6 +44,7 @@ pub use perplexity::Perplexity;
 pub use sample::{Choice, NotNumbers, Sampler};
 pub use speculate::{Draft, Guess, lookup};
 pub use stop::{Shown, StopStrings};
+pub use translate::Translator;
 
 use crate::llm::session::SessionError;
 use crate::llm::{SessionOptions, TextModel};

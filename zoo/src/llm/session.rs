@@ -10,16 +10,20 @@
 //!
 //! [`Sessions`] is what the rest of the world sees of a [`Session`]: the family's type is gone.
 
+mod error;
+mod rows;
+
 use super::context::{Caches, Context, PerRow};
 use super::{Batch, CausalLm, Ids, Ring, Slots, Time};
 use mobilis_runtime::graph::Dim;
-use mobilis_runtime::module::store::{Data, Entry};
 use mobilis_runtime::ops::loss::CrossEntropyOptions;
 use mobilis_runtime::ops::{elementwise as ew, embedding, leaf, movement};
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::program::Program;
 use std::ops::Range;
 use std::rc::Rc;
+
+pub use error::SessionError;
 
 /// How a session is set up.
 #[derive(Clone, Debug)]
@@ -39,72 +43,6 @@ impl SessionOptions {
     pub fn new(batch: usize, positions: usize) -> SessionOptions {
         SessionOptions { batch, positions, chunk: 512, weights: Weights::default() }
     }
-}
-
-/// Why a session cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// More positions than the session has room for.
-    #[error(
-        "sequence {row} would reach position {wanted}, the session has room for {positions}: make it larger, or begin a new text"
-    )]
-    Full {
-        /// The sequence.
-        row: usize,
-        /// The position it would reach.
-        wanted: usize,
-        /// The session's room.
-        positions: usize,
-    },
-    /// Another number of sequences than the session has.
-    #[error("the session has {batch} sequences, tokens were given for {found}")]
-    Rows {
-        /// The session's sequences.
-        batch: usize,
-        /// Sequences given.
-        found: usize,
-    },
-    /// A token that the model has no embedding for.
-    #[error("token {token} of sequence {row} is not one of the model's {vocab} tokens")]
-    Token {
-        /// The token.
-        token: u32,
-        /// Its sequence.
-        row: usize,
-        /// How many tokens the model has.
-        vocab: usize,
-    },
-    /// A sequence that cannot be copied, for there is none of this number.
-    #[error("there is no sequence {row}: the session has {batch}")]
-    NoRow {
-        /// The sequence asked for.
-        row: usize,
-        /// The session's sequences.
-        batch: usize,
-    },
-    /// Another number of next tokens than of tokens.
-    #[error("sequence {row} is given {tokens} tokens and {next} that should come after them")]
-    Next {
-        /// The sequence.
-        row: usize,
-        /// Its tokens.
-        tokens: usize,
-        /// Tokens to score.
-        next: usize,
-    },
-    /// A sequence of a model that no longer has the earlier positions.
-    #[error("sequence {row} stands at {length} and cannot go back to {wanted}: the model keeps no earlier positions")]
-    Rewind {
-        /// The sequence.
-        row: usize,
-        /// Where it stands.
-        length: usize,
-        /// Where it should.
-        wanted: usize,
-    },
-    /// A program that failed.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
 }
 
 /// Which logits a call wants.
@@ -395,7 +333,7 @@ impl<M: CausalLm> Session<M> {
         let mut values = self.model.store().lock();
         for (id, _) in self.caches.states().into_iter().filter(|(_, by_position)| *by_position) {
             if let Some(entry) = values.get_mut(id) {
-                relay(entry, slots, &self.lengths);
+                rows::relay(entry, slots, &self.lengths);
             }
         }
         drop(values);
@@ -552,7 +490,7 @@ impl<M: CausalLm> Sessions for Session<M> {
         let mut values = self.model.store().lock();
         for (id, by_position) in self.caches.states() {
             let Some(entry) = values.get_mut(id) else { continue };
-            select(entry, from, by_position.then_some(&self.lengths));
+            rows::select(entry, from, by_position.then_some(&self.lengths));
         }
         drop(values);
         let of = |all: &[usize]| from.iter().map(|row| all[*row]).collect();
@@ -567,60 +505,6 @@ impl<M: CausalLm> Sessions for Session<M> {
     fn can_rewind(&self) -> bool {
         self.caches.by_position()
     }
-}
-
-/// The rows `from` of a state. Of those with `lengths` only so many positions are copied.
-fn select(entry: &mut Entry, from: &[usize], lengths: Option<&Vec<usize>>) {
-    fn rows<T: Copy + Default>(all: &mut Vec<T>, sizes: &[usize], from: &[usize], lengths: Option<&Vec<usize>>) {
-        let (each, slot) = extents(sizes);
-        let used = |row: usize| lengths.map_or(each, |lengths| (lengths[row] * slot).min(each));
-        if from.len() == sizes[0] {
-            let moved = from.iter().copied().enumerate().filter(|(to, row)| to != row);
-            let moved: Vec<(usize, Vec<T>)> =
-                moved.map(|(to, row)| (to, all[row * each..][..used(row)].to_vec())).collect();
-            moved.iter().for_each(|(to, row)| all[to * each..][..row.len()].copy_from_slice(row));
-        } else {
-            let mut new = vec![T::default(); from.len() * each];
-            for (to, row) in from.iter().enumerate() {
-                new[to * each..][..used(*row)].copy_from_slice(&all[row * each..][..used(*row)]);
-            }
-            *all = new;
-        }
-    }
-    match &mut entry.data {
-        Data::F32(v) => rows(v, &entry.sizes, from, lengths),
-        Data::F64(v) => rows(v, &entry.sizes, from, lengths),
-        Data::I32(v) => rows(v, &entry.sizes, from, lengths),
-        Data::Bool(v) => rows(v, &entry.sizes, from, lengths),
-        Data::Encoded(_) => unreachable!("caches are computed, not loaded"),
-    }
-    entry.sizes[0] = from.len();
-}
-
-/// A state with another number of slots, of which so many are used.
-fn relay(entry: &mut Entry, slots: usize, lengths: &[usize]) {
-    fn rows<T: Copy + Default>(all: &mut Vec<T>, sizes: &[usize], slots: usize, lengths: &[usize]) {
-        let (each, slot) = extents(sizes);
-        let mut new = vec![T::default(); sizes[0] * slots * slot];
-        for (row, length) in lengths.iter().enumerate() {
-            let used = (length * slot).min(each);
-            new[row * slots * slot..][..used].copy_from_slice(&all[row * each..][..used]);
-        }
-        *all = new;
-    }
-    match &mut entry.data {
-        Data::F32(v) => rows(v, &entry.sizes, slots, lengths),
-        Data::F64(v) => rows(v, &entry.sizes, slots, lengths),
-        Data::I32(v) => rows(v, &entry.sizes, slots, lengths),
-        Data::Bool(v) => rows(v, &entry.sizes, slots, lengths),
-        Data::Encoded(_) => unreachable!("states are written by programs"),
-    }
-    entry.sizes[1] = slots;
-}
-
-/// How many values a sequence of a state has, and one of its positions.
-fn extents(sizes: &[usize]) -> (usize, usize) {
-    (sizes[1..].iter().product(), sizes.get(2..).unwrap_or_default().iter().product())
 }
 
 impl<M: CausalLm> Drop for Session<M> {

@@ -3,6 +3,9 @@
 mod beams;
 mod engine;
 mod sessions;
+#[path = "../support/mod.rs"]
+mod support;
+mod translate;
 
 use mobilis_runtime::nn::AttentionOptions;
 use mobilis_runtime::prelude::*;
