@@ -78,7 +78,7 @@ arg_from!(Ptr => Ptr, i32 => I32, u32 => U32, i64 => I64, f32 => F32, Tile => Ti
 /// A kernel with its grid and arguments.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Launch {
-    /// The kernel's name, found by [`sources::of`](crate::sources::of).
+    /// The kernel's name, found by [`sources::of`](crate::sources::of) or [`generated::of`](crate::generated::of).
     pub kernel: &'static str,
     /// Blocks.
     pub grid: [u32; 3],

@@ -10,11 +10,14 @@
 //! ([`Gpu::emulated`]); the same launches and the same tests serve both.
 #![deny(missing_docs)]
 
+pub mod chain;
 pub mod driver;
 pub mod error;
+pub mod generated;
 pub mod launch;
 pub mod softmax;
 pub mod sources;
+pub mod status;
 pub mod testing;
 
 pub use driver::{Buffer, Gpu, Info, Schedule};

@@ -1,6 +1,8 @@
 //! The emulator as a device: `kernels/emu` and every kernel file compiled to a shared library, which is
 //! kept by a hash of its text, its headers, its flags and the compiler.
 
+mod text;
+
 use super::{Driver, Info, Packed, TensorMap};
 use crate::{CudaError, Launch, Ptr, Tile};
 use libloading::Library;
@@ -42,6 +44,7 @@ static ONE: Mutex<()> = Mutex::new(());
 pub(super) struct Emulated {
     info: Info,
     library: Arc<Library>,
+    texts: text::Texts,
     schedule: Schedule,
 }
 
@@ -64,7 +67,7 @@ impl Emulated {
             memory: 8 << 30,
             emulated: true,
         };
-        Ok(Emulated { info, library: Arc::new(library), schedule })
+        Ok(Emulated { info, library: Arc::new(library), texts: text::Texts::new(path), schedule })
     }
 
     fn symbol<T: Copy>(&self, name: &str) -> Result<T, CudaError> {
@@ -142,7 +145,10 @@ impl Driver for Emulated {
     }
 
     fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
-        let kernel: Kernel = self.symbol(&format!("cuemu_{}", launch.kernel))?;
+        let kernel = match crate::generated::of(launch.kernel) {
+            Some(generated) => self.texts.kernel(generated)?,
+            None => self.symbol::<Kernel>(&format!("cuemu_{}", launch.kernel))?,
+        };
         let config: unsafe extern "C" fn(c_int, c_int) = self.symbol("cuemu_config")?;
         let mut args = Packed::new(self, &launch.args)?;
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
@@ -167,26 +173,44 @@ impl Driver for Emulated {
     }
 }
 
+/// The folder of the kernels' text.
+fn sources() -> PathBuf {
+    std::env::var_os("MOBILIS_CUDA_SOURCES").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
+/// The folder of the emulator's text.
+fn emulator() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../emu")
+}
+
+fn compiler() -> OsString {
+    std::env::var_os("CXX").unwrap_or_else(|| OsString::from("c++"))
+}
+
+fn extra_flags() -> String {
+    std::env::var("MOBILIS_CUDA_EMULATOR_FLAGS").unwrap_or_default()
+}
+
+fn flags() -> Vec<String> {
+    let mut flags: Vec<String> = ["-std=c++17", "-O1", "-g1", "-fPIC", "-w", "-fno-strict-aliasing", "-x", "c++"]
+        .iter()
+        .map(|s| s.to_string())
+        .collect();
+    flags.extend(extra_flags().split_whitespace().map(String::from));
+    flags.extend([format!("-I{}", sources().join("include").display()), format!("-I{}", emulator().display())]);
+    flags
+}
+
 /// The shared library of all kernels, compiled where it is not there yet.
 fn library() -> Result<PathBuf, CudaError> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let cuda = std::env::var_os("MOBILIS_CUDA_SOURCES").map_or_else(|| here.to_path_buf(), PathBuf::from);
-    let emulator = here.join("../emu");
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| OsString::from("c++"));
+    let (cuda, emulator, compiler, flags) = (sources(), emulator(), compiler(), flags());
     let version = Command::new(&compiler).arg("--version").output().map_err(|e| {
         unavailable(format!(
             "the emulator needs a C++17 compiler: {} cannot be run ({e}); set CXX",
             compiler.to_string_lossy()
         ))
     })?;
-    let extra = std::env::var("MOBILIS_CUDA_EMULATOR_FLAGS").unwrap_or_default();
-    let mut flags: Vec<String> = ["-std=c++17", "-O1", "-g1", "-fPIC", "-w", "-fno-strict-aliasing", "-x", "c++"]
-        .iter()
-        .map(|s| s.to_string())
-        .collect();
-    flags.extend(extra.split_whitespace().map(String::from));
-    flags.extend([format!("-I{}", cuda.join("include").display()), format!("-I{}", emulator.display())]);
-
     let read = |p: &Path| fs::read(p).map_err(|e| unavailable(format!("{}: {e}", p.display())));
     let mut common = DefaultHasher::new();
     (&version.stdout, &flags).hash(&mut common);
@@ -241,7 +265,7 @@ fn library() -> Result<PathBuf, CudaError> {
     })?;
     let new = library.with_extension("new");
     let mut link = Command::new(&compiler);
-    link.args(["-shared", "-pthread"]).args(extra.split_whitespace());
+    link.args(["-shared", "-pthread"]).args(extra_flags().split_whitespace());
     let done = link.args(jobs.iter().map(|j| &j.1)).arg("-o").arg(&new).output();
     let done = done.map_err(|e| unavailable(e.to_string()))?;
     if !done.status.success() {

@@ -1,0 +1,41 @@
+// What generated chains (src/chain.rs) are made of: vectors of values to and from memory, and division by
+// numbers that the host prepared.
+#pragma once
+#include "math.cuh"
+
+#ifndef CUEMU
+#define CUEMU_EXPORT(kernel)
+#endif
+
+// `V` neighbouring values from an address that their bytes divide.
+template <int V, class T, class R> __device__ __forceinline__ void load(R (&to)[V], const T* from) {
+  struct alignas(V * sizeof(T)) Pack { T v[V]; };
+  Pack pack = *(const Pack*)from;
+#pragma unroll
+  for (int k = 0; k < V; k++) to[k] = pack.v[k];
+}
+template <int V, class T, class R> __device__ __forceinline__ void store(T* to, const R (&from)[V]) {
+  struct alignas(V * sizeof(T)) Pack { T v[V]; };
+  Pack pack;
+#pragma unroll
+  for (int k = 0; k < V; k++) pack.v[k] = (T)from[k];
+  *(Pack*)to = pack;
+}
+// The same where only the first `count` are there.
+template <int V, class T, class R> __device__ __forceinline__ void load_some(R (&to)[V], const T* from, long long count) {
+  if (count >= V) return load<V>(to, from);
+#pragma unroll
+  for (int k = 0; k < V; k++) to[k] = k < count ? (R)from[k] : (R)0;
+}
+template <int V, class T, class R> __device__ __forceinline__ void store_some(T* to, const R (&from)[V], long long count) {
+  if (count >= V) return store<V>(to, from);
+#pragma unroll
+  for (int k = 0; k < V; k++)
+    if (k < count) to[k] = (T)from[k];
+}
+
+// n / d for n below 2^31, with multiplier and shift of d (Granlund and Montgomery 1994).
+__device__ __forceinline__ unsigned quotient(unsigned n, unsigned multiplier, unsigned shift) {
+  return (unsigned)((((unsigned long long)n * multiplier >> 32) + n) >> shift);
+}
+__device__ __forceinline__ unsigned long long quotient(unsigned long long n, unsigned long long d, unsigned) { return n / d; }
