@@ -11,10 +11,12 @@
 #![deny(missing_docs)]
 
 pub mod chain;
+pub mod conv;
 pub mod driver;
 pub mod error;
 pub mod generated;
 pub mod launch;
+pub mod size;
 pub mod softmax;
 pub mod sources;
 pub mod status;

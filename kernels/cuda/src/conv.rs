@@ -1,0 +1,184 @@
+//! Convolutions over planes and both their gradients (`conv.cu`). Over one dimension the plane has one row.
+
+use crate::size::{count, int, refused, tiles};
+use crate::{Arg, CudaError, Launch, Ptr, args};
+
+/// The sizes of a convolution, and how its kernel moves. `x` is `[batch, groups channels, input..]`, `w` is
+/// `[groups filters, channels, kernel..]`, `y` is `[batch, groups filters, output..]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv {
+    /// Sequences or images.
+    pub batch: usize,
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+    /// Input channels of a group.
+    pub channels: usize,
+    /// Output channels of a group.
+    pub filters: usize,
+    /// Rows and columns of the input.
+    pub input: [usize; 2],
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Rows and columns of the output.
+    pub output: [usize; 2],
+    /// Steps between neighbouring outputs.
+    pub stride: [usize; 2],
+    /// Zeros before the input.
+    pub before: [usize; 2],
+    /// Steps between neighbouring places of the kernel.
+    pub dilation: [usize; 2],
+}
+
+const NAME: &str = "convolution";
+/// Columns of a tile.
+const TILE: usize = 128;
+/// Blocks that fill a large device twice.
+const FULL: usize = 264;
+
+impl Conv {
+    fn values(&self) -> [usize; 3] {
+        let of = |a: usize, [b, c]: [usize; 2]| self.groups * a * b * c;
+        [
+            self.batch * of(self.channels, self.input),
+            of(self.filters, self.kernel) * self.channels,
+            self.batch * of(self.filters, self.output),
+        ]
+    }
+
+    /// All sizes as arguments, after checking them.
+    fn arguments(&self) -> Result<Vec<Arg>, CudaError> {
+        let [ih, iw] = self.input;
+        let [kh, kw] = self.kernel;
+        let [oh, ow] = self.output;
+        count(NAME, "the input", &[self.batch, self.groups, self.channels, ih, iw])?;
+        count(NAME, "the weight", &[self.groups, self.filters, self.channels, kh, kw])?;
+        count(NAME, "the output", &[self.batch, self.groups, self.filters, oh, ow])?;
+        if self.stride.contains(&0) || self.dilation.contains(&0) {
+            return Err(refused(NAME, "a stride or a dilation of 0, at least 1 is taken"));
+        }
+        for i in 0..2 {
+            // Where a window may begin and end, so that no sum overflows in the kernel.
+            let reach = (self.output[i].max(1) - 1)
+                .saturating_mul(self.stride[i])
+                .saturating_add(self.kernel[i].saturating_mul(self.dilation[i]))
+                .saturating_add(self.before[i])
+                .saturating_add(self.input[i]);
+            if reach >= 1 << 30 {
+                return Err(refused(NAME, format!("windows that reach {reach} places, fewer than 2^30 are taken")));
+            }
+        }
+        let [sh, sw] = self.stride;
+        let [ph, pw] = self.before;
+        let [dh, dw] = self.dilation;
+        let all =
+            [self.batch, self.groups, self.channels, self.filters, ih, iw, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw];
+        all.iter().map(|n| int(NAME, "places", *n).map(Arg::from)).collect()
+    }
+
+    /// Whether each filter sees one channel, and few filters the same one.
+    fn depthwise(&self) -> bool {
+        self.channels == 1 && self.filters <= 8
+    }
+
+    /// Rows of a tile for `rows` rows, where `blocks` tiles of 64 would run: whether to take 64.
+    fn large(rows: usize, blocks: usize) -> bool {
+        rows > 32 && blocks * rows.div_ceil(64) >= FULL / 2
+    }
+
+    /// Into how many parts the weight gradient's sum is cut, and the depth of a part.
+    fn parts(&self) -> (usize, usize) {
+        let depth = self.batch * self.output[0] * self.output[1];
+        let columns = (self.channels * self.kernel[0] * self.kernel[1]).div_ceil(TILE);
+        let blocks = (self.groups * columns * self.filters.div_ceil(64)).max(1);
+        let parts = (FULL / blocks).min(depth / 256).max(1);
+        let part = depth.div_ceil(parts).next_multiple_of(8).max(8);
+        (depth.div_ceil(part).max(1), part)
+    }
+}
+
+fn launch(kernel: &'static str, grid: [usize; 2], pointers: &[Ptr], sizes: &[Arg]) -> Result<Vec<Launch>, CudaError> {
+    let x = int(NAME, "blocks", grid[0])? as u32;
+    if grid[1] > 65535 {
+        return Err(refused(NAME, format!("{} rows of tiles, at most 65535 are taken", grid[1])));
+    }
+    let args = pointers.iter().map(|p| Arg::from(*p)).chain(sizes.iter().cloned()).collect();
+    Ok(vec![Launch::new(kernel, [x, grid[1] as u32, 1], 256, args)])
+}
+
+/// `y = conv(x, w) + bias`; no bias is [`Ptr::NULL`].
+///
+/// # Errors
+/// Arrays of 2³¹ values or more; a stride or dilation of 0.
+pub fn forward(s: &Conv, x: Ptr, w: Ptr, bias: Ptr, y: Ptr) -> Result<Vec<Launch>, CudaError> {
+    let sizes = s.arguments()?;
+    if s.values()[2] == 0 {
+        return Ok(vec![]);
+    }
+    let places = s.output[0] * s.output[1];
+    if s.depthwise() {
+        let grid = [places.div_ceil(256) * s.batch * s.groups * s.filters, 1];
+        return launch("conv_depthwise_f32", grid, &[x, w, bias, y], &sizes);
+    }
+    let blocks = (s.batch * places).div_ceil(TILE) * s.groups;
+    let (kernel, rows) = if Conv::large(s.filters, blocks) { ("conv_64_f32", 64) } else { ("conv_32_f32", 32) };
+    launch(kernel, [blocks, s.filters.div_ceil(rows)], &[x, w, bias, y], &sizes)
+}
+
+/// `x`, of which `y` is the gradient by the output: the transposed convolution, plus a bias over the channels of
+/// `x` where there is one.
+///
+/// # Errors
+/// As [`forward`].
+pub fn input_grad(s: &Conv, y: Ptr, w: Ptr, bias: Ptr, x: Ptr) -> Result<Vec<Launch>, CudaError> {
+    let sizes = s.arguments()?;
+    if s.values()[0] == 0 {
+        return Ok(vec![]);
+    }
+    if s.depthwise() {
+        let grid = [(s.input[0] * s.input[1]).div_ceil(256) * s.batch * s.groups, 1];
+        return launch("conv_depthwise_input_f32", grid, &[y, w, bias, x], &sizes);
+    }
+    // Of every phase as many tiles as the largest one has.
+    let phases = s.stride[0] * s.stride[1];
+    let largest = s.batch * s.input[0].div_ceil(s.stride[0]) * s.input[1].div_ceil(s.stride[1]);
+    let blocks = largest.div_ceil(TILE) * s.groups * phases;
+    let (kernel, rows) =
+        if Conv::large(s.channels, blocks) { ("conv_input_64_f32", 64) } else { ("conv_input_32_f32", 32) };
+    launch(kernel, [blocks, s.channels.div_ceil(rows)], &[y, w, bias, x], &sizes)
+}
+
+/// Bytes of scratch that [`weight_grad`] takes.
+pub fn weight_grad_workspace(s: &Conv) -> usize {
+    let parts = s.parts().0;
+    if s.depthwise() || parts == 1 { 0 } else { parts * s.values()[1] * 4 }
+}
+
+/// `w`, the gradient by the weight: the same bits at each run.
+///
+/// # Errors
+/// As [`forward`].
+pub fn weight_grad(s: &Conv, x: Ptr, y: Ptr, w: Ptr, workspace: Ptr) -> Result<Vec<Launch>, CudaError> {
+    let sizes = s.arguments()?;
+    let weights = s.values()[1];
+    if weights == 0 {
+        return Ok(vec![]);
+    }
+    let taps = s.kernel[0] * s.kernel[1];
+    if s.depthwise() {
+        let grid = [taps.div_ceil(8) * s.groups * s.filters, 1];
+        return launch("conv_depthwise_weight_f32", grid, &[x, y, w], &sizes);
+    }
+    let (parts, part) = s.parts();
+    count(NAME, "the weight gradient's parts", &[parts, weights])?;
+    let blocks = (s.channels * taps).div_ceil(TILE) * s.groups * parts;
+    let to = if parts == 1 { w } else { workspace };
+    let (kernel, rows) =
+        if Conv::large(s.filters, blocks) { ("conv_weight_64_f32", 64) } else { ("conv_weight_32_f32", 32) };
+    let sizes: Vec<Arg> = std::iter::once(Arg::from(int(NAME, "values of a part", part)?)).chain(sizes).collect();
+    let mut all = launch(kernel, [blocks, s.filters.div_ceil(rows)], &[x, y, to], &sizes)?;
+    if parts > 1 {
+        let args = args![to, w, parts as i32, weights as i32];
+        all.push(Launch::new("conv_parts_f32", [tiles(weights, 256), 1, 1], 256, args));
+    }
+    Ok(all)
+}
