@@ -16,11 +16,13 @@ pub mod driver;
 pub mod error;
 pub mod generated;
 pub mod launch;
+pub mod pool;
 pub mod size;
 pub mod softmax;
 pub mod sources;
 pub mod status;
 pub mod testing;
+pub mod window;
 
 pub use driver::{Buffer, Gpu, Info, Schedule};
 pub use error::CudaError;
