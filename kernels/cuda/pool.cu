@@ -64,10 +64,10 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 CUEMU_EXPORT(max_pool_grad_f32)
 
-extern "C" __global__ void __launch_bounds__(256) zeros_f32(float* x, long long n) {
+extern "C" __global__ void __launch_bounds__(256) max_pool_zeros_f32(float* x, long long n) {
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < n; i += gridDim.x * 256ll) x[i] = 0.f;
 }
-CUEMU_EXPORT(zeros_f32)
+CUEMU_EXPORT(max_pool_zeros_f32)
 
 // The inputs lo to hi that output q of one dimension joins, and what it divides by.
 struct Span {

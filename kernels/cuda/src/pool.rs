@@ -99,7 +99,7 @@ pub fn max_grad(
     if n == 0 {
         return Ok(vec![]);
     }
-    let zeros = Launch::new("zeros_f32", [tiles(n, 256).min(4096), 1, 1], 256, args![x, n as i64]);
+    let zeros = Launch::new("max_pool_zeros_f32", [tiles(n, 256).min(4096), 1, 1], 256, args![x, n as i64]);
     let args = args![g, positions, x, planes as i32, windows as i32, places as i32];
     Ok(vec![zeros, Launch::new("max_pool_grad_f32", [tiles(planes, 4), 1, 1], 128, args)])
 }
