@@ -10,6 +10,7 @@
 //! ([`Gpu::emulated`]); the same launches and the same tests serve both.
 #![deny(missing_docs)]
 
+pub mod attention;
 pub mod chain;
 pub mod conv;
 pub mod driver;
