@@ -1,6 +1,8 @@
 //! Checks that every operation's tests use: reference values, finite differences, devices
 //! against each other. Public so that tests of other crates can use them; not part of the API.
 
+#[cfg(feature = "cuda")]
+use crate::devices::Device;
 use crate::devices::cpu;
 use crate::devices::reference::{self, RefArray};
 use crate::graph::trace::{self, Handle, Mode};
@@ -131,7 +133,8 @@ pub fn close(found: &RefArray, expected: &RefArray, tolerance: f64) {
 
 /// Checks an operation: its gradient by every real input against central differences on the
 /// reference device, and every other device against the reference, for the results and for
-/// the gradients.
+/// the gradients. With the feature `cuda` the emulated GPU is one of them, for graphs of up to some
+/// ten thousand values; `MOBILIS_EMULATE=all` takes larger ones too, `none` leaves it out.
 ///
 /// # Panics
 /// When anything disagrees.
@@ -172,6 +175,62 @@ fn compare_cpu(graph: &Graph, given: &[Given], tolerance: f64) {
     let expected = outputs(graph, &rounded);
     for graph in [graph.clone(), cpu::optimize(graph.clone())] {
         for (found, expected) in outputs_on_cpu(&graph, &rounded).iter().zip(&expected) {
+            close(found, expected, tolerance);
+        }
+        #[cfg(feature = "cuda")]
+        gpu::compare(&graph, &rounded, &expected, tolerance);
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod gpu {
+    use super::{DType, Device, Given, Graph, RefArray, Sizes, Value, close};
+    use crate::devices::{cpu, cuda};
+    use crate::program::host::{HostRef, HostSlice};
+    use std::sync::LazyLock;
+
+    /// Values of a graph's nodes at most, unless all are asked for.
+    const MOST: usize = 20_000;
+
+    static ASKED: LazyLock<String> = LazyLock::new(|| std::env::var("MOBILIS_EMULATE").unwrap_or_default());
+
+    /// Compares the emulated GPU's results, where there is one and the graph is small enough.
+    pub fn compare(graph: &Graph, given: &[Given], expected: &[RefArray], tolerance: f64) {
+        let count = |ty: &super::TensorType| ty.sizes(&Sizes::new()).map_or(0, |s| s.iter().product());
+        let values: usize = graph.nodes.iter().flat_map(|n| &n.types).map(count).sum();
+        if *ASKED == "none" || (*ASKED != "all" && values > MOST) {
+            return;
+        }
+        let gpu = match cuda::open(Device::Emulated) {
+            Ok(gpu) => gpu,
+            Err(e) => return eprintln!("not compared with the emulated GPU: {e}"),
+        };
+        let reals: Vec<Vec<f32>> = given.iter().map(|g| g.array.data.iter().map(|v| *v as f32).collect()).collect();
+        let wholes: Vec<Vec<i32>> = given.iter().map(|g| g.array.data.iter().map(|v| *v as i32).collect()).collect();
+        let truths: Vec<Vec<bool>> = given.iter().map(|g| g.array.data.iter().map(|v| *v != 0.0).collect()).collect();
+        let arguments: Vec<HostRef> = (0..given.len())
+            .map(|i| HostRef {
+                sizes: &given[i].array.sizes,
+                values: match given[i].dtype {
+                    DType::F32 => HostSlice::F32(&reals[i]),
+                    DType::I32 => HostSlice::I32(&wholes[i]),
+                    DType::Bool => HostSlice::Bool(&truths[i]),
+                },
+            })
+            .collect();
+        let mut bound = cuda::bind(&gpu, graph, &Sizes::new()).unwrap_or_else(|e| panic!("{e}"));
+        let mut results = vec![];
+        let each = |v: Value, out: cpu::Out| {
+            let data: Vec<f64> = match out {
+                cpu::Out::F32(s) => s.iter().map(|v| *v as f64).collect(),
+                cpu::Out::I32(s) => s.iter().map(|v| *v as f64).collect(),
+                cpu::Out::Bool(s) => s.iter().map(|v| *v as f64).collect(),
+            };
+            let sizes = graph.ty(v).sizes(&Sizes::new()).expect("the sizes are static");
+            results.push(RefArray::new(&sizes, data));
+        };
+        bound.run(&[], &arguments, each).unwrap_or_else(|e| panic!("{}", e.message));
+        for (found, expected) in results.iter().zip(expected) {
             close(found, expected, tolerance);
         }
     }

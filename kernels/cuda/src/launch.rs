@@ -60,6 +60,8 @@ pub enum Arg {
     I64(i64),
     /// `float`.
     F32(f32),
+    /// A structure of up to 128 bytes, by value: its words, the first field in the lowest bytes.
+    Block([u64; 16]),
     /// `const __grid_constant__ TensorMap`, which the device makes of it.
     Tile(Tile),
 }

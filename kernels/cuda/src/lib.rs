@@ -13,10 +13,12 @@
 pub mod attention;
 pub mod chain;
 pub mod conv;
+pub mod copy;
 pub mod driver;
 pub mod error;
 pub mod generated;
 pub mod launch;
+pub mod plain;
 pub mod pool;
 pub mod size;
 pub mod softmax;
@@ -25,6 +27,7 @@ pub mod status;
 pub mod testing;
 pub mod window;
 
-pub use driver::{Buffer, Gpu, Info, Schedule};
+pub use driver::{Buffer, Gpu, Info, Recorded, Schedule};
 pub use error::CudaError;
 pub use launch::{Arg, Launch, Ptr, Swizzle, Tile};
+pub use plain::Plain;

@@ -8,14 +8,20 @@
 //! Real values are `f32`, as the CPU computes; for the reference device
 //! [`Store::to_reference`] widens them to `f64`, so that its steps are not rounded between runs.
 //! Matrices may stay as a file stores them ([`Encoded`]) until something writes to them.
+//!
+//! A GPU keeps a copy of its own ([`OnDevice`]), with the number of the change that it holds. What a run
+//! there writes stays there until the host asks for the value.
 
 use super::encoded::Encoded;
+use crate::devices::Device;
 use crate::graph::{DType, VarId};
 use mobilis_kernels::large::gather_pages;
+use std::any::Any;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Row-major values in one storage.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,16 +156,87 @@ impl Entry {
     }
 }
 
-/// An entry and the number of its last change.
-#[derive(Clone, Debug)]
+/// A value's copy on a device.
+pub trait OnDevice: Any + Send + Sync {
+    /// The values.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn fetch(&self) -> Result<Data, String>;
+}
+
+/// An entry, the number of its last change, and its copy on a device.
 struct Held {
+    /// Without values while the host is behind.
     entry: Entry,
     version: u64,
+    /// The copy and the number of the change that it holds.
+    device: Option<(u64, Arc<dyn OnDevice>)>,
+    /// Where only the device has the values: they, once they were asked for.
+    behind: Option<OnceLock<Option<Entry>>>,
+}
+
+impl Held {
+    fn new(entry: Entry) -> Held {
+        Held { entry, version: next_version(), device: None, behind: None }
+    }
+
+    /// The entry with its values; nothing where the device does not give them.
+    fn get(&self) -> Option<&Entry> {
+        let Some(behind) = &self.behind else { return Some(&self.entry) };
+        behind.get_or_init(|| self.fetch()).as_ref()
+    }
+
+    fn fetch(&self) -> Option<Entry> {
+        let Entry { name, sizes, .. } = &self.entry;
+        match self.device.as_ref()?.1.fetch() {
+            Ok(data) => Some(Entry { name: name.clone(), sizes: sizes.clone(), data }),
+            Err(message) => {
+                eprintln!("mobilis: the values of `{name}` are lost: {message}");
+                None
+            }
+        }
+    }
+
+    /// The same, with the values on the host from now on.
+    fn settled(&mut self) -> Option<&mut Held> {
+        if let Some(behind) = self.behind.take() {
+            match behind.into_inner().unwrap_or_else(|| self.fetch()) {
+                Some(entry) => self.entry = entry,
+                None => {
+                    self.behind = Some(OnceLock::from(None));
+                    return None;
+                }
+            }
+        }
+        Some(self)
+    }
+}
+
+impl Clone for Held {
+    /// On the host alone.
+    fn clone(&self) -> Held {
+        match self.get() {
+            Some(entry) => Held { entry: entry.clone(), version: self.version, device: None, behind: None },
+            None => Held {
+                entry: self.entry.clone(),
+                version: self.version,
+                device: None,
+                behind: Some(OnceLock::from(None)),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("entry", &self.entry).field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 impl PartialEq for Held {
     fn eq(&self, other: &Held) -> bool {
-        self.entry == other.entry
+        self.get() == other.get()
     }
 }
 
@@ -173,19 +250,24 @@ fn next_version() -> u64 {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
     entries: HashMap<VarId, Held>,
-    wide: bool,
+    device: Device,
 }
 
 impl Values {
     /// The value of a variable, where it has one.
     pub fn get(&self, id: VarId) -> Option<&Entry> {
-        self.entries.get(&id).map(|held| &held.entry)
+        self.entries.get(&id)?.get()
+    }
+
+    /// The sizes of a variable's value, where it has one.
+    pub fn sizes(&self, id: VarId) -> Option<&[usize]> {
+        self.entries.get(&id).map(|held| held.entry.sizes.as_slice())
     }
 
     /// The value of a variable, to be changed in place: `f32` where it was stored otherwise. Counts as
     /// a change.
     pub fn get_mut(&mut self, id: VarId) -> Option<&mut Entry> {
-        let held = self.entries.get_mut(&id)?;
+        let held = self.entries.get_mut(&id)?.settled()?;
         held.version = next_version();
         held.entry.data.materialize();
         Some(&mut held.entry)
@@ -194,7 +276,7 @@ impl Values {
     /// Makes `f32` of a variable's values if they are stored otherwise, so that a run can write to
     /// them. Counts as a change only then.
     pub(crate) fn materialize(&mut self, id: VarId) {
-        if self.get(id).is_some_and(|entry| matches!(entry.data, Data::Encoded(_))) {
+        if self.entries.get(&id).is_some_and(|held| matches!(held.entry.data, Data::Encoded(_))) {
             self.get_mut(id);
         }
     }
@@ -207,18 +289,49 @@ impl Values {
 
     /// The values of a variable, to be lent to a run and given back as they were.
     pub(crate) fn lend(&mut self, id: VarId) -> Option<&mut Data> {
-        self.entries.get_mut(&id).map(|held| &mut held.entry.data)
+        Some(&mut self.entries.get_mut(&id)?.settled()?.entry.data)
+    }
+
+    /// The copy of a variable's value on a device, and whether it holds the last change.
+    pub(crate) fn on_device(&self, id: VarId) -> Option<(&Arc<dyn OnDevice>, bool)> {
+        let held = self.entries.get(&id)?;
+        held.device.as_ref().map(|(version, copy)| (copy, *version == held.version))
+    }
+
+    /// Keeps a copy that holds a variable's value as it is.
+    pub(crate) fn keep_on_device(&mut self, id: VarId, copy: Arc<dyn OnDevice>) {
+        if let Some(held) = self.entries.get_mut(&id).and_then(Held::settled) {
+            held.device = Some((held.version, copy));
+        }
+    }
+
+    /// Notes that a run has changed a variable's copy on the device: the value is there alone.
+    pub(crate) fn changed_on_device(&mut self, id: VarId) {
+        let Some(held) = self.entries.get_mut(&id) else { return };
+        let version = next_version();
+        if let Some((known, _)) = &mut held.device {
+            (*known, held.version) = (version, version);
+            held.entry.data = Data::Bool(Vec::new());
+            held.behind = Some(OnceLock::new());
+        }
     }
 
     /// Gives a variable a value, at the store's precision. Gives back the one that it had.
     pub fn insert(&mut self, id: VarId, mut entry: Entry) -> Option<Entry> {
-        entry.data = if self.wide { entry.data.widened() } else { entry.data.narrowed() };
-        self.entries.insert(id, Held { entry, version: next_version() }).map(|held| held.entry)
+        entry.data = if self.is_reference() { entry.data.widened() } else { entry.data.narrowed() };
+        let mut held = Held::new(entry);
+        let mut old = self.entries.remove(&id);
+        // The device writes the new value over the old one.
+        held.device = old.as_mut().and_then(|old| old.settled()?.device.take());
+        self.entries.insert(id, held);
+        old.map(|held| held.entry)
     }
 
     /// Forgets a variable's value.
     pub fn remove(&mut self, id: VarId) -> Option<Entry> {
-        self.entries.remove(&id).map(|held| held.entry)
+        let mut held = self.entries.remove(&id)?;
+        held.settled()?;
+        Some(held.entry)
     }
 
     /// Whether a variable has a value.
@@ -228,12 +341,18 @@ impl Values {
 
     /// Whether real numbers are held as `f64`, for the reference device.
     pub fn is_reference(&self) -> bool {
-        self.wide
+        self.device == Device::Reference
+    }
+
+    /// The device that the values are held for.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Every variable with a value, sorted by name and then identity.
     pub fn iter(&self) -> impl Iterator<Item = (VarId, &Entry)> + '_ {
-        let mut all: Vec<(VarId, &Entry)> = self.entries.iter().map(|(id, held)| (*id, &held.entry)).collect();
+        let mut all: Vec<(VarId, &Entry)> =
+            self.entries.iter().filter_map(|(id, held)| Some((*id, held.get()?))).collect();
         all.sort_by(|a, b| a.1.name.cmp(&b.1.name).then(a.0.cmp(&b.0)));
         all.into_iter()
     }
@@ -248,15 +367,18 @@ impl Values {
         self.entries.is_empty()
     }
 
-    fn set_wide(&mut self, wide: bool) {
-        if self.wide == wide {
+    fn set_device(&mut self, device: Device) {
+        let wide = device == Device::Reference;
+        let same = wide == self.is_reference();
+        self.device = device;
+        if same {
             return;
         }
-        self.wide = wide;
-        for Held { entry, version } in self.entries.values_mut() {
-            *version = next_version();
-            let data = std::mem::replace(&mut entry.data, Data::Bool(Vec::new()));
-            entry.data = if wide { data.widened() } else { data.narrowed() };
+        for held in self.entries.values_mut().filter_map(Held::settled) {
+            held.version = next_version();
+            held.device = None;
+            let data = std::mem::replace(&mut held.entry.data, Data::Bool(Vec::new()));
+            held.entry.data = if wide { data.widened() } else { data.narrowed() };
         }
     }
 }
@@ -280,12 +402,17 @@ impl Store {
 
     /// Holds real numbers as `f64` from now on, as the reference device needs them.
     pub fn to_reference(&self) {
-        self.lock().set_wide(true);
+        self.set_device(Device::Reference);
     }
 
     /// Holds real numbers as `f32` from now on, rounding those that are `f64`.
     pub fn to_single(&self) {
-        self.lock().set_wide(false);
+        self.set_device(Device::Cpu);
+    }
+
+    /// Holds values for a device from now on: real numbers as `f64` for the reference device, else `f32`.
+    pub fn set_device(&self, device: Device) {
+        self.lock().set_device(device);
     }
 
     /// Seeds the random operations of all programs that share this store: the same seed gives the

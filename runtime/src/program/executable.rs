@@ -3,6 +3,7 @@
 
 use super::ProgramError;
 use super::bind::{BindError, bind};
+use super::gpu;
 use super::host::{self, HostRef, HostSlice};
 use super::weights::{StoredWeight, Weights};
 use crate::array::show::Picture;
@@ -10,6 +11,7 @@ use crate::devices::Device;
 use crate::devices::cpu::lower::Task;
 use crate::devices::cpu::weights::{Plain, Prepared as PreparedWeights};
 use crate::devices::cpu::{self, Bound, Out};
+use crate::devices::cuda::Fallback;
 use crate::devices::reference::{self, RefArray};
 use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
 use crate::module::init::Key;
@@ -20,7 +22,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// How many sets of sizes stay prepared; the least recently used makes room.
-const PREPARED: usize = 8;
+pub(super) const PREPARED: usize = 8;
 
 /// The first value that was not finite although everything it was computed from was.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -62,16 +64,17 @@ struct Prepared {
 pub struct Executable {
     /// As it was traced and transformed, before it was optimized for the device.
     source: Graph,
-    optimized: Graph,
+    pub(super) optimized: Graph,
     device: Device,
-    store: Store,
+    pub(super) store: Store,
     known: Sizes,
     weights: PreparedWeights,
     prepared: Mutex<Vec<Prepared>>,
-    taps: Mutex<HashMap<String, Tapped>>,
+    pub(super) on_gpu: gpu::Programs,
+    pub(super) taps: Mutex<HashMap<String, Tapped>>,
 }
 
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What a panic leaves behind is prepared anew or overwritten by the next run.
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -81,7 +84,7 @@ impl Executable {
     pub fn new(graph: Graph, device: Device, store: Store, known: Sizes) -> Executable {
         let source = crate::transforms::prune::prune(graph);
         let optimized = match device {
-            Device::Cpu => cpu::optimize(source.clone()),
+            Device::Cpu | Device::Cuda(_) | Device::Emulated => cpu::optimize(source.clone()),
             Device::Reference => source.clone(),
         };
         Executable {
@@ -92,6 +95,7 @@ impl Executable {
             known,
             weights: PreparedWeights::new(Weights::default()),
             prepared: Mutex::new(vec![]),
+            on_gpu: gpu::Programs::default(),
             taps: Mutex::new(HashMap::new()),
         }
     }
@@ -139,14 +143,22 @@ impl Executable {
     /// Bytes of the arena for the sizes of the last run, and the largest sum of bytes alive at
     /// once in it. Nothing before the first run, and on the reference device.
     pub fn memory(&self) -> Option<(usize, usize)> {
-        lock(&self.prepared).last().map(|p| (p.bound.arena_bytes(), p.bound.lower_bound))
+        let on_cpu = lock(&self.prepared).last().map(|p| (p.bound.arena_bytes(), p.bound.lower_bound));
+        on_cpu.or_else(|| self.on_gpu.memory())
     }
 
     /// How many values a run for the last sizes copies because no kernel reads them as they lie:
     /// transposed, repeated, or stored when all has run. Nothing before the first run, and on the
     /// reference device.
     pub fn copies(&self) -> Option<usize> {
-        lock(&self.prepared).last().map(|p| p.bound.copied)
+        let on_cpu = lock(&self.prepared).last().map(|p| p.bound.copied);
+        on_cpu.or_else(|| self.on_gpu.copies())
+    }
+
+    /// The operations that a GPU program for the last sizes runs on the host because the device has no kernel
+    /// for them, with the reason. Empty on other devices.
+    pub fn fallbacks(&self) -> Vec<Fallback> {
+        self.on_gpu.fallbacks()
     }
 
     /// The device.
@@ -190,7 +202,7 @@ impl Executable {
     }
 
     /// The sizes of every variable for these sizes of axes.
-    fn var_sizes(&self, sizes: &Sizes) -> Result<Vec<Vec<usize>>, BindError> {
+    pub(super) fn var_sizes(&self, sizes: &Sizes) -> Result<Vec<Vec<usize>>, BindError> {
         let of = |decl: &VarDecl| {
             let place = || format!("`{}`", decl.name);
             decl.ty.sizes(sizes).map_err(|source| BindError::Extent { place: place(), source })
@@ -200,15 +212,15 @@ impl Executable {
 
     /// Gives states that have no value yet their first one, and checks the sizes of all
     /// variables.
-    fn ready(&self, values: &mut Values, expected: &[Vec<usize>]) -> Result<(), ProgramError> {
+    pub(super) fn ready(&self, values: &mut Values, expected: &[Vec<usize>]) -> Result<(), ProgramError> {
         for (decl, expected) in self.source.vars.iter().zip(expected) {
-            match values.get(decl.id) {
-                Some(entry) if entry.sizes == *expected => {}
-                Some(entry) => {
+            match values.sizes(decl.id) {
+                Some(sizes) if sizes == *expected => {}
+                Some(sizes) => {
                     return Err(ProgramError::Variable {
                         name: decl.name.clone(),
                         shape: decl.ty.to_string(),
-                        found: entry.sizes.clone(),
+                        found: sizes.to_vec(),
                         expected: expected.clone(),
                     });
                 }
@@ -234,6 +246,7 @@ impl Executable {
         match self.device {
             Device::Cpu => self.run_cpu(inputs, &mut each, |_, task, m| (task.run)(m)),
             Device::Reference => self.run_reference(inputs, &mut each),
+            Device::Cuda(_) | Device::Emulated => self.run_on_gpu(inputs, &mut each),
         }
     }
 
@@ -302,7 +315,7 @@ impl Executable {
         result.map_err(|e| self.failure(graph, e.node, e.message))
     }
 
-    fn result_sizes(&self, sizes: &Sizes) -> Result<HashMap<Value, Vec<usize>>, BindError> {
+    pub(super) fn result_sizes(&self, sizes: &Sizes) -> Result<HashMap<Value, Vec<usize>>, BindError> {
         let graph = &self.optimized;
         graph
             .results()
@@ -313,7 +326,7 @@ impl Executable {
             .collect()
     }
 
-    fn failure(&self, graph: &Graph, node: u32, message: String) -> ProgramError {
+    pub(super) fn failure(&self, graph: &Graph, node: u32, message: String) -> ProgramError {
         match graph.nodes.get(node as usize) {
             Some(n) => ProgramError::Run { op: n.op.rule().name().into(), location: graph.location(n.scope), message },
             None => ProgramError::Lower(message),
@@ -412,7 +425,8 @@ impl Executable {
                     look(*v, array.sizes.clone(), &mut array.data.iter().copied());
                 }
             }
-            Device::Cpu => {
+            // What a GPU computes is looked for on the CPU, on the same values.
+            Device::Cpu | Device::Cuda(_) | Device::Emulated => {
                 let mut bound = cpu::bind(&all, &sizes).map_err(ProgramError::Lower)?;
                 let mut vars = vec![];
                 let mut taken = Taken { graph: &all, values: &mut values, vars: &mut vars };
@@ -455,7 +469,7 @@ fn buffer<'a>(plain: &'a [(u32, Plain)], var: usize, data: &'a mut Data) -> Exte
 }
 
 /// Keeps what a tap saw, and prints it if that was asked for.
-fn keep(graph: &Graph, tap: usize, tapped: Tapped, taps: &mut HashMap<String, Tapped>) {
+pub(super) fn keep(graph: &Graph, tap: usize, tapped: Tapped, taps: &mut HashMap<String, Tapped>) {
     let (name, value) = &graph.taps[tap];
     if graph.printed.contains(name) {
         let names: Vec<&'static str> = graph.ty(*value).dims.iter().map(|d| d.axis.name).collect();

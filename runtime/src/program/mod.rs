@@ -7,6 +7,11 @@
 
 pub mod bind;
 pub mod executable;
+#[cfg(feature = "cuda")]
+mod gpu;
+#[cfg(not(feature = "cuda"))]
+#[path = "without_gpu.rs"]
+mod gpu;
 pub mod host;
 pub mod model;
 #[cfg(feature = "draw")]

@@ -12,17 +12,15 @@ impl<M: Module> Model<M> {
     /// The device that the model's programs run on: [`Device::Cpu`] unless [`on`](Self::on) chose
     /// another.
     pub fn device(&self) -> Device {
-        if self.store().lock().is_reference() { Device::Reference } else { Device::Cpu }
+        self.store().lock().device()
     }
 
     /// The same model on another device. Its values are converted; programs that were compiled
-    /// before are for the old device and must be compiled again.
+    /// before are for the old device and must be compiled again. Whether the device is here shows when a
+    /// program first runs, or from [`Device::found`].
     #[must_use]
     pub fn on(self, device: Device) -> Self {
-        match device {
-            Device::Cpu => self.store().to_single(),
-            Device::Reference => self.store().to_reference(),
-        }
+        self.store().set_device(device);
         self
     }
 

@@ -111,7 +111,7 @@ impl Driver for Emulated {
     }
 
     fn upload(&self, to: Ptr, from: &[u8]) -> Result<(), CudaError> {
-        // SAFETY: `Buffer::upload` checked the size; nothing runs between calls.
+        // SAFETY: `Gpu` checked the range; nothing runs between calls.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
         Ok(())
     }
@@ -123,8 +123,14 @@ impl Driver for Emulated {
     }
 
     fn fill(&self, to: Ptr, byte: u8, bytes: usize) -> Result<(), CudaError> {
-        // SAFETY: the whole buffer.
+        // SAFETY: as above.
         unsafe { (to.0 as *mut u8).write_bytes(byte, bytes) };
+        Ok(())
+    }
+
+    fn copy(&self, from: Ptr, to: Ptr, bytes: usize) -> Result<(), CudaError> {
+        // SAFETY: both ranges are of buffers and do not overlap (`Gpu::copy`); nothing runs between calls.
+        unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.0 as *mut u8, bytes) };
         Ok(())
     }
 

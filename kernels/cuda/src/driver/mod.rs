@@ -1,10 +1,16 @@
 //! Devices: memory, and launches in order.
+//!
+//! [`Gpu`] checks what it is asked for: an address must lie in memory that it gave out, and after a launch
+//! that failed nothing is computed or handed out any more, for what came after it worked on values that
+//! are not there.
 
 mod emulated;
 
+use crate::plain::{self, Plain};
 use crate::{Arg, CudaError, Launch, Ptr, Tile};
+use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use emulated::Schedule;
 
@@ -50,6 +56,7 @@ impl Packed {
             Arg::U32(v) => word(*v as u64),
             Arg::I64(v) => word(*v as u64),
             Arg::F32(v) => word(v.to_bits() as u64),
+            Arg::Block(words) => Ok(TensorMap(*words)),
             Arg::Tile(tile) => driver.tensor_map(tile),
         });
         let mut values = values.collect::<Result<Vec<_>, CudaError>>()?;
@@ -73,13 +80,43 @@ trait Driver: Send + Sync {
     fn download(&self, from: Ptr, to: &mut [u8]) -> Result<(), CudaError>;
     fn fill(&self, to: Ptr, byte: u8, bytes: usize) -> Result<(), CudaError>;
     fn tensor_map(&self, tile: &Tile) -> Result<TensorMap, CudaError>;
+    fn copy(&self, from: Ptr, to: Ptr, bytes: usize) -> Result<(), CudaError>;
     fn launch(&self, launch: &Launch) -> Result<(), CudaError>;
     fn synchronize(&self) -> Result<(), CudaError>;
+    /// Notes what `body` asks for instead of doing it, where the device can repeat that as a whole; else
+    /// nothing is asked for.
+    fn record(&self, _: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<Option<Box<dyn Replay>>, CudaError> {
+        Ok(None)
+    }
+}
+
+/// Work that was recorded.
+trait Replay: Send {
+    fn replay(&self) -> Result<(), CudaError>;
 }
 
 /// A device. Clones are the same device.
 #[derive(Clone)]
-pub struct Gpu(Arc<dyn Driver>);
+pub struct Gpu(Arc<Shared>);
+
+struct Shared {
+    driver: Box<dyn Driver>,
+    /// The memory that was given out: addresses and bytes.
+    blocks: Mutex<BTreeMap<u64, usize>>,
+    /// The launch that failed.
+    failed: Mutex<Option<CudaError>>,
+}
+
+/// Launches and copies that run as one.
+pub struct Recorded {
+    gpu: Gpu,
+    work: Box<dyn Replay>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Both hold whole values at all times.
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Memory on a device, given back when dropped.
 pub struct Buffer {
@@ -89,17 +126,35 @@ pub struct Buffer {
 }
 
 impl Gpu {
+    fn new(driver: impl Driver + 'static) -> Gpu {
+        let (blocks, failed) = (Mutex::default(), Mutex::default());
+        Gpu(Arc::new(Shared { driver: Box::new(driver), blocks, failed }))
+    }
+
     /// The emulator: kernels compiled by the C++ compiler at hand, threads as fibers.
     ///
     /// # Errors
     /// Without a C++ compiler or the kernels' source folder, and when a kernel does not compile.
     pub fn emulated(schedule: Schedule) -> Result<Gpu, CudaError> {
-        Ok(Gpu(Arc::new(emulated::Emulated::new(schedule)?)))
+        Ok(Gpu::new(emulated::Emulated::new(schedule)?))
+    }
+
+    /// The device of a number.
+    ///
+    /// # Errors
+    /// No driver, no such device, one that is too old.
+    pub fn open(n: usize) -> Result<Gpu, CudaError> {
+        Err(CudaError::Unavailable(format!("number {n} was asked for; this build has no driver")))
     }
 
     /// What it is.
     pub fn info(&self) -> &Info {
-        self.0.info()
+        self.0.driver.info()
+    }
+
+    /// Whether both are one device.
+    pub fn same(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Memory that holds anything.
@@ -107,7 +162,10 @@ impl Gpu {
     /// # Errors
     /// When the device has not as much.
     pub fn alloc(&self, bytes: usize) -> Result<Buffer, CudaError> {
-        let at = if bytes == 0 { Ptr::NULL } else { self.0.alloc(bytes)? };
+        let at = if bytes == 0 { Ptr::NULL } else { self.guarded(|d| d.alloc(bytes))? };
+        if bytes > 0 {
+            lock(&self.0.blocks).insert(at.0, bytes);
+        }
         Ok(Buffer { gpu: self.clone(), at, bytes })
     }
 
@@ -116,7 +174,67 @@ impl Gpu {
     /// # Errors
     /// When a kernel is not to be had or fails.
     pub fn run(&self, launches: &[Launch]) -> Result<(), CudaError> {
-        launches.iter().filter(|l| l.grid.iter().all(|n| *n > 0)).try_for_each(|l| self.0.launch(l))
+        let mut some = launches.iter().filter(|l| l.grid.iter().all(|n| *n > 0));
+        some.try_for_each(|l| self.guarded(|d| d.launch(l)))
+    }
+
+    /// Copies values from the host to an address on the device.
+    ///
+    /// # Errors
+    /// An address outside the memory that was given out; failures of the driver.
+    pub fn write<T: Plain>(&self, to: Ptr, from: &[T]) -> Result<(), CudaError> {
+        let from = plain::bytes(from);
+        self.owned("write", to, from.len())?;
+        if from.is_empty() { Ok(()) } else { self.guarded(|d| d.upload(to, from)) }
+    }
+
+    /// Copies values from an address on the device to the host, when all that was asked for before is done.
+    ///
+    /// # Errors
+    /// An address outside the memory that was given out; failures of what ran before.
+    pub fn read<T: Plain>(&self, from: Ptr, to: &mut [T]) -> Result<(), CudaError> {
+        let to = plain::bytes_mut(to);
+        self.owned("read", from, to.len())?;
+        if to.is_empty() { Ok(()) } else { self.guarded(|d| d.download(from, to)) }
+    }
+
+    /// Copies bytes on the device. A copy to where they are is none.
+    ///
+    /// # Errors
+    /// Ranges outside the memory that was given out, or that overlap; failures of the driver.
+    pub fn copy(&self, from: Ptr, to: Ptr, bytes: usize) -> Result<(), CudaError> {
+        self.owned("copy", from, bytes)?;
+        self.owned("copy", to, bytes)?;
+        if bytes == 0 || from == to {
+            return Ok(());
+        }
+        if from.0.abs_diff(to.0) < bytes as u64 {
+            return Err(CudaError::Refused {
+                kernel: "copy",
+                message: format!("{bytes} bytes to {to:?} from {from:?}"),
+            });
+        }
+        self.guarded(|d| d.copy(from, to, bytes))
+    }
+
+    /// Fills bytes on the device.
+    ///
+    /// # Errors
+    /// A range outside the memory that was given out; failures of the driver.
+    pub fn fill(&self, to: Ptr, byte: u8, bytes: usize) -> Result<(), CudaError> {
+        self.owned("fill", to, bytes)?;
+        if bytes == 0 { Ok(()) } else { self.guarded(|d| d.fill(to, byte, bytes)) }
+    }
+
+    /// What `body` runs, copies and fills on this device, made ready to run again as one, or nothing where the
+    /// device has no such thing. It is not run. `body` must neither read nor write, nor ask for memory; the
+    /// memory that it names must stay.
+    ///
+    /// # Errors
+    /// Those of `body`; failures of the driver.
+    pub fn record(&self, mut body: impl FnMut() -> Result<(), CudaError>) -> Result<Option<Recorded>, CudaError> {
+        let work = self.guarded(|d| d.record(&mut body))?;
+        Ok(work.map(|work| Recorded { gpu: self.clone(), work }))
     }
 
     /// Waits until all is done.
@@ -124,11 +242,51 @@ impl Gpu {
     /// # Errors
     /// Of what ran before.
     pub fn synchronize(&self) -> Result<(), CudaError> {
-        self.0.synchronize()
+        self.guarded(|d| d.synchronize())
+    }
+
+    /// Asks the driver, unless a launch has failed.
+    fn guarded<R>(&self, f: impl FnOnce(&dyn Driver) -> Result<R, CudaError>) -> Result<R, CudaError> {
+        if let Some(CudaError::Launch { kernel, message }) = &*lock(&self.0.failed) {
+            let message = format!("{message}; the device gives no results after that: start anew");
+            return Err(CudaError::Launch { kernel: kernel.clone(), message });
+        }
+        let result = f(&*self.0.driver);
+        if let Err(e @ CudaError::Launch { .. }) = &result {
+            *lock(&self.0.failed) = Some(e.clone());
+        }
+        result
+    }
+
+    /// Whether a range lies in memory that was given out.
+    fn owned(&self, kernel: &'static str, at: Ptr, bytes: usize) -> Result<(), CudaError> {
+        let blocks = lock(&self.0.blocks);
+        let inside = |(start, size): (&u64, &usize)| {
+            at.0.checked_add(bytes as u64).is_some_and(|end| end <= start + *size as u64)
+        };
+        if bytes == 0 || blocks.range(..=at.0).next_back().is_some_and(inside) {
+            return Ok(());
+        }
+        Err(CudaError::Refused { kernel, message: format!("{bytes} bytes at {:#x} are not of this device", at.0) })
+    }
+}
+
+impl Recorded {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Failures of the driver, and of what ran before.
+    pub fn replay(&self) -> Result<(), CudaError> {
+        self.gpu.guarded(|_| self.work.replay())
     }
 }
 
 impl Buffer {
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     /// Where it is.
     pub fn ptr(&self) -> Ptr {
         self.at
@@ -145,7 +303,7 @@ impl Buffer {
     /// More bytes than it has; failures of the driver.
     pub fn upload(&self, from: &[u8]) -> Result<(), CudaError> {
         self.fits("upload", from.len())?;
-        if from.is_empty() { Ok(()) } else { self.gpu.0.upload(self.at, from) }
+        self.gpu.write(self.at, from)
     }
 
     /// Copies the beginning of the buffer to the host, when all that was asked for before is done.
@@ -154,7 +312,7 @@ impl Buffer {
     /// More bytes than it has; failures of what ran before.
     pub fn download(&self, to: &mut [u8]) -> Result<(), CudaError> {
         self.fits("download", to.len())?;
-        if to.is_empty() { Ok(()) } else { self.gpu.0.download(self.at, to) }
+        self.gpu.read(self.at, to)
     }
 
     /// Fills it with a byte.
@@ -162,7 +320,7 @@ impl Buffer {
     /// # Errors
     /// Failures of the driver.
     pub fn fill(&self, byte: u8) -> Result<(), CudaError> {
-        if self.bytes == 0 { Ok(()) } else { self.gpu.0.fill(self.at, byte, self.bytes) }
+        self.gpu.fill(self.at, byte, self.bytes)
     }
 
     fn fits(&self, kernel: &'static str, bytes: usize) -> Result<(), CudaError> {
@@ -176,7 +334,8 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.gpu.0.free(self.at, self.bytes);
+            lock(&self.gpu.0.blocks).remove(&self.at.0);
+            self.gpu.0.driver.free(self.at, self.bytes);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use super::lower::Lower;
 use super::view::View;
+use crate::devices::lower::Emit;
 use crate::devices::reference::array::strides as contiguous;
 use crate::graph::DType;
 use crate::ops::contraction::Einsum;

@@ -1,9 +1,9 @@
 //! The CPU device: `f32` kernels on threads over one arena.
 //!
-//! [`bind`] walks a graph once with concrete sizes. Movement becomes views ([`view`]); every
+//! [`bind`] walks a graph once with concrete sizes. Movement becomes views ([`view`](super::view)); every
 //! other node's family lowers it to tasks that hold their kernel, sizes and places
 //! ([`lower`](mod@lower)); then all buffers get their places in one arena by their lifetimes
-//! ([`plan`]). Running is calling the tasks in order: nothing is allocated or decided.
+//! ([`plan`](super::plan)). Running is calling the tasks in order: nothing is allocated or decided.
 
 mod attention;
 mod chain;
@@ -18,7 +18,6 @@ pub mod lower;
 mod movement;
 mod norm;
 mod order;
-pub mod plan;
 mod pool;
 mod product;
 mod random;
@@ -29,9 +28,9 @@ mod slice;
 mod softmax;
 mod ssm;
 mod stft;
-pub mod view;
 pub mod weights;
 
+use super::{plan, view};
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
 use crate::transforms::fuse::{Limits, fuse};
@@ -147,7 +146,10 @@ pub fn bind_with(graph: &Graph, sizes: &Sizes, weights: Option<&weights::Prepare
 
 fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
     match op {
-        Op::Input(op) => cx.external(cx.vars() + op.index),
+        Op::Input(op) => {
+            let slot = cx.vars() + op.index;
+            cx.external(slot);
+        }
         Op::Var(op) => cx.external(op.index),
         Op::Constant(_) | Op::Iota(_) => chain::source(op, cx)?,
         Op::Detach(_) => {

@@ -1,6 +1,6 @@
 //! Views: where a value lies, with strides.
 
-use crate::devices::reference::array::strides as contiguous;
+use super::reference::array::strides as contiguous;
 use crate::graph::DType;
 
 /// Values in a buffer, seen through strides.

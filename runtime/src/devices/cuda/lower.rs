@@ -1,0 +1,277 @@
+//! What lowering a node to a GPU sees and makes.
+//!
+//! A [`Ptr`] that a family gets here is virtual: the number of a buffer and an offset in it. Offsets may be
+//! added to it, and its alignment is that of the real address.
+
+use super::Fallback;
+use crate::devices::lower::{Emit, Places};
+use crate::devices::view::View;
+use crate::graph::{DType, Graph, Sizes, TensorType, Value};
+use crate::ops::Op;
+use mobilis_cuda::copy::{Strided, copy};
+use mobilis_cuda::{CudaError, Gpu, Info, Launch, Ptr, status};
+use mobilis_kernels::memory::Piece;
+use std::ops::{Deref, DerefMut};
+
+/// Why the kernels of a family do not take a node.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+/// What lowering gives: nothing, for launches are left in [`Lower`].
+pub type Lowering = Result<(), Refused>;
+
+impl From<CudaError> for Refused {
+    fn from(e: CudaError) -> Refused {
+        Refused(e.to_string())
+    }
+}
+impl From<String> for Refused {
+    fn from(e: String) -> Refused {
+        Refused(e)
+    }
+}
+impl From<&str> for Refused {
+    fn from(e: &str) -> Refused {
+        Refused(e.into())
+    }
+}
+
+/// Buffers begin at multiples of this many bytes.
+pub(super) const ALIGN: usize = 256;
+/// The slot of constants and of what kernels refuse.
+const FIXED: u32 = (1 << 23) - 1;
+
+/// A virtual address.
+fn virtual_at(slot: u32, bytes: usize) -> Ptr {
+    Ptr(1 << 63 | u64::from(slot) << 40 | bytes as u64)
+}
+
+/// The real address of a virtual one, by the addresses of all slots and the one of [`FIXED`].
+pub(super) fn real(at: Ptr, bases: &[Ptr], fixed: Ptr) -> Ptr {
+    if at.0 >> 63 == 0 {
+        return at;
+    }
+    let slot = (at.0 >> 40) as u32 & FIXED;
+    let base = if slot == FIXED { fixed } else { bases[slot as usize] };
+    base.at((at.0 & ((1 << 40) - 1)) as usize)
+}
+
+/// One thing to do.
+pub(super) enum Step {
+    Launch(Launch),
+    Copy { from: Ptr, to: Ptr, bytes: usize },
+    Fill { to: Ptr, byte: u8, bytes: usize },
+    Host(Box<super::host::Node>),
+}
+
+/// A place where kernels note what they refuse, and how that is said.
+pub(super) struct Guard {
+    pub node: u32,
+    /// Where its four `int`s lie among what is fixed.
+    pub offset: usize,
+    pub message: Box<dyn Fn([i32; 4]) -> String + Send + Sync>,
+}
+
+/// The state of lowering a graph.
+pub struct Lower<'g> {
+    places: Places<'g>,
+    pub(super) gpu: Gpu,
+    pub(super) steps: Vec<(u32, Step)>,
+    pub(super) guards: Vec<Guard>,
+    /// What lies in [`FIXED`] before the first run.
+    pub(super) fixed: Vec<u8>,
+    pub(super) fallbacks: Vec<Fallback>,
+    /// Copies of views that no kernel reads as they lie.
+    pub(super) copied: usize,
+    input_bytes: Vec<usize>,
+}
+
+impl<'g> Deref for Lower<'g> {
+    type Target = Places<'g>;
+    fn deref(&self) -> &Places<'g> {
+        &self.places
+    }
+}
+
+impl<'g> DerefMut for Lower<'g> {
+    fn deref_mut(&mut self) -> &mut Places<'g> {
+        &mut self.places
+    }
+}
+
+impl<'g> Emit<'g> for Lower<'g> {
+    fn places(&mut self) -> &mut Places<'g> {
+        &mut self.places
+    }
+
+    fn copy_view(&mut self, view: &View, to: Piece) {
+        self.copied += 1;
+        let to = View { offset: to.offset, ..View::whole(to.slot, &view.sizes, view.dtype) };
+        self.copy_strided(view, &to).expect("views have at most eight dimensions");
+    }
+}
+
+/// How far lowering had come.
+pub(super) struct Mark {
+    lives: usize,
+    steps: usize,
+    guards: usize,
+}
+
+impl<'g> Lower<'g> {
+    pub(super) fn new(gpu: &Gpu, graph: &'g Graph, sizes: &'g Sizes) -> Result<Self, String> {
+        let bytes = |ty: &TensorType| {
+            let sizes = ty.sizes(sizes).map_err(|e| e.to_string())?;
+            Ok(sizes.iter().product::<usize>() * ty.dtype.bytes())
+        };
+        Ok(Lower {
+            input_bytes: graph.inputs.iter().map(|i| bytes(&i.ty)).collect::<Result<_, String>>()?,
+            places: Places::new(graph, sizes)?,
+            gpu: gpu.clone(),
+            steps: vec![],
+            guards: vec![],
+            fixed: vec![],
+            fallbacks: vec![],
+            copied: 0,
+        })
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { lives: self.lives.len(), steps: self.steps.len(), guards: self.guards.len() }
+    }
+
+    /// Forgets what the node at hand has made.
+    pub(super) fn take_back_to(&mut self, mark: Mark) {
+        self.places.take_back(mark.lives);
+        self.steps.truncate(mark.steps);
+        self.guards.truncate(mark.guards);
+    }
+
+    /// The device.
+    pub fn info(&self) -> &Info {
+        self.gpu.info()
+    }
+
+    /// Bytes of an argument of the program.
+    pub(super) fn argument_bytes(&self, index: usize) -> usize {
+        self.input_bytes[index]
+    }
+
+    /// The operation at hand.
+    pub fn op(&self) -> &'g Op {
+        &self.graph.nodes[self.node as usize].op
+    }
+
+    /// An input with its strides.
+    pub fn view(&mut self, i: usize) -> View {
+        let v = self.value(i);
+        self.view_of(v)
+    }
+
+    /// The address of a view's first value.
+    pub fn address(&self, view: &View) -> Ptr {
+        virtual_at(view.slot, view.offset * view.dtype.bytes())
+    }
+
+    pub(super) fn at(&self, piece: Piece, dtype: DType) -> Ptr {
+        virtual_at(piece.slot, piece.offset * dtype.bytes())
+    }
+
+    /// An input as contiguous values, copied if it is a view that is not.
+    pub fn input(&mut self, i: usize) -> Ptr {
+        let v = self.value(i);
+        self.contiguous(v)
+    }
+
+    pub(super) fn contiguous(&mut self, v: Value) -> Ptr {
+        let (piece, dtype) = (self.piece_of(v), self.graph.ty(v).dtype);
+        self.at(piece, dtype)
+    }
+
+    /// A contiguous copy of a view.
+    pub fn packed(&mut self, view: &View) -> Ptr {
+        let piece = self.pack(view);
+        self.at(piece, view.dtype)
+    }
+
+    /// The place of an output, contiguous.
+    pub fn output(&mut self, port: usize) -> Ptr {
+        self.output_in_place(port, None)
+    }
+
+    /// The place of an output, which may take over the place of input `heir_of`: the kernel must then be right
+    /// when both are one address.
+    pub fn output_in_place(&mut self, port: usize, heir_of: Option<usize>) -> Ptr {
+        let dtype = self.output_dtype(port);
+        let piece = self.place(port, heir_of);
+        self.at(piece, dtype)
+    }
+
+    /// Memory that is gone after this node.
+    pub fn scratch(&mut self, bytes: usize) -> Ptr {
+        let piece = self.buffer(bytes.div_ceil(4), DType::F32);
+        self.at(piece, DType::F32)
+    }
+
+    /// Values that are the same in every run.
+    pub fn constant(&mut self, bytes: &[u8]) -> View {
+        let offset = self.fixed.len().next_multiple_of(ALIGN);
+        self.fixed.resize(offset, 0);
+        self.fixed.extend_from_slice(bytes);
+        View { offset: offset / 4, ..View::whole(FIXED, &[bytes.len() / 4], DType::I32) }
+    }
+
+    /// Three `int`s, 0 before each run. A kernel that finds data that it cannot take sets the first to 1 and
+    /// the others to what it found; the run then fails with that message.
+    pub fn guard(&mut self, message: impl Fn([i32; 2]) -> String + Send + Sync + 'static) -> Ptr {
+        self.guarded(move |[_, a, b, _]| message([a, b]))
+    }
+
+    /// A place for the words of `include/status.cuh`, through which a kernel says which index is out of range.
+    pub fn status(&mut self) -> Ptr {
+        self.guarded(|words| status::message(words).unwrap_or_default())
+    }
+
+    fn guarded(&mut self, message: impl Fn([i32; 4]) -> String + Send + Sync + 'static) -> Ptr {
+        let offset = self.fixed.len().next_multiple_of(16);
+        self.fixed.resize(offset + status::BYTES, 0);
+        let node = self.node;
+        self.guards.push(Guard { node, offset, message: Box::new(message) });
+        virtual_at(FIXED, offset)
+    }
+
+    /// Adds launches.
+    pub fn launch(&mut self, launches: Vec<Launch>) {
+        let node = self.node;
+        self.steps.extend(launches.into_iter().map(|l| (node, Step::Launch(l))));
+    }
+
+    /// Adds a copy of bytes; none where both turn out to be one place.
+    pub fn copy(&mut self, from: Ptr, to: Ptr, bytes: usize) {
+        self.steps.push((self.node, Step::Copy { from, to, bytes }));
+    }
+
+    /// Adds bytes that are all the same.
+    pub fn fill(&mut self, to: Ptr, byte: u8, bytes: usize) {
+        self.steps.push((self.node, Step::Fill { to, byte, bytes }));
+    }
+
+    /// Adds copies of a view to another one of the same sizes.
+    ///
+    /// # Errors
+    /// More dimensions than are copied.
+    pub fn copy_strided(&mut self, from: &View, to: &View) -> Lowering {
+        let strided = |cx: &Lower, view: &View| Strided {
+            at: cx.address(view),
+            strides: view.strides.iter().map(|s| *s as i64).collect(),
+        };
+        let launches = copy(&strided(self, from), &strided(self, to), &from.sizes, from.dtype.bytes())?;
+        self.launch(launches);
+        Ok(())
+    }
+
+    /// Adds a node that runs on the host.
+    pub(super) fn on_host(&mut self, node: super::host::Node) {
+        self.steps.push((self.node, Step::Host(Box::new(node))));
+    }
+}

@@ -1,0 +1,185 @@
+//! NVIDIA GPUs: handwritten kernels over one allocation on the device, or the same kernels emulated.
+//!
+//! [`bind`] walks a graph once with concrete sizes, as the CPU does: movement becomes views, every other
+//! node's family makes launches ([`lower`](mod@lower)), and buffers get places by their lifetimes. Addresses
+//! are virtual until then (a slot and an offset). [`Bound::run`] puts the real ones in, copies arguments to
+//! fixed places, runs the launches in order (from the second run on as one recorded graph, where the device
+//! has such) and copies results back. Variables have buffers of their own ([`Variable`]), which stay on the
+//! device between runs and between programs.
+//!
+//! To give an operation a kernel, write a function `fn lower(op, cx: &mut Lower) -> Lowering` in its family's
+//! file here and call it in `dispatch`. It asks for inputs (`cx.input(i)`, contiguous, or `cx.view(i)` and
+//! `cx.address(&view)` with strides), outputs (`cx.output(port)`) and scratch memory, and leaves launches
+//! (`cx.launch(..)`). What its kernels do not take it refuses, by an error: the node then runs on the host
+//! ([`host`]), is listed by [`Program::fallbacks`](crate::Program::fallbacks) with that reason and named once
+//! on stderr.
+
+mod host;
+pub mod lower;
+mod movement;
+mod run;
+mod slice;
+mod softmax;
+mod source;
+
+use super::Device;
+use crate::graph::{Graph, Sizes};
+use crate::module::store::{Data, OnDevice};
+use crate::ops::Op;
+use lower::{Lower, Lowering};
+use mobilis_cuda::{Buffer, CudaError, Gpu, Schedule};
+pub use run::Bound;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+/// An operation that runs on the host in a program for a GPU.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fallback {
+    /// The operation.
+    pub op: &'static str,
+    /// The module.
+    pub location: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The GPU of a device, opened once in a process.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn open(device: Device) -> Result<Gpu, String> {
+    static OPEN: Mutex<Option<HashMap<Device, Gpu>>> = Mutex::new(None);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = open.get_or_insert_default();
+    if let Some(gpu) = open.get(&device) {
+        return Ok(gpu.clone());
+    }
+    let gpu = match device {
+        Device::Cuda(n) => Gpu::open(n as usize),
+        Device::Emulated => Gpu::emulated(Schedule::Forward),
+        Device::Cpu | Device::Reference => return Err(format!("`{device}` is no GPU")),
+    };
+    let gpu = gpu.map_err(|e| e.to_string())?;
+    open.insert(device, gpu.clone());
+    Ok(gpu)
+}
+
+/// A variable's values on a device.
+pub struct Variable {
+    buffer: Buffer,
+    data: fn(&Buffer) -> Result<Data, CudaError>,
+}
+
+impl Variable {
+    /// Memory for as many bytes as the values have; the store's copy is not read.
+    ///
+    /// # Errors
+    /// No memory on the device.
+    pub fn new(gpu: &Gpu, like: &Data) -> Result<Variable, CudaError> {
+        fn read<T: mobilis_cuda::Plain + Default>(buffer: &Buffer) -> Result<Vec<T>, CudaError> {
+            let mut values = vec![T::default(); buffer.bytes() / size_of::<T>()];
+            buffer.gpu().read(buffer.ptr(), &mut values)?;
+            Ok(values)
+        }
+        let data: fn(&Buffer) -> Result<Data, CudaError> = match like.dtype() {
+            crate::graph::DType::F32 => |b| read(b).map(Data::F32),
+            crate::graph::DType::I32 => |b| read(b).map(Data::I32),
+            crate::graph::DType::Bool => |b| read(b).map(Data::Bool),
+        };
+        Ok(Variable { buffer: gpu.alloc(like.len() * like.dtype().bytes())?, data })
+    }
+
+    /// Whether it can hold such values on this device.
+    pub fn fits(&self, gpu: &Gpu, like: &Data) -> bool {
+        self.buffer.gpu().same(gpu) && self.buffer.bytes() == like.len() * like.dtype().bytes()
+    }
+
+    /// Whether it is on this device.
+    pub fn on(&self, gpu: &Gpu) -> bool {
+        self.buffer.gpu().same(gpu)
+    }
+
+    /// Copies values to it.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    pub fn write(&self, data: &Data) -> Result<(), CudaError> {
+        let (gpu, to) = (self.buffer.gpu(), self.buffer.ptr());
+        match &*data.dense() {
+            Data::F32(values) => gpu.write(to, values),
+            Data::I32(values) => gpu.write(to, values),
+            Data::Bool(values) => gpu.write(to, values),
+            // The store holds `f64` for the reference device only, and `dense` leaves nothing encoded.
+            Data::F64(_) | Data::Encoded(_) => Ok(()),
+        }
+    }
+}
+
+impl OnDevice for Variable {
+    fn fetch(&self) -> Result<Data, String> {
+        (self.data)(&self.buffer).map_err(|e| e.to_string())
+    }
+}
+
+/// Prepares a graph for concrete sizes.
+///
+/// # Errors
+/// A size that cannot be evaluated, an operation that refuses its sizes, and memory that the device does not
+/// have, with the plan that did not fit.
+pub fn bind(gpu: &Gpu, graph: &Graph, sizes: &Sizes) -> Result<Bound, String> {
+    let mut cx = Lower::new(gpu, graph, sizes)?;
+    for id in 0..graph.nodes.len() {
+        cx.enter(id as u32);
+        let node = &graph.nodes[id];
+        let mark = cx.mark();
+        if let Err(reason) = dispatch(&node.op, &mut cx) {
+            cx.take_back_to(mark);
+            let place = || graph.location(node.scope);
+            host::lower(&mut cx, sizes).map_err(|e| format!("{} in {}: {e}", node.op.rule().name(), place()))?;
+            cx.fallbacks.push(Fallback { op: node.op.rule().name(), location: place(), reason: reason.0 });
+        }
+    }
+    warn(gpu, &cx.fallbacks);
+    run::finish(cx)
+}
+
+/// Says once of every operation that it runs on the host.
+fn warn(gpu: &Gpu, fallbacks: &[Fallback]) {
+    static SAID: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = said.get_or_insert_default();
+    let new: BTreeSet<&str> = fallbacks.iter().filter(|f| said.insert(f.op)).map(|f| f.op).collect();
+    if !new.is_empty() {
+        let names = new.into_iter().collect::<Vec<_>>().join(", ");
+        eprintln!("mobilis: without a kernel for {}, run on the host: {names}", gpu.info().name);
+    }
+}
+
+fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
+    match op {
+        Op::Input(op) => {
+            let slot = cx.vars() + op.index;
+            cx.external(slot);
+        }
+        Op::Var(op) => cx.external(op.index),
+        Op::Constant(op) => source::constant(op, cx)?,
+        Op::Iota(op) => source::iota(op, cx)?,
+        Op::Detach(_) => {
+            let view = cx.view(0);
+            cx.alias(0, view);
+        }
+        Op::Reshape(_) => movement::reshape(cx),
+        Op::Permute(op) => movement::permute(op, cx),
+        Op::Broadcast(_) => movement::broadcast(cx),
+        Op::Slice(op) => slice::slice(op, cx)?,
+        Op::DynamicSlice(op) => slice::dynamic_slice(op, cx)?,
+        Op::UpdateSlice(op) => slice::update_slice(op, cx)?,
+        Op::WriteRows(op) => slice::write_rows(op, cx)?,
+        Op::Concat(op) => slice::concat(op, cx)?,
+        Op::Flip(op) => slice::flip(op, cx)?,
+        Op::Pad(op) => slice::pad(op, cx)?,
+        Op::Softmax(op) => softmax::lower(op.axis, op.log, cx)?,
+        _ => return Err("there is no kernel for it yet".into()),
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Running on a GPU: programs by sizes, and variables that stay on the device.
+
+use super::ProgramError;
+use super::executable::{Executable, PREPARED, Tapped, keep, lock};
+use super::host::{self, HostRef};
+use crate::devices::cpu::Out;
+use crate::devices::cuda::{self, Bound, Fallback, Variable};
+use crate::graph::{Value, VarDecl};
+use crate::module::store::Values;
+use mobilis_cuda::{CudaError, Gpu};
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+struct Prepared {
+    given: Vec<usize>,
+    bound: Bound,
+    var_sizes: Vec<Vec<usize>>,
+    result_sizes: HashMap<Value, Vec<usize>>,
+}
+
+/// What was prepared, by sizes; the last used is the last.
+#[derive(Default)]
+pub(super) struct Programs(Mutex<Vec<Prepared>>);
+
+impl Programs {
+    pub(super) fn memory(&self) -> Option<(usize, usize)> {
+        lock(&self.0).last().map(|p| (p.bound.arena_bytes(), p.bound.lower_bound))
+    }
+
+    pub(super) fn copies(&self) -> Option<usize> {
+        lock(&self.0).last().map(|p| p.bound.copied)
+    }
+
+    pub(super) fn fallbacks(&self) -> Vec<Fallback> {
+        lock(&self.0).last().map(|p| p.bound.fallbacks.clone()).unwrap_or_default()
+    }
+}
+
+impl Executable {
+    pub(super) fn run_on_gpu(
+        &self,
+        inputs: &[HostRef],
+        each: &mut dyn FnMut(usize, &[usize], Out),
+    ) -> Result<(), ProgramError> {
+        let gpu = cuda::open(self.device()).map_err(ProgramError::Lower)?;
+        let mut prepared = lock(&self.on_gpu.0);
+        let mut values = self.store.lock();
+        let graph = &self.optimized;
+        for (var, _) in &graph.updates {
+            values.materialize(graph.vars[*var as usize].id);
+        }
+        let flat = || inputs.iter().flat_map(|i| i.sizes.iter().copied());
+        match prepared.iter().position(|p| p.given.iter().copied().eq(flat())) {
+            Some(i) => prepared[i..].rotate_left(1),
+            None => {
+                let sizes = self.bind(inputs)?;
+                let (var_sizes, result_sizes) = (self.var_sizes(&sizes)?, self.result_sizes(&sizes)?);
+                if prepared.len() == PREPARED {
+                    prepared.remove(0);
+                }
+                let bound = cuda::bind(&gpu, graph, &sizes).map_err(ProgramError::Lower)?;
+                prepared.push(Prepared { given: flat().collect(), bound, var_sizes, result_sizes });
+            }
+        }
+        let Some(p) = prepared.last_mut() else { return Ok(()) };
+        self.ready(&mut values, &p.var_sizes)?;
+        let variables: Result<Vec<_>, _> = graph.vars.iter().map(|decl| variable(&gpu, &mut values, decl)).collect();
+        let variables = variables?;
+        let Prepared { bound, result_sizes, .. } = p;
+        let mut taps = (!graph.taps.is_empty()).then(|| lock(&self.taps));
+        let mut position = 0usize;
+        let result = bound.run(&variables, inputs, |v, out| {
+            let sizes = &result_sizes[&v];
+            match (position.checked_sub(graph.outputs.len()), &mut taps) {
+                (Some(tap), Some(taps)) => {
+                    keep(graph, tap, Tapped { sizes: sizes.clone(), data: host::data(out) }, taps);
+                }
+                _ => each(position, sizes, out),
+            }
+            position += 1;
+        });
+        // What the run wrote to has changed, whether it came to its end or not.
+        for (var, _) in &graph.updates {
+            values.changed_on_device(graph.vars[*var as usize].id);
+        }
+        result.map_err(|e| self.failure(graph, e.node, e.message))
+    }
+}
+
+/// A variable's values on the device: the copy that is there, or a new one.
+fn variable(gpu: &Gpu, values: &mut Values, decl: &VarDecl) -> Result<Arc<Variable>, ProgramError> {
+    let known = values.on_device(decl.id).map(|(copy, current)| (Arc::clone(copy), current));
+    let known = known.and_then(|(copy, current)| {
+        let copy: Arc<dyn Any + Send + Sync> = copy;
+        Some((copy.downcast::<Variable>().ok()?, current))
+    });
+    if let Some((copy, true)) = &known
+        && copy.on(gpu)
+    {
+        return Ok(Arc::clone(copy));
+    }
+    let failed = |e: CudaError| {
+        ProgramError::Lower(match e {
+            CudaError::OutOfMemory { asked, free, total, .. } => {
+                let wanted_for = format!("the values of `{}` {}", decl.name, decl.ty);
+                CudaError::OutOfMemory { asked, free, total, wanted_for }.to_string()
+            }
+            e => format!("`{}`: {e}", decl.name),
+        })
+    };
+    let Some(entry) = values.get(decl.id) else { return Err(ProgramError::NoValue { name: decl.name.clone() }) };
+    let copy = match known {
+        Some((copy, _)) if copy.fits(gpu, &entry.data) => copy,
+        _ => Arc::new(Variable::new(gpu, &entry.data).map_err(failed)?),
+    };
+    copy.write(&entry.data).map_err(failed)?;
+    values.keep_on_device(decl.id, copy.clone());
+    Ok(copy)
+}

@@ -1,0 +1,169 @@
+//! Programs on the emulated GPU: arenas, variables that stay on the device, errors. What single operations
+//! give there is compared in `tests/ops`, by `testing::check`.
+#![cfg(feature = "cuda")]
+
+use mobilis::devices::{Device, DeviceError};
+use mobilis::prelude::*;
+use mobilis::testing::noise;
+use mobilis::train::{AdamW, TrainOptions};
+
+axes! {
+    pub Batch;
+    pub In = 5;
+    pub Middle = 8;
+    pub Out = 2;
+}
+
+#[neural_module]
+struct Net {
+    first: Param![Middle, In],
+    bias: Param![Middle],
+    second: Param![Out, Middle],
+    calls: Buffer![Middle],
+}
+
+type Pairs = (Tensor![Batch, In], Tensor![Batch, Out]);
+type Examples = (Array![Batch, In], Array![Batch, Out]);
+
+#[neural_module]
+impl Net {
+    pub fn forward(&self, x: Tensor![Batch, In]) -> Tensor![Batch, Out] {
+        let x = einsum!(x[b i] * self.first.get()[o i] => [b o]) + self.bias.get();
+        self.calls.set(self.calls.get() + 1.0);
+        einsum!(x.tanh()[b i] * self.second.get()[o i] => [b o])
+    }
+}
+
+fn examples(n: usize, seed: u64) -> Examples {
+    let x = <Array![Batch, In]>::from_fn([n, 5], |i| noise(seed, (i[0] * 5 + i[1]) as u64) as f32);
+    let x = x.expect("static sizes agree");
+    let y = <Array![Batch, Out]>::from_fn([n, 2], |i| x[[i[0], i[1]]] * x[[i[0], 2]]).expect("static sizes agree");
+    (x, y)
+}
+
+fn loss(net: &Net, (x, y): Pairs) -> Tensor![] {
+    net.forward(x).mse_loss(y)
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// The emulator, or nothing and a reason.
+fn device() -> Option<Device> {
+    Device::emulated().inspect_err(|e| eprintln!("skipped: {e}")).ok()
+}
+
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() <= 1e-5, "{a} is not {b}: {found:?}");
+    }
+}
+
+#[test]
+fn training_is_that_of_the_cpu() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    let run = |device: Device| -> Result<(Vec<f32>, Vec<f32>), Box<dyn std::error::Error>> {
+        let model = Model::init(Net::default(), 3)?.on(device);
+        assert_eq!(model.device(), device);
+        let evaluate = model.compile(loss)?;
+        let options = TrainOptions::default().clip_norm(0.3);
+        let mut step = model.train_step(AdamW::new(0.02).weight_decay(0.1), options, loss)?;
+        let mut seen = vec![];
+        for i in 0..4 {
+            seen.push(step.run(examples(4 + i as usize % 2, i))?.loss as f32);
+            // Another program sees the new values where they are.
+            seen.push(evaluate.run(examples(3, 9))?.item());
+        }
+        let mut values = model.get::<f32>("first")?;
+        values.extend(model.get::<f32>("bias")?);
+        values.extend(model.get::<f32>("calls")?);
+        // What the host writes shows in the next run.
+        model.set("second", &[0.25f32; 16])?;
+        seen.push(step.run(examples(4, 7))?.loss as f32);
+        values.extend(model.get::<f32>("second")?);
+        Ok((seen, values))
+    };
+    let (found, expected) = (run(emulated)?, run(Device::Cpu)?);
+    close(&found.0, &expected.0);
+    close(&found.1, &expected.1);
+    Ok(())
+}
+
+#[test]
+fn models_go_to_the_device_and_come_back() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    let model = Model::init(Net::default(), 1)?.on(emulated);
+    let forward = |m: &Net, x: Tensor![Batch, In]| m.forward(x);
+    let on_device = model.compile(forward)?;
+    let (x, _) = examples(3, 1);
+    let first = on_device.run(&x)?;
+    let model = model.on(Device::Cpu);
+    let (cpu, wide) = (model.compile(forward)?, model.store().deep_clone());
+    close(cpu.run(&x)?.data(), first.data());
+    // Both programs count, in one store.
+    on_device.run(&x)?;
+    assert_eq!(model.get::<f32>("calls")?, [3.0; 8]);
+    wide.to_reference();
+    assert_eq!(wide.lock().iter().map(|(_, e)| e.name.clone()).collect::<Vec<_>>().len(), 4);
+    Ok(())
+}
+
+#[test]
+fn several_sizes_stay_prepared_and_none_is_needed() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    let run = |device: Device| -> Result<Vec<Vec<f32>>, Box<dyn std::error::Error>> {
+        let model = Model::init(Net::default(), 1)?.on(device);
+        let program = model.compile(|m, x: Tensor![Batch, In]| {
+            let y = m.forward(x);
+            (y, y.softmax(Out), y.sum(Batch), x)
+        })?;
+        let mut all = vec![];
+        for n in [3, 1, 0, 3, 7, 2, 4, 5, 6, 8, 9, 3] {
+            let (y, p, sum, x) = program.run(examples(n, 1).0)?;
+            all.extend([y.data().to_vec(), p.data().to_vec(), sum.data().to_vec(), x.data().to_vec()]);
+        }
+        Ok(all)
+    };
+    for (found, expected) in run(emulated)?.iter().zip(&run(Device::Cpu)?) {
+        close(found, expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_the_plan() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    axes! { Long; Wide = 65536; }
+    #[neural_module]
+    struct Nothing {}
+    let model = Model::init(Nothing::default(), 1)?.on(emulated);
+    let program = model.compile(|_, x: Tensor![Long]| {
+        let wide = Tensor::<(Long, Wide)>::zeros() + 1.0;
+        (wide.flip(Long).sum(Wide), x)
+    })?;
+    let x = <Array![Long]>::zeros([1 << 16])?;
+    let message = program.run(&x).expect_err("16 GiB").to_string();
+    assert!(message.contains("bytes left") && message.contains("the program's plan takes"), "{message}");
+    // The device goes on.
+    assert_eq!(program.run(&<Array![Long]>::zeros([1])?)?.0.data(), [65536.0]);
+    Ok(())
+}
+
+#[test]
+fn devices_have_names() {
+    for (name, device) in [
+        ("cpu", Device::Cpu),
+        ("cuda", Device::Cuda(0)),
+        ("cuda:3", Device::Cuda(3)),
+        ("reference", Device::Reference),
+        ("emulated", Device::Emulated),
+    ] {
+        assert_eq!(name.parse(), Ok(device));
+        assert_eq!(device.to_string().parse(), Ok(device));
+    }
+    for name in ["gpu", "cuda:", "cuda:x", "cuda:-1", ""] {
+        assert_eq!(name.parse::<Device>(), Err(DeviceError::Unknown(name.into())));
+    }
+    let far = Device::cuda(4_000).expect_err("there are not so many").to_string();
+    assert!(far.contains("no CUDA device"), "{far}");
+}
