@@ -2,6 +2,8 @@
 //! give there is compared in `tests/ops`, by `testing::check`.
 #![cfg(feature = "cuda")]
 
+extern crate mobilis_runtime as mobilis;
+
 use mobilis::devices::{Device, DeviceError};
 use mobilis::prelude::*;
 use mobilis::testing::noise;

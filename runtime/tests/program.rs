@@ -151,7 +151,7 @@ fn values_that_are_not_finite_are_found_where_they_arise() -> Result<(), Box<dyn
         let error = program.run(X::full([1, 2, 4], 2.0)?).expect_err("overflow").to_string();
         match device {
             Device::Cpu => assert!(error.starts_with("mul in Scale: 2 of 8 values"), "{error}"),
-            Device::Reference => assert!(error.starts_with("div in Scale: 8 of 8 values"), "{error}"),
+            _ => assert!(error.starts_with("div in Scale: 8 of 8 values"), "{error}"),
         }
         let mut x = X::full([1, 2, 4], 0.0)?;
         x.data_mut()[5] = f32::NAN;

@@ -253,6 +253,33 @@ pub struct Values {
     device: Device,
 }
 
+#[cfg(feature = "cuda")]
+impl Values {
+    /// The copy of a variable's value on a device, and whether it holds the last change.
+    pub(crate) fn on_device(&self, id: VarId) -> Option<(&Arc<dyn OnDevice>, bool)> {
+        let held = self.entries.get(&id)?;
+        held.device.as_ref().map(|(version, copy)| (copy, *version == held.version))
+    }
+
+    /// Keeps a copy that holds a variable's value as it is.
+    pub(crate) fn keep_on_device(&mut self, id: VarId, copy: Arc<dyn OnDevice>) {
+        if let Some(held) = self.entries.get_mut(&id).and_then(Held::settled) {
+            held.device = Some((held.version, copy));
+        }
+    }
+
+    /// Notes that a run has changed a variable's copy on the device: the value is there alone.
+    pub(crate) fn changed_on_device(&mut self, id: VarId) {
+        let Some(held) = self.entries.get_mut(&id) else { return };
+        let version = next_version();
+        if let Some((known, _)) = &mut held.device {
+            (*known, held.version) = (version, version);
+            held.entry.data = Data::Bool(Vec::new());
+            held.behind = Some(OnceLock::new());
+        }
+    }
+}
+
 impl Values {
     /// The value of a variable, where it has one.
     pub fn get(&self, id: VarId) -> Option<&Entry> {
@@ -290,30 +317,6 @@ impl Values {
     /// The values of a variable, to be lent to a run and given back as they were.
     pub(crate) fn lend(&mut self, id: VarId) -> Option<&mut Data> {
         Some(&mut self.entries.get_mut(&id)?.settled()?.entry.data)
-    }
-
-    /// The copy of a variable's value on a device, and whether it holds the last change.
-    pub(crate) fn on_device(&self, id: VarId) -> Option<(&Arc<dyn OnDevice>, bool)> {
-        let held = self.entries.get(&id)?;
-        held.device.as_ref().map(|(version, copy)| (copy, *version == held.version))
-    }
-
-    /// Keeps a copy that holds a variable's value as it is.
-    pub(crate) fn keep_on_device(&mut self, id: VarId, copy: Arc<dyn OnDevice>) {
-        if let Some(held) = self.entries.get_mut(&id).and_then(Held::settled) {
-            held.device = Some((held.version, copy));
-        }
-    }
-
-    /// Notes that a run has changed a variable's copy on the device: the value is there alone.
-    pub(crate) fn changed_on_device(&mut self, id: VarId) {
-        let Some(held) = self.entries.get_mut(&id) else { return };
-        let version = next_version();
-        if let Some((known, _)) = &mut held.device {
-            (*known, held.version) = (version, version);
-            held.entry.data = Data::Bool(Vec::new());
-            held.behind = Some(OnceLock::new());
-        }
     }
 
     /// Gives a variable a value, at the store's precision. Gives back the one that it had.
