@@ -9,6 +9,7 @@
 // Registers 128 and 80; two blocks an SM. Bound: 67 TFLOP/s of f32 on an H100, about 0.75 of it in reach.
 #include "gpu.cuh"
 #include "epilogue.cuh"
+#include "status.cuh"
 
 constexpr int BK = 8, THREADS = 256;
 
@@ -139,7 +140,8 @@ static __device__ __forceinline__ void product(int m, int n, int k, int inner, i
   int ta = a_kind & 15, tb = b_kind & 15;
   Side sa{a.at + a.index(0, 0, bo, bi) * num_bytes(ta), a.row, a.col, ta, a_kind >> 4, nullptr, 1};
   Side sb{b.at + b.index(0, 0, bo, bi) * num_bytes(tb), b.col, b.row, tb, b_kind >> 4, nullptr, 1};
-  __shared__ Tiles<W> shared;
+  DYN_SMEM(Tiles<W>, memory);
+  Tiles<W>& shared = *memory;
   float sum[W / 16][W / 16], most = 0.f;
   tile_sums<W, 0, 0>(shared, sa, sb, m, n, i0, j0, l0, l1, sum);
   float* to = partial + ((long long)blockIdx.y * (gridDim.x / tiles) + batch) * m * n;
@@ -194,10 +196,11 @@ extern "C" __global__ void pointer_table(unsigned long long* table, int first, i
 CUEMU_EXPORT(pointer_table)
 
 // Sorts choices by expert, in their order: starts[e] .. starts[e + 1] of `order` are the places that chose e. A choice
-// of an expert that does not exist is left out and counted in *wrong. One block of 1024; warps take experts in turn.
+// of an expert that does not exist is left out and noted. One block of 1024; warps take experts in turn.
 extern "C" __global__ void __launch_bounds__(1024)
-    experts_route(const int* chosen, int choices, int experts, int* starts, int* order, int* wrong) {
+    experts_route(const int* chosen, int choices, int experts, int* starts, int* order, int* status) {
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  for (int c = threadIdx.x; c < choices; c += 1024) checked(status, STATUS_EXPERT, chosen[c], experts);
   for (int pass = 0; pass < 2; pass++) {
     for (int e = warp; e < experts; e += 32) {
       int at = pass ? starts[e] : 0;
@@ -213,7 +216,6 @@ extern "C" __global__ void __launch_bounds__(1024)
     if (!pass && threadIdx.x == 0) {
       starts[0] = 0;
       for (int e = 0; e < experts; e++) starts[e + 1] += starts[e];
-      *wrong = choices - starts[experts];
     }
     __syncthreads();
   }
@@ -242,7 +244,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int* rows = order + first;
   Side sa{a, a_row, 1, a_kind & 15, a_kind >> 4, rows, shared};
   Side sb{(const char*)table[expert], b_col, b_row, b_kind & 15, b_kind >> 4, nullptr, 1};
-  __shared__ Tiles<64> tiles;
+  DYN_SMEM(Tiles<64>, memory);
+  Tiles<64>& tiles = *memory;
   float sum[4][4], most = 0.f;
   tile_sums<64, 1, 0>(tiles, sa, sb, m, n, i0, j0, 0, k, sum);
   Epilogue e = EPILOGUE;
@@ -263,7 +266,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   int first = starts[expert], rows = starts[expert + 1] - first;
   Side sa{(const char*)a, 1, m, a_kind & 15, a_kind >> 4, order + first, a_shared};
   Side sb{(const char*)b, 1, n, b_kind & 15, b_kind >> 4, order + first, b_shared};
-  __shared__ Tiles<64> tiles;
+  DYN_SMEM(Tiles<64>, memory);
+  Tiles<64>& tiles = *memory;
   float sum[4][4];
   tile_sums<64, 2, 2>(tiles, sa, sb, m, n, i0, j0, 0, rows, sum);
   float* to = (float*)table[expert];

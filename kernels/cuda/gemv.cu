@@ -48,7 +48,8 @@ static __device__ __forceinline__ void rows(int m, int n, int k, int inner, int 
                                             const Epilogue& e) {
   constexpr int PER = Per<TYPE>::value;
   constexpr bool BLOCKS = TYPE == PLANES8 || TYPE == PLANES4;
-  __shared__ float part[4][M * ROWS];
+  DYN_SMEM(float, memory);
+  float(*part)[M * ROWS] = (float(*)[M * ROWS])memory;
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, bo = blockIdx.y / inner, bi = blockIdx.y % inner;
   int j0 = ((int)blockIdx.x * (4 / share) + warp / share) * ROWS, first = warp % share * 32 + lane;
   const float* xs = (const float*)x.at + x.index(0, 0, bo, bi);
@@ -160,7 +161,8 @@ template <int TYPE, int M>
 static __device__ __forceinline__ void columns(int m, int n, int k, int inner, int part, int vec, float* partial, Operand x, Operand w,
                                                const Epilogue& e) {
   constexpr int V = TYPE == F32 ? 4 : 8, W = 32 * V;
-  __shared__ __align__(16) float meet[8][W];
+  DYN_SMEM(float, memory);
+  float(*meet)[W] = (float(*)[W])memory;
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, bo = blockIdx.z / inner, bi = blockIdx.z % inner;
   int j = blockIdx.x * W + lane * V, l0 = (int)blockIdx.y * part, l1 = k - l0 > part ? l0 + part : k;
   const float* xs = (const float*)x.at + x.index(0, 0, bo, bi);

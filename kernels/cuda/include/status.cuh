@@ -2,7 +2,7 @@
 // index writes it. `status` may be null: then nobody asks.
 #pragma once
 
-enum { STATUS_INDEX = 1, STATUS_ROW = 2, STATUS_TARGET = 3 };
+enum { STATUS_INDEX = 1, STATUS_ROW = 2, STATUS_TARGET = 3, STATUS_EXPERT = 4 };
 
 // `index` where it is one of `bound`, else 0 and a note.
 __device__ __forceinline__ int checked(int* status, int what, int index, int bound) {

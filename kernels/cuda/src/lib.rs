@@ -16,6 +16,8 @@ pub mod conv;
 pub mod copy;
 pub mod driver;
 pub mod error;
+pub mod experts;
+pub mod gemm;
 pub mod generated;
 pub mod launch;
 pub mod plain;

@@ -16,6 +16,7 @@ pub fn message(words: [i32; 4]) -> Option<String> {
         1 => Some(format!("index {index} is out of range for an axis of {bound} values")),
         2 => Some(format!("index {index} is outside the table of {bound} rows (0 to {last})")),
         3 => Some(format!("target {index} is not one of {bound} classes (0 to {last})")),
+        4 => Some(format!("expert {index} is chosen, there are {bound} (0 to {last})")),
         _ => Some(format!("a kernel refused its data: code {what}, {index} of {bound}")),
     }
 }
