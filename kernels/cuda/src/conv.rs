@@ -1,7 +1,8 @@
 //! Convolutions over planes and both their gradients (`conv.cu`). Over one dimension the plane has one row.
 
-use crate::size::{count, int, refused, tiles};
-use crate::{Arg, CudaError, Launch, Ptr, args};
+use crate::parts;
+use crate::size::{count, int, refused};
+use crate::{Arg, CudaError, Launch, Ptr};
 
 /// The sizes of a convolution, and how its kernel moves. `x` is `[batch, groups channels, input..]`, `w` is
 /// `[groups filters, channels, kernel..]`, `y` is `[batch, groups filters, output..]`.
@@ -32,8 +33,6 @@ pub struct Conv {
 const NAME: &str = "convolution";
 /// Columns of a tile.
 const TILE: usize = 128;
-/// Blocks that fill a large device twice.
-const FULL: usize = 264;
 
 impl Conv {
     fn values(&self) -> [usize; 3] {
@@ -82,17 +81,15 @@ impl Conv {
 
     /// Rows of a tile for `rows` rows, where `blocks` tiles of 64 would run: whether to take 64.
     fn large(rows: usize, blocks: usize) -> bool {
-        rows > 32 && blocks * rows.div_ceil(64) >= FULL / 2
+        rows > 32 && blocks * rows.div_ceil(64) >= parts::FULL / 2
     }
 
     /// Into how many parts the weight gradient's sum is cut, and the depth of a part.
     fn parts(&self) -> (usize, usize) {
         let depth = self.batch * self.output[0] * self.output[1];
         let columns = (self.channels * self.kernel[0] * self.kernel[1]).div_ceil(TILE);
-        let blocks = (self.groups * columns * self.filters.div_ceil(64)).max(1);
-        let parts = (FULL / blocks).min(depth / 256).max(1);
-        let part = depth.div_ceil(parts).next_multiple_of(8).max(8);
-        (depth.div_ceil(part).max(1), part)
+        let blocks = self.groups * columns * self.filters.div_ceil(64);
+        parts::split(depth, blocks)
     }
 }
 
@@ -177,8 +174,7 @@ pub fn weight_grad(s: &Conv, x: Ptr, y: Ptr, w: Ptr, workspace: Ptr) -> Result<V
     let sizes: Vec<Arg> = std::iter::once(Arg::from(int(NAME, "values of a part", part)?)).chain(sizes).collect();
     let mut all = launch(kernel, [blocks, s.filters.div_ceil(rows)], &[x, y, to], &sizes)?;
     if parts > 1 {
-        let args = args![to, w, parts as i32, weights as i32];
-        all.push(Launch::new("conv_parts_f32", [tiles(weights, 256), 1, 1], 256, args));
+        all.push(parts::sum(to, w, parts, weights));
     }
     Ok(all)
 }
