@@ -106,8 +106,14 @@ __device__ __forceinline__ void backward(const float* x, const float* dt, const 
   int h = g * (s.heads / s.groups) + (in ? q / s.channels : 0), p = in ? q % s.channels : 0;
   long long total = (long long)s.batch * s.heads * s.channels, c = ((long long)b * s.heads + h) * s.channels + p;
   int length = in ? s.length(b) : 0, t0 = chunk * CHUNK, t1 = t0 + CHUNK < s.time ? t0 + CHUNK : s.time;
-  float a[K], S[K], D[K], A[K];
-  decays(a, decay, s, h, in);
+  float a[K < 32 ? K : 1], S[K], D[K], A[K];
+  if constexpr (K < 32) decays(a, decay, s, h, in);
+  // The widest states leave no registers for decays: these are read again.
+  auto rate = [&](int k) {
+    if constexpr (K < 32) return a[k];
+    int n = k * LANES + lane;
+    return in && n < s.size ? decay[s.scalar ? h : h * s.size + n] : 0.f;
+  };
   read(S, kept + (chunk * total + c) * s.size, s.size, in);
   for (int t = t0; t < t1; t++) {
     if (in) write(S, scratch + ((t - t0) * total + c) * s.size, s.size);
@@ -116,7 +122,7 @@ __device__ __forceinline__ void backward(const float* x, const float* dt, const 
     float d = on ? dt[step * s.heads + h] : 0.f, u = on ? d * x[(step * s.heads + h) * s.channels + p] : 0.f, B[K];
     read(B, b_in + (step * s.groups + g) * s.size, s.size, on);
 #pragma unroll
-    for (int k = 0; k < K; k++) S[k] = expf(d * a[k]) * S[k] + u * B[k];
+    for (int k = 0; k < K; k++) S[k] = expf(d * rate(k)) * S[k] + u * B[k];
   }
   bool first = chunk == chunks - 1;
   read(D, (first ? d_last : ds) + c * s.size, s.size, in);
@@ -131,12 +137,12 @@ __device__ __forceinline__ void backward(const float* x, const float* dt, const 
     read(S, scratch + ((t - t0) * total + c) * s.size, s.size, in);
 #pragma unroll
     for (int k = 0; k < K; k++) {
-      float e = expf(d * a[k]), now = e * S[k] + d * v * B[k];
+      float r = rate(k), e = expf(d * r), now = e * S[k] + d * v * B[k];
       D[k] += C[k] * gy;
       float de = on ? D[k] * S[k] * e : 0.f;
       A[k] += de * d;
       gx += D[k] * B[k];
-      gd += de * a[k] + D[k] * v * B[k];
+      gd += de * r + D[k] * v * B[k];
       // What the group's B and C get from this channel takes their places.
       B[k] = d * D[k] * v;
       C[k] = gy * now;
@@ -183,7 +189,7 @@ __device__ __forceinline__ void backward(const float* x, const float* dt, const 
               float* y, float* last, float* kept, SCAN) {                                                        \
     forward<K>(x, dt, a, b, c, state, y, last, kept, SCAN_ARGS);                                                 \
   }                                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256)                                                              \
+  extern "C" __global__ void __launch_bounds__(256, 1)                                                           \
       BACKWARD(const float* x, const float* dt, const float* a, const float* b, const float* c, const float* dy, \
                const float* d_last, const float* kept, float* scratch, float* dx, float* ds, float* da, float* sums, \
                float* ddt, int chunk, int chunks, SCAN) {                                                        \

@@ -27,7 +27,9 @@ pub mod recurrent;
 pub mod size;
 pub mod softmax;
 pub mod sources;
+pub mod ssm;
 pub mod status;
+pub mod stft;
 pub mod testing;
 pub mod window;
 
