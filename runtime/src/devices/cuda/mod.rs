@@ -14,6 +14,7 @@
 //! ([`host`]), is listed by [`Program::fallbacks`](crate::Program::fallbacks) with that reason and named once
 //! on stderr.
 
+mod chain;
 mod host;
 pub mod lower;
 mod movement;
@@ -168,6 +169,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
             let view = cx.view(0);
             cx.alias(0, view);
         }
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select(_) | Op::Cast(_) => chain::single(op, cx)?,
+        Op::Chain(op) => chain::lower(op, cx)?,
         Op::Reshape(_) => movement::reshape(cx),
         Op::Permute(op) => movement::permute(op, cx),
         Op::Broadcast(_) => movement::broadcast(cx),
