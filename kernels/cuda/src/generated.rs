@@ -40,7 +40,7 @@ pub fn of(kernel: &str) -> Option<&'static Generated> {
 }
 
 /// FNV-1a in 64 bits: names must not change from run to run, as compiled kernels are kept by them.
-fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 

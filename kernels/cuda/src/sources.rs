@@ -8,6 +8,10 @@ pub struct Source {
     pub text: &'static str,
     /// The kernels in it.
     pub kernels: &'static [&'static str],
+    /// Machine code by architecture, 90 for `sm_90a`: where nvcc was found when this was built.
+    pub cubins: &'static [(u32, &'static [u8])],
+    /// PTX for `compute_80`, likewise.
+    pub ptx: Option<&'static str>,
 }
 
 include!(concat!(env!("OUT_DIR"), "/sources.rs"));

@@ -4,7 +4,13 @@
 //! that failed nothing is computed or handed out any more, for what came after it worked on values that
 //! are not there.
 
+#[cfg(feature = "driver")]
+mod cuda;
 mod emulated;
+#[cfg(feature = "driver")]
+pub mod image;
+#[cfg(feature = "driver")]
+mod nvrtc;
 
 use crate::plain::{self, Plain};
 use crate::{Arg, CudaError, Launch, Ptr, Tile};
@@ -83,6 +89,13 @@ trait Driver: Send + Sync {
     fn copy(&self, from: Ptr, to: Ptr, bytes: usize) -> Result<(), CudaError>;
     fn launch(&self, launch: &Launch) -> Result<(), CudaError>;
     fn synchronize(&self) -> Result<(), CudaError>;
+    /// The seconds that the device takes for what `body` asks for.
+    fn timed(&self, body: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError> {
+        let start = std::time::Instant::now();
+        body()?;
+        self.synchronize()?;
+        Ok(start.elapsed().as_secs_f64())
+    }
     /// Notes what `body` asks for instead of doing it, where the device can repeat that as a whole; else
     /// nothing is asked for.
     fn record(&self, _: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<Option<Box<dyn Replay>>, CudaError> {
@@ -139,12 +152,40 @@ impl Gpu {
         Ok(Gpu::new(emulated::Emulated::new(schedule)?))
     }
 
-    /// The device of a number.
+    /// The device of a number, from 0 on.
     ///
     /// # Errors
     /// No driver, no such device, one that is too old.
+    #[cfg(feature = "driver")]
     pub fn open(n: usize) -> Result<Gpu, CudaError> {
-        Err(CudaError::Unavailable(format!("number {n} was asked for; this build has no driver")))
+        Ok(Gpu::new(cuda::Cuda::new(n)?))
+    }
+
+    /// The device of a number: this build has no driver.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "driver"))]
+    pub fn open(n: usize) -> Result<Gpu, CudaError> {
+        Err(CudaError::Unavailable(format!("number {n} was asked for, and the feature `driver` is not in this build")))
+    }
+
+    /// How many devices there are.
+    ///
+    /// # Errors
+    /// No driver, or one that is too old.
+    #[cfg(feature = "driver")]
+    pub fn count() -> Result<usize, CudaError> {
+        cuda::count()
+    }
+
+    /// How many devices there are: this build has no driver.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "driver"))]
+    pub fn count() -> Result<usize, CudaError> {
+        Err(CudaError::Unavailable("the feature `driver` is not in this build".into()))
     }
 
     /// What it is.
@@ -235,6 +276,15 @@ impl Gpu {
     pub fn record(&self, mut body: impl FnMut() -> Result<(), CudaError>) -> Result<Option<Recorded>, CudaError> {
         let work = self.guarded(|d| d.record(&mut body))?;
         Ok(work.map(|work| Recorded { gpu: self.clone(), work }))
+    }
+
+    /// The seconds that the device takes for what `body` asks for, between two events; on the emulator by the
+    /// clock.
+    ///
+    /// # Errors
+    /// Those of `body`, and of what ran before.
+    pub fn timed(&self, mut body: impl FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError> {
+        self.guarded(|d| d.timed(&mut body))
     }
 
     /// Waits until all is done.

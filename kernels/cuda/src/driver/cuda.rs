@@ -1,0 +1,471 @@
+//! NVIDIA's driver as a device, opened at run time.
+//!
+//! One primary context and one stream a device: what is asked for first happens first. Small copies go
+//! through pinned memory. Kernels are loaded when they are first launched, from what [`image`](super::image)
+//! gives. Errors of launches show when the stream is waited for, with the kernels since the last wait; with
+//! `MOBILIS_CUDA_SYNC=1`, and in debug builds, every launch is waited for and named alone. Nothing here can run
+//! without a GPU, so there is as little of it as can be.
+
+use super::{Driver, Info, Packed, Replay, TensorMap, image, lock};
+use crate::{CudaError, Launch, Ptr, Swizzle, Tile};
+use cudarc::driver::{DriverError, result, sys};
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{CString, c_void};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The oldest driver, as CUDA counts: that of CUDA 13.0, whose cubins and PTX are embedded.
+const OLDEST: i32 = 13_000;
+/// The oldest architecture: Ampere.
+const CAPABILITY: u32 = 80;
+/// Bytes of pinned memory.
+const STAGING: usize = 8 << 20;
+/// Dynamic shared memory of a block that needs no permission.
+const SHARED: u32 = 48 << 10;
+
+/// What the driver says.
+fn words(e: DriverError) -> String {
+    let text = e.error_string().ok().map(|s| s.to_string_lossy().into_owned());
+    format!("{:?}{}", e.0, text.map(|t| format!(" ({t})")).unwrap_or_default())
+}
+
+fn failed(call: &'static str) -> impl Fn(DriverError) -> CudaError {
+    move |e| CudaError::Driver { call, message: words(e) }
+}
+
+fn unavailable(message: impl Into<String>) -> CudaError {
+    CudaError::Unavailable(message.into())
+}
+
+/// The number of devices.
+///
+/// # Errors
+/// No driver, none that works, or one that is too old.
+pub(super) fn count() -> Result<usize, CudaError> {
+    // cudarc panics where the library or a symbol is missing.
+    std::panic::catch_unwind(probe).unwrap_or_else(|_| {
+        Err(unavailable("NVIDIA's driver lacks functions of CUDA 13.0: driver 580 or newer is needed"))
+    })
+}
+
+fn probe() -> Result<usize, CudaError> {
+    // SAFETY: opens the driver's library, whose initialisers are NVIDIA's own.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(unavailable("NVIDIA's driver (libcuda.so.1) is not installed"));
+    }
+    result::init().map_err(|e| match e.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => unavailable("NVIDIA's driver finds no GPU"),
+        sys::CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            unavailable("the libcuda that was found is the stub of a toolkit, not a driver: look at LD_LIBRARY_PATH")
+        }
+        _ => unavailable(format!("NVIDIA's driver does not start: {}", words(e))),
+    })?;
+    let mut version = 0;
+    // SAFETY: an address for an `int`.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(failed("cuDriverGetVersion"))?;
+    if version < OLDEST {
+        let (major, minor) = (version / 1000, version % 1000 / 10);
+        return Err(unavailable(format!(
+            "NVIDIA's driver is for CUDA {major}.{minor}: 13.0 (driver 580) or newer is needed"
+        )));
+    }
+    let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
+    Ok(count.max(0) as usize)
+}
+
+struct Function {
+    handle: sys::CUfunction,
+    /// The dynamic shared memory that it may have.
+    shared: u32,
+}
+
+struct Staging {
+    base: *mut u8,
+    used: usize,
+}
+
+pub(super) struct Cuda {
+    info: Info,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    modules: Mutex<HashMap<&'static str, sys::CUmodule>>,
+    functions: Mutex<HashMap<&'static str, Function>>,
+    staging: Mutex<Staging>,
+    /// Kernels since the stream was last waited for.
+    recent: Mutex<BTreeSet<&'static str>>,
+    /// Whether every launch is waited for.
+    each: bool,
+    recording: AtomicBool,
+}
+
+// SAFETY: handles of the driver may be used by any thread once the context is current in it, which every
+// method sees to; what changes on the host stands behind mutexes.
+unsafe impl Send for Cuda {}
+// SAFETY: as above.
+unsafe impl Sync for Cuda {}
+
+impl Cuda {
+    pub(super) fn new(n: usize) -> Result<Cuda, CudaError> {
+        let count = count()?;
+        if n >= count {
+            return Err(unavailable(format!("number {n} was asked for, there are {count} (the first is 0)")));
+        }
+        let device = result::device::get(n as i32).map_err(failed("cuDeviceGet"))?;
+        let info = info(device)?;
+        if info.capability < CAPABILITY {
+            let (major, minor) = (info.capability / 10, info.capability % 10);
+            return Err(unavailable(format!(
+                "{} has compute capability {major}.{minor}: 8.0 (Ampere) or newer is needed",
+                info.name
+            )));
+        }
+        // SAFETY: the device is the driver's; the context is made current before anything else is asked for.
+        let (context, stream, base) = unsafe {
+            let context = result::primary_ctx::retain(device).map_err(failed("cuDevicePrimaryCtxRetain"))?;
+            result::ctx::set_current(context).map_err(failed("cuCtxSetCurrent"))?;
+            let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+            let base = result::malloc_host(STAGING, 0).map_err(failed("cuMemHostAlloc"))?;
+            (context, stream.map_err(failed("cuStreamCreate"))?, base.cast())
+        };
+        Ok(Cuda {
+            info,
+            device,
+            context,
+            stream,
+            modules: Mutex::default(),
+            functions: Mutex::default(),
+            staging: Mutex::new(Staging { base, used: 0 }),
+            recent: Mutex::default(),
+            each: cfg!(debug_assertions) || std::env::var("MOBILIS_CUDA_SYNC").is_ok_and(|v| v == "1"),
+            recording: AtomicBool::new(false),
+        })
+    }
+
+    fn enter(&self) -> Result<(), CudaError> {
+        // SAFETY: the context lives as long as `self`.
+        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+    }
+
+    /// Waits; an error is one of a launch since the last time.
+    fn wait(&self) -> Result<(), CudaError> {
+        // SAFETY: the stream lives as long as `self`.
+        let result = unsafe { result::stream::synchronize(self.stream) };
+        let recent = std::mem::take(&mut *lock(&self.recent));
+        result.map_err(|e| {
+            let names = recent.into_iter().collect::<Vec<_>>();
+            let hint = if names.len() > 1 { " (one of these; MOBILIS_CUDA_SYNC=1 tells which)" } else { "" };
+            CudaError::Launch { kernel: format!("{}{hint}", names.join(", ")), message: words(e) }
+        })
+    }
+
+    /// The kernel, loaded, with as much shared memory as it asks for.
+    fn function(&self, kernel: &'static str, shared: u32) -> Result<sys::CUfunction, CudaError> {
+        let mut functions = lock(&self.functions);
+        if !functions.contains_key(kernel) {
+            let module = self.module(kernel)?;
+            let name = CString::new(kernel).unwrap_or_default();
+            // SAFETY: the module is never unloaded.
+            let handle = unsafe { result::module::get_function(module, name) };
+            let handle = handle.map_err(|e| CudaError::Compile { file: kernel.into(), message: words(e) })?;
+            functions.insert(kernel, Function { handle, shared: SHARED });
+        }
+        let Some(function) = functions.get_mut(kernel) else { unreachable!("it was inserted") };
+        if shared > function.shared {
+            let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is loaded.
+            unsafe { result::function::set_function_attribute(function.handle, most, shared as i32) }.map_err(|e| {
+                let message = format!("{shared} bytes of shared memory: {}", words(e));
+                CudaError::Refused { kernel, message }
+            })?;
+            function.shared = shared;
+        }
+        Ok(function.handle)
+    }
+
+    fn module(&self, kernel: &'static str) -> Result<sys::CUmodule, CudaError> {
+        let unknown = || CudaError::Launch { kernel: kernel.into(), message: "there is no such kernel".into() };
+        let text = image::Text::of(kernel).ok_or_else(unknown)?;
+        let mut modules = lock(&self.modules);
+        if let Some(module) = modules.get(text.file) {
+            return Ok(*module);
+        }
+        let bytes = image::load(&text, self.info.capability)?;
+        // SAFETY: a whole cubin, or PTX that ends with a zero.
+        let module = unsafe { result::module::load_data(bytes.as_ptr().cast()) };
+        let module = module.map_err(|e| CudaError::Compile { file: text.file.into(), message: words(e) })?;
+        modules.insert(text.file, module);
+        Ok(module)
+    }
+}
+
+fn info(device: sys::CUdevice) -> Result<Info, CudaError> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    // SAFETY: the device is the driver's.
+    let ask = |a| unsafe { result::device::get_attribute(device, a) }.map_err(failed("cuDeviceGetAttribute"));
+    let major = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok(Info {
+        name: result::device::get_name(device).map_err(failed("cuDeviceGetName"))?,
+        capability: (major * 10 + minor) as u32,
+        multiprocessors: ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
+        shared: ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32,
+        // SAFETY: as above.
+        memory: unsafe { result::device::total_mem(device) }.map_err(failed("cuDeviceTotalMem"))?,
+        emulated: false,
+    })
+}
+
+impl Driver for Cuda {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Ptr, CudaError> {
+        self.enter()?;
+        // SAFETY: the memory is given back by `free`, once.
+        match unsafe { result::malloc_sync(bytes) } {
+            Ok(at) => Ok(Ptr(at)),
+            Err(e) if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                let (free, total) = result::mem_get_info().unwrap_or((0, self.info.memory));
+                Err(CudaError::OutOfMemory { asked: bytes, free, total, wanted_for: "a buffer".into() })
+            }
+            Err(e) => Err(failed("cuMemAlloc")(e)),
+        }
+    }
+
+    fn free(&self, at: Ptr, _: usize) {
+        // A device that has failed keeps its memory until the process ends.
+        if self.enter().is_ok() {
+            // SAFETY: it came from `alloc` and is given back once, by `Buffer`. The driver waits for its users.
+            let _ = unsafe { result::free_sync(at.0) };
+        }
+    }
+
+    fn upload(&self, to: Ptr, from: &[u8]) -> Result<(), CudaError> {
+        self.enter()?;
+        if from.len() > STAGING / 2 {
+            // SAFETY: `Gpu` checked the range; `from` outlives the wait.
+            unsafe { result::memcpy_htod_async(to.0, from, self.stream) }.map_err(failed("cuMemcpyHtoDAsync"))?;
+            return self.wait();
+        }
+        let mut staging = lock(&self.staging);
+        if staging.used + from.len() > STAGING {
+            self.wait()?;
+            staging.used = 0;
+        }
+        // SAFETY: the range lies in pinned memory that no copy under way reads: it was not used since the stream
+        // was last waited for.
+        let pinned = unsafe { std::slice::from_raw_parts_mut(staging.base.add(staging.used), from.len()) };
+        pinned.copy_from_slice(from);
+        staging.used += from.len().next_multiple_of(64);
+        // SAFETY: `Gpu` checked the range; pinned memory lives as long as `self`.
+        unsafe { result::memcpy_htod_async(to.0, pinned, self.stream) }.map_err(failed("cuMemcpyHtoDAsync"))
+    }
+
+    fn download(&self, from: Ptr, to: &mut [u8]) -> Result<(), CudaError> {
+        self.enter()?;
+        if to.len() > STAGING / 2 {
+            // SAFETY: `Gpu` checked the range; `to` outlives the wait.
+            unsafe { result::memcpy_dtoh_async(to, from.0, self.stream) }.map_err(failed("cuMemcpyDtoHAsync"))?;
+            return self.wait();
+        }
+        let mut staging = lock(&self.staging);
+        if staging.used + to.len() > STAGING {
+            self.wait()?;
+            staging.used = 0;
+        }
+        // SAFETY: as in `upload`.
+        let pinned = unsafe { std::slice::from_raw_parts_mut(staging.base.add(staging.used), to.len()) };
+        // SAFETY: as in `upload`.
+        unsafe { result::memcpy_dtoh_async(pinned, from.0, self.stream) }.map_err(failed("cuMemcpyDtoHAsync"))?;
+        self.wait()?;
+        to.copy_from_slice(pinned);
+        staging.used = 0;
+        Ok(())
+    }
+
+    fn fill(&self, to: Ptr, byte: u8, bytes: usize) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: `Gpu` checked the range.
+        unsafe { result::memset_d8_async(to.0, byte, bytes, self.stream) }.map_err(failed("cuMemsetD8Async"))
+    }
+
+    fn copy(&self, from: Ptr, to: Ptr, bytes: usize) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: `Gpu` checked both ranges.
+        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.stream) }.map_err(failed("cuMemcpyDtoDAsync"))
+    }
+
+    fn tensor_map(&self, tile: &Tile) -> Result<TensorMap, CudaError> {
+        use sys::{CUtensorMapDataType_enum as Type, CUtensorMapSwizzle_enum as How};
+        let refused = |message: String| CudaError::Refused { kernel: "tensor map", message };
+        let rank = tile.sizes.len();
+        if !(2..=5).contains(&rank) || tile.strides.len() + 1 != rank || tile.box_sizes.len() != rank {
+            return Err(refused(format!("{tile:?}")));
+        }
+        let ty = match tile.element {
+            1 => Type::CU_TENSOR_MAP_DATA_TYPE_UINT8,
+            2 => Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            4 => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+            n => return Err(refused(format!("values of {n} bytes"))),
+        };
+        let swizzle = match tile.swizzle {
+            Swizzle::None => How::CU_TENSOR_MAP_SWIZZLE_NONE,
+            Swizzle::B32 => How::CU_TENSOR_MAP_SWIZZLE_32B,
+            Swizzle::B64 => How::CU_TENSOR_MAP_SWIZZLE_64B,
+            Swizzle::B128 => How::CU_TENSOR_MAP_SWIZZLE_128B,
+        };
+        let mut map = TensorMap([0; 16]);
+        // SAFETY: the map has the driver's size and alignment (128 bytes, 64); the slices have `rank` values
+        // (strides one less), as the driver reads them.
+        unsafe {
+            sys::cuTensorMapEncodeTiled(
+                (&raw mut map).cast(),
+                ty,
+                rank as u32,
+                tile.base.0 as *mut c_void,
+                tile.sizes.as_ptr(),
+                tile.strides.as_ptr(),
+                tile.box_sizes.as_ptr(),
+                [1u32; 5].as_ptr(),
+                sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                swizzle,
+                sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        }
+        .result()
+        .map_err(|e| refused(format!("{}: {tile:?}", words(e))))?;
+        Ok(map)
+    }
+
+    fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
+        self.enter()?;
+        let function = self.function(launch.kernel, launch.shared)?;
+        let mut args = Packed::new(self, &launch.args)?;
+        let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
+        // SAFETY: the family that made the launch gives the kernel's arguments in its order and of its types; its
+        // pointers are buffers, which are freed only when the stream is done with them. Clusters are the kernel's
+        // own attribute.
+        unsafe {
+            sys::cuLaunchKernel(
+                function,
+                gx,
+                gy,
+                gz,
+                bx,
+                by,
+                bz,
+                launch.shared,
+                self.stream,
+                args.addresses(),
+                std::ptr::null_mut(),
+            )
+        }
+        .result()
+        .map_err(|e| {
+            let message =
+                format!("{} (grid {:?}, block {:?}, {} bytes)", words(e), launch.grid, launch.block, launch.shared);
+            CudaError::Launch { kernel: launch.kernel.into(), message }
+        })?;
+        if self.recording.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        lock(&self.recent).insert(launch.kernel);
+        if self.each { self.wait() } else { Ok(()) }
+    }
+
+    fn synchronize(&self) -> Result<(), CudaError> {
+        self.enter()?;
+        self.wait()
+    }
+
+    fn record(&self, body: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<Option<Box<dyn Replay>>, CudaError> {
+        // A recorded launch cannot be waited for alone.
+        if self.each {
+            return Ok(None);
+        }
+        self.enter()?;
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream lives as long as `self`.
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))?;
+        self.recording.store(true, Ordering::Relaxed);
+        let done = body();
+        self.recording.store(false, Ordering::Relaxed);
+        // SAFETY: the capture was begun above.
+        let graph = unsafe { result::stream::end_capture(self.stream) }.map_err(failed("cuStreamEndCapture"));
+        done?;
+        let graph = graph?;
+        // SAFETY: the graph is whole; what is instantiated does not need it.
+        let ready = unsafe {
+            let ready = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags_enum(0));
+            let _ = result::graph::destroy(graph);
+            ready.map_err(failed("cuGraphInstantiate"))?
+        };
+        Ok(Some(Box::new(Graph { ready, context: self.context, stream: self.stream })))
+    }
+
+    fn timed(&self, body: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError> {
+        self.enter()?;
+        let event =
+            || result::event::create(sys::CUevent_flags_enum::CU_EVENT_DEFAULT).map_err(failed("cuEventCreate"));
+        let (start, end) = (event()?, event()?);
+        // SAFETY: events and stream are of this context; events are destroyed once, at the end.
+        unsafe {
+            result::event::record(start, self.stream).map_err(failed("cuEventRecord"))?;
+            body()?;
+            result::event::record(end, self.stream).map_err(failed("cuEventRecord"))?;
+            self.wait()?;
+            let ms = result::event::elapsed(start, end).map_err(failed("cuEventElapsedTime"))?;
+            let _ = (result::event::destroy(start), result::event::destroy(end));
+            Ok(f64::from(ms) / 1e3)
+        }
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        if self.enter().is_err() {
+            return;
+        }
+        // SAFETY: all of it was made by `new` and is used by nobody else any more; buffers hold the device.
+        unsafe {
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::free_host(lock(&self.staging).base.cast());
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}
+
+/// A CUDA graph.
+struct Graph {
+    ready: sys::CUgraphExec,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+}
+
+// SAFETY: as for `Cuda`, which a `Recorded` keeps alive.
+unsafe impl Send for Graph {}
+
+impl Replay for Graph {
+    fn replay(&self) -> Result<(), CudaError> {
+        // SAFETY: context and stream live as long as the device, which `Recorded` holds.
+        unsafe {
+            result::ctx::set_current(self.context).map_err(failed("cuCtxSetCurrent"))?;
+            result::graph::launch(self.ready, self.stream)
+                .map_err(|e| CudaError::Launch { kernel: "a program's graph".into(), message: words(e) })
+        }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: as above; it is destroyed once.
+        unsafe {
+            if result::ctx::set_current(self.context).is_ok() {
+                let _ = result::graph::exec_destroy(self.ready);
+            }
+        }
+    }
+}
