@@ -56,6 +56,7 @@ pub use ops::pad::Padding;
 pub use ops::window::Windows;
 pub use program::{Program, ProgramError, WeightFormat, Weights};
 pub use tensor::Tensor;
+pub use transforms::precision;
 
 /// Everything a user's file needs: `use mobilis::prelude::*;`.
 pub mod prelude {

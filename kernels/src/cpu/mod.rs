@@ -23,6 +23,7 @@ mod parts;
 pub mod place;
 pub mod pool;
 pub mod quant;
+pub mod quantize;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;

@@ -54,6 +54,10 @@ kinds! {
         Ceil = "ceil",
         /// To the nearest whole number, halves to the even one.
         Round = "round",
+        /// To the nearest number of 16 bits with the exponents of `f32`. Its derivative is taken to be 1.
+        Bf16 = "bf16",
+        /// To the nearest number of IEEE 754's 16 bits; infinity from 65520 on. Its derivative is taken to be 1.
+        F16 = "f16",
         Not = "not",
     }
 }
@@ -178,6 +182,8 @@ impl Rule for Unary {
                 Some(mul(g, scale(bell, std::f64::consts::FRAC_2_SQRT_PI)))
             }
             UnaryKind::Sigmoid => Some(mul(g, mul(y, sub(one(), y)))),
+            // Straight through: what is computed with fewer bits stands for the value itself.
+            UnaryKind::Bf16 | UnaryKind::F16 => Some(g),
             UnaryKind::Sign | UnaryKind::Floor | UnaryKind::Ceil | UnaryKind::Round | UnaryKind::Not => None,
         }])
     }

@@ -25,6 +25,7 @@ pub mod norm;
 pub mod pad;
 pub mod pool;
 pub mod product;
+pub mod quantize;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;
@@ -228,6 +229,13 @@ families! {
     // product.rs
     /// Matrix products joined.
     Product(product::Product),
+    // quantize.rs
+    /// The greatest magnitude.
+    Amax(quantize::Amax),
+    /// A scale for eight bits.
+    FormatScale(quantize::FormatScale),
+    /// Values through eight bits.
+    Quantize(quantize::Quantize),
     // conv
     /// A convolution.
     Conv(conv::Conv),

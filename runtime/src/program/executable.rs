@@ -17,6 +17,7 @@ use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
 use crate::module::init::Key;
 use crate::module::store::{Data, Entry, Store, Values};
 use crate::ops::Op;
+use crate::transforms::precision::{self, Applied, Precision, PrecisionReport};
 use mobilis_kernels::memory::{External, Memory};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -113,6 +114,19 @@ impl Executable {
         self.weights = PreparedWeights::new(weights);
         lock(&self.prepared).clear();
         Ok(self)
+    }
+
+    /// The same with its products computed as `precision` says, and how each of them is.
+    ///
+    /// # Errors
+    /// A setting out of range, or an exception that is about no parameter.
+    pub fn with_precision(self, precision: &Precision) -> Result<(Executable, PrecisionReport), ProgramError> {
+        let options = precision::Options { forward: self.source.nodes.len(), training: false };
+        let Applied { graph, report } = precision::apply(self.source, precision, &options)?;
+        let report = report.at(&self.known);
+        let weights = self.weights.asked().clone();
+        let changed = Executable::new(graph, self.device, self.store, self.known);
+        Ok((Executable { weights: PreparedWeights::new(weights), ..changed }, report))
     }
 
     /// What became of the weights that products read, for the sizes of the runs so far.

@@ -21,6 +21,7 @@ pub mod weights;
 
 use crate::graph::trace::TraceError;
 use crate::transforms::grad::GradError;
+use crate::transforms::precision::PrecisionError;
 pub use executable::{Executable, NonFinite};
 pub use typed::{Arguments, Feed, Program, Results, trace_function};
 pub use weights::{StoredWeight, WeightFormat, Weights};
@@ -76,6 +77,9 @@ pub enum ProgramError {
         /// The nearest name.
         hint: String,
     },
+    /// The precision asked for fits no part of the program.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// A value that is not finite, found because the program was asked to look.
     #[error(transparent)]
     NonFinite(#[from] NonFinite),

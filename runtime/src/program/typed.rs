@@ -10,6 +10,7 @@ use crate::language::shape::Shape;
 use crate::module::Module;
 use crate::module::store::Data;
 use crate::tensor::Tensor;
+use crate::transforms::precision::{Precision, PrecisionReport};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -142,6 +143,7 @@ tuples! {
 /// A compiled function from arrays for `I` to arrays for `O`.
 pub struct Program<I, O> {
     executable: Executable,
+    report: PrecisionReport,
     check: AtomicBool,
     types: PhantomData<fn(I) -> O>,
 }
@@ -149,7 +151,7 @@ pub struct Program<I, O> {
 impl<I: Arguments, O: Results> Program<I, O> {
     /// The typed shell of an executable whose graph was traced from a function of these types.
     pub fn new(executable: Executable) -> Self {
-        Program { executable, check: AtomicBool::new(false), types: PhantomData }
+        Program { executable, report: PrecisionReport::default(), check: AtomicBool::new(false), types: PhantomData }
     }
 
     /// Runs on arrays, owned or borrowed: `program.run(&x)`, `program.run((&x, y))`.
@@ -235,6 +237,44 @@ impl<I: Arguments, O: Results> Program<I, O> {
     /// An exception whose pattern matches no parameter or buffer of the program.
     pub fn with_weights(self, weights: impl Into<super::Weights>) -> Result<Self, ProgramError> {
         Ok(Program { executable: self.executable.with_weights(weights.into())?, ..self })
+    }
+
+    /// The same program with its products computed with fewer bits: a
+    /// [`Compute`](crate::precision::Compute) for all, or a [`Precision`] with
+    /// exceptions. The CPU emulates what tensor cores compute, bit for bit and for study: it takes
+    /// longer, not less. For training see
+    /// [`TrainOptions::precision`](crate::train::TrainOptions::precision).
+    ///
+    /// ```
+    /// use mobilis_runtime::nn::Linear;
+    /// use mobilis_runtime::precision::{Number, Precision, Recipe};
+    /// use mobilis_runtime::prelude::*;
+    /// # extern crate mobilis_runtime as mobilis;
+    /// axes! { pub Batch; pub Hidden = 64; }
+    /// #[neural_module]
+    /// struct Net { up: Linear<Hidden, Hidden> }
+    /// let model = Model::init(Net::default(), 0)?;
+    /// let program = model
+    ///     .compile(|m, x: Tensor![Batch, Hidden]| m.up.forward(x))?
+    ///     .with_precision(Precision::fp8(Recipe::current()))?;
+    /// assert_eq!(program.precision_report().in_eight_bits().count(), 1);
+    /// // 12 rows are no multiple of 16.
+    /// let few = program.precision_report().at(&Sizes::new().with::<Batch>(12));
+    /// assert_eq!(few.gemms[0].operands, [Number::Bf16; 2]);
+    /// program.run(<Array![Batch, Hidden]>::full([16, 64], 0.5)?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A setting out of range, or an exception whose pattern matches no parameter of the program.
+    pub fn with_precision(self, precision: impl Into<Precision>) -> Result<Self, ProgramError> {
+        let (executable, report) = self.executable.with_precision(&precision.into())?;
+        Ok(Program { executable, report, ..self })
+    }
+
+    /// How each product is computed, and why, if [`with_precision`](Self::with_precision) was asked.
+    pub fn precision_report(&self) -> &PrecisionReport {
+        &self.report
     }
 
     /// What became of the weights, for the sizes of the runs so far, by name.

@@ -11,6 +11,7 @@
 
 pub mod checkpoint;
 pub mod clip;
+mod loss_scale;
 pub mod optimizer;
 pub mod run;
 pub mod schedule;

@@ -14,6 +14,7 @@ use crate::module::store::Store;
 use crate::program::host::{HostRef, HostSlice};
 use crate::program::{Arguments, Executable, Feed, NonFinite, ProgramError, Weights};
 use crate::tensor::Tensor;
+use crate::transforms::precision::PrecisionReport;
 use std::marker::PhantomData;
 
 /// Why training stops.
@@ -66,7 +67,9 @@ fn cause(first: &Option<NonFinite>) -> String {
 pub struct StepReport {
     /// How many updates have been made, this one included.
     pub step: u64,
-    /// Whether this run made an update, or only added its gradients to those of others.
+    /// Whether this run made an update. One that did not has added its gradients to those of others,
+    /// or, where the loss is [scaled](crate::precision::LossScale), was left out because gradients
+    /// were not finite with this scale.
     pub updated: bool,
     /// The loss of this batch, before the update.
     pub loss: f64,
@@ -84,6 +87,8 @@ pub struct TrainStep<I> {
     accumulate: Option<Executable>,
     pub(super) store: Store,
     states: Vec<VarId>,
+    report: PrecisionReport,
+    loss_scale: Option<VarId>,
     options: TrainOptions,
     learning_rate: f64,
     pub(super) steps: u64,
@@ -144,6 +149,8 @@ impl<M: Module> Model<M> {
             accumulate: graphs.accumulate.map(accumulate).transpose()?,
             store: self.store().clone(),
             states: graphs.states,
+            report: graphs.report.at(self.sizes()),
+            loss_scale: graphs.loss_scale,
             options,
             learning_rate: graphs.learning_rate,
             steps: 0,
@@ -201,6 +208,9 @@ impl<I: Arguments> TrainStep<I> {
         })?;
         self.batches += 1;
         let [loss, grad_norm] = found;
+        if loss.is_finite() && !grad_norm.is_finite() && self.scale_falls() {
+            return Ok(StepReport { step: self.steps, updated: false, loss, grad_norm, learning_rate });
+        }
         if !loss.is_finite() || !grad_norm.is_finite() {
             let first = match program.check_finite(&inputs) {
                 Err(ProgramError::NonFinite(first)) => Some(first),
@@ -212,6 +222,25 @@ impl<I: Arguments> TrainStep<I> {
         self.pending = if last { 0 } else { self.pending + 1 };
         self.steps += last as u64;
         Ok(StepReport { step: self.steps, updated: last, loss, grad_norm, learning_rate })
+    }
+
+    /// Whether the loss has a scale that can be smaller than it is.
+    fn scale_falls(&self) -> bool {
+        let least = self.options.precision.scales_loss().map(|rules| rules.least);
+        self.loss_scale().zip(least).is_some_and(|(scale, least)| scale > least)
+    }
+
+    /// What the loss of the next run is multiplied by before gradients are taken, where it is scaled
+    /// and something has run.
+    pub fn loss_scale(&self) -> Option<f64> {
+        let values = self.store.lock();
+        values.get(self.loss_scale?)?.data.to_f64().first().copied()
+    }
+
+    /// How each of the step's products is computed, and why: for all sizes of run-time axes; see
+    /// [`PrecisionReport::at`].
+    pub fn precision_report(&self) -> &PrecisionReport {
+        &self.report
     }
 
     /// How many updates have been made.

@@ -1,12 +1,13 @@
 //! From a traced loss to the program of a training step.
 //!
 //! [`build_step`] appends to a graph, in this order: the gradients of its first output by every
-//! parameter that is not frozen; accumulation over micro-batches where that is asked for; the
+//! parameter that is not frozen; roundings, where [precision](crate::precision) asks for them; accumulation over micro-batches where that is asked for; the
 //! global norm and clipping; the optimizer; and the updates of parameters, moments and the step
 //! counter. What comes out is an ordinary graph that any device runs: everything that changes is
 //! a variable of it.
 
 use super::Clip;
+use super::loss_scale::Scaling;
 use super::optimizer::{Optimizer, Slot, Target, UpdateContext};
 use crate::graph::trace::{self, Handle, TraceError};
 use crate::graph::{DType, Graph, Node, Scope, TensorType, Value, VarDecl, VarId, VarKind};
@@ -16,6 +17,7 @@ use crate::ops::elementwise::{self as ew, CompareKind};
 use crate::ops::{Op, leaf};
 use crate::train::{Schedule, clip};
 use crate::transforms::grad::{GradError, grad};
+use crate::transforms::precision::{self, Applied, Precision, PrecisionError, PrecisionReport};
 use crate::transforms::prune::prune;
 use std::collections::HashMap;
 
@@ -66,10 +68,12 @@ pub struct TrainOptions {
     pub groups: Vec<Group>,
     /// Whether parameters of rank 0 and 1 (norms, biases) are exempt from weight decay.
     pub decay_matrices_only: bool,
+    /// How products are computed.
+    pub precision: Precision,
 }
 
 impl Default for TrainOptions {
-    /// No clipping, a constant rate, an update for every batch, one group.
+    /// No clipping, a constant rate, an update for every batch, one group, single precision.
     fn default() -> Self {
         TrainOptions {
             clip: Clip::None,
@@ -77,6 +81,7 @@ impl Default for TrainOptions {
             accumulate: 1,
             groups: vec![],
             decay_matrices_only: false,
+            precision: Precision::default(),
         }
     }
 }
@@ -123,6 +128,14 @@ impl TrainOptions {
     #[must_use]
     pub fn decay_matrices_only(mut self) -> Self {
         self.decay_matrices_only = true;
+        self
+    }
+
+    /// Computes products with fewer bits, forward and backward: see [`crate::precision`]. Parameters,
+    /// moments and updates stay in single precision.
+    #[must_use]
+    pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
+        self.precision = precision.into();
         self
     }
 
@@ -180,6 +193,9 @@ pub enum BuildError {
         /// The parameters' names.
         names: String,
     },
+    /// The precision asked for fits no part of the model.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// The loss has no gradient.
     #[error(transparent)]
     Grad(#[from] GradError),
@@ -204,13 +220,17 @@ pub struct StepGraphs {
     pub states: Vec<VarId>,
     /// The learning rate that a schedule's factor of 1 means.
     pub learning_rate: f64,
+    /// How each product is computed.
+    pub report: PrecisionReport,
+    /// The variable that the loss is multiplied by before gradients are taken, where it is.
+    pub loss_scale: Option<VarId>,
 }
 
 /// Extends a graph, whose first output is a scalar loss, to a training step.
 ///
 /// # Errors
-/// No loss, nothing to train, a setting out of range, a group that covers nothing, or an
-/// operation without a gradient (named with its module).
+/// No loss, nothing to train, a setting out of range, a group or an exception that covers nothing,
+/// or an operation without a gradient (named with its module).
 pub fn build_step(graph: Graph, optimizer: &dyn Optimizer, options: &TrainOptions) -> Result<StepGraphs, BuildError> {
     options.validate().map_err(|reason| BuildError::Setting { owner: "TrainOptions", reason })?;
     optimizer.validate().map_err(|reason| BuildError::Setting { owner: optimizer.name(), reason })?;
@@ -223,9 +243,26 @@ pub fn build_step(graph: Graph, optimizer: &dyn Optimizer, options: &TrainOption
         }
     }
     let mut graph = graph;
+    let before = graph.vars.len();
+    let forward = graph.nodes.len();
+    let scaling = options.precision.scales_loss().map(Scaling::new);
+    let scaled = match &scaling {
+        None => loss,
+        Some(scaling) => trace::extend(&mut graph, |_| scaling.scaled(loss))?,
+    };
     let wrt: Vec<Value> = trained.iter().map(|(_, v)| *v).collect();
-    let grads = grad(&mut graph, loss, &wrt)?;
+    let mut grads = grad(&mut graph, scaled, &wrt)?;
+    // Gradients are results while the graph is rewritten.
+    let results = graph.outputs.len();
+    graph.outputs.append(&mut grads);
+    let Applied { mut graph, report } =
+        precision::apply(graph, &options.precision, &precision::Options { forward, training: true })?;
+    let mut grads = graph.outputs.split_off(results);
+    let (loss, trained) = (graph.outputs[0], self::trained(&graph)?);
     graph.scopes.push(Scope { path: "optimizer".into(), kind: optimizer.name(), parent: 0 });
+    if let Some(scaling) = &scaling {
+        grads = in_last_scope(&mut graph, || scaling.unscaled(&grads))?;
+    }
 
     // The same variables in both programs.
     let sums: Vec<VarDecl> = match options.accumulate {
@@ -234,12 +271,14 @@ pub fn build_step(graph: Graph, optimizer: &dyn Optimizer, options: &TrainOption
     };
     let accumulate = match sums.is_empty() {
         true => None,
-        false => Some(accumulation(graph.clone(), loss, &grads, &sums)?),
+        false => Some(accumulation(graph.clone(), loss, &grads, &sums, scaling.as_ref())?),
     };
-    let before = graph.vars.len();
-    let update = Update { optimizer, options, trained: &trained, sums: &sums }.build(graph, loss, &grads)?;
+    let scale = scaling.as_ref();
+    let update = Update { optimizer, options, trained: &trained, sums: &sums, scaling: scale };
+    let update = update.build(graph, loss, &grads)?;
     let states = update.vars[before..].iter().map(|v| v.id).collect();
-    Ok(StepGraphs { update, accumulate, states, learning_rate: optimizer.learning_rate() })
+    let loss_scale = scaling.map(|s| s.scale.id);
+    Ok(StepGraphs { update, accumulate, states, learning_rate: optimizer.learning_rate(), report, loss_scale })
 }
 
 /// The parameters that training changes, and their nodes.
@@ -263,17 +302,23 @@ fn trained(graph: &Graph) -> Result<Vec<(VarDecl, Value)>, BuildError> {
 }
 
 /// A new variable that the step keeps for the parameter `name`.
-fn state(name: &str, slot: &str, ty: TensorType, init: f64) -> VarDecl {
+pub(super) fn state(name: &str, slot: &str, ty: TensorType, init: f64) -> VarDecl {
     let init = if init == 0.0 { Init::Zeros } else { Init::Constant(init) };
     VarDecl { id: VarId::fresh(), name: format!("{name}.{slot}"), ty, kind: VarKind::State, init, frozen: false }
 }
 
-fn read(decl: &VarDecl) -> Handle {
+pub(super) fn read(decl: &VarDecl) -> Handle {
     trace::variable(|| decl.clone(), decl.id)
 }
 
 /// The program of all micro-batches but the last.
-fn accumulation(mut graph: Graph, loss: Value, grads: &[Value], sums: &[VarDecl]) -> Result<Graph, TraceError> {
+fn accumulation(
+    mut graph: Graph,
+    loss: Value,
+    grads: &[Value],
+    sums: &[VarDecl],
+    scaling: Option<&Scaling>,
+) -> Result<Graph, TraceError> {
     let (norm, finite) = in_last_scope(&mut graph, || {
         let grads: Vec<Handle> = grads.iter().map(|g| trace::handle(*g)).collect();
         let norm = clip::global_norm(&grads);
@@ -283,7 +328,7 @@ fn accumulation(mut graph: Graph, loss: Value, grads: &[Value], sums: &[VarDecl]
         }
         (trace::value(norm), trace::value(finite(trace::handle(loss), norm)))
     })?;
-    finished(graph, loss, norm, finite)
+    finished(graph, loss, norm, finite, scaling)
 }
 
 /// Whether the loss and the norm of the gradients are: `x - x` is 0 for a finite `x`, NaN for any
@@ -309,7 +354,13 @@ fn read_at((id, node): (usize, &Node)) -> Option<(u32, Value)> {
 
 /// Makes every update conditional on a finite loss and norm, and puts these two in front of the
 /// results.
-fn finished(mut graph: Graph, loss: Value, norm: Value, finite: Value) -> Result<Graph, TraceError> {
+fn finished(
+    mut graph: Graph,
+    loss: Value,
+    norm: Value,
+    finite: Value,
+    scaling: Option<&Scaling>,
+) -> Result<Graph, TraceError> {
     let old: HashMap<u32, Value> = graph.nodes.iter().enumerate().filter_map(read_at).collect();
     let updates: Vec<(u32, Value, bool)> = graph
         .updates
@@ -327,6 +378,10 @@ fn finished(mut graph: Graph, loss: Value, norm: Value, finite: Value) -> Result
         };
         updates.iter().map(|(var, new, done)| (*var, guarded(*var, *new, *done))).collect::<Vec<_>>()
     })?;
+    // The loss's scale is there for steps that are not.
+    if let Some(scaling) = scaling {
+        in_last_scope(&mut graph, || scaling.update(trace::handle(finite)))?;
+    }
     let rest = graph.outputs.split_off(1);
     graph.outputs = [loss, norm].into_iter().chain(rest).collect();
     Ok(prune(graph))
@@ -337,12 +392,13 @@ struct Update<'a> {
     options: &'a TrainOptions,
     trained: &'a [(VarDecl, Value)],
     sums: &'a [VarDecl],
+    scaling: Option<&'a Scaling>,
 }
 
 impl Update<'_> {
     fn build(&self, mut graph: Graph, loss: Value, grads: &[Value]) -> Result<Graph, TraceError> {
         let (norm, finite) = in_last_scope(&mut graph, || self.append(loss, grads))?;
-        finished(graph, loss, norm, finite)
+        finished(graph, loss, norm, finite, self.scaling)
     }
 
     /// Builds everything behind the gradients. Gives their norm, and whether all is finite.

@@ -47,6 +47,7 @@ fn work(op: &Op) -> usize {
         Op::Unary(op) => match op.kind {
             UnaryKind::Neg | UnaryKind::Abs | UnaryKind::Sign | UnaryKind::Not => 1,
             UnaryKind::Floor | UnaryKind::Ceil | UnaryKind::Round => 1,
+            UnaryKind::Bf16 | UnaryKind::F16 => 6,
             UnaryKind::Sqrt | UnaryKind::Rsqrt | UnaryKind::Recip => 6,
             _ => 20,
         },

@@ -1,6 +1,6 @@
 //! Transforms: functions from graphs to graphs, each callable, testable and printable alone.
 //!
-//! [`grad`] and [`prune`] serve every device. What precedes binding on the CPU
+//! [`grad`], [`precision`] and [`prune`] serve every device. What precedes binding on the CPU
 //! ([`optimize`](crate::devices::cpu::optimize)), in this order:
 //!
 //! 1. [`simplify`] drops what changes nothing and computes with constants;
@@ -22,6 +22,7 @@ pub mod fuse;
 pub mod grad;
 pub mod head;
 pub mod order;
+pub mod precision;
 pub mod products;
 pub mod prune;
 mod rewrite;

@@ -17,6 +17,7 @@ mod movement;
 mod norm;
 mod order;
 mod pool;
+mod quantize;
 mod random;
 mod reduce;
 mod rope;

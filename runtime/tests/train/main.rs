@@ -5,6 +5,7 @@ extern crate mobilis_runtime as mobilis;
 mod checkpoint;
 mod economy;
 mod optimizers;
+mod precision;
 mod reference;
 mod run;
 mod step;

@@ -79,6 +79,8 @@ pub enum UnaryF {
     Floor,
     Ceil,
     Round,
+    Bf16,
+    F16,
 }
 
 /// Functions of two numbers.

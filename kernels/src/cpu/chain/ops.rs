@@ -7,6 +7,7 @@
 
 use super::code::{BinaryOp, CompareOp, Pair, UnaryF};
 use crate::cpu::math;
+use crate::cpu::quant::half;
 
 /// Values in a vector: every level's vectors divide it.
 pub(super) const LANES: usize = 16;
@@ -82,6 +83,8 @@ pub(super) unsafe fn unary_f<const FUSED: bool>(kind: UnaryF, n: usize, to: *mut
             UnaryF::Floor => each!(n, to, [x: f32 = a], x.floor()),
             UnaryF::Ceil => each!(n, to, [x: f32 = a], x.ceil()),
             UnaryF::Round => each!(n, to, [x: f32 = a], x.round_ties_even()),
+            UnaryF::Bf16 => each!(n, to, [x: f32 = a], half::from_bf16(half::to_bf16(x))),
+            UnaryF::F16 => each!(n, to, [x: f32 = a], half::from_f16(half::to_f16(x))),
         }
     }
 }

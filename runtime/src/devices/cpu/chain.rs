@@ -353,6 +353,8 @@ fn unary(kind: UnaryKind, dtype: DType, dst: Reg, a: Arg) -> Ins {
         UnaryKind::Floor => UnaryF::Floor,
         UnaryKind::Ceil => UnaryF::Ceil,
         UnaryKind::Round => UnaryF::Round,
+        UnaryKind::Bf16 => UnaryF::Bf16,
+        UnaryKind::F16 => UnaryF::F16,
     };
     Ins::UnF(f, dst, a)
 }

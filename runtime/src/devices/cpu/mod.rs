@@ -20,6 +20,7 @@ mod norm;
 mod order;
 mod pool;
 mod product;
+mod quantize;
 mod random;
 mod recurrent;
 mod reduce;
@@ -181,6 +182,9 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::lower(op, cx),
         Op::Product(op) => product::lower(op, cx)?,
+        Op::Amax(_) => quantize::amax(cx),
+        Op::FormatScale(op) => quantize::scale(op, cx),
+        Op::Quantize(op) => quantize::quantize(op, cx)?,
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx),
         Op::SoftmaxGrad(op) => softmax::grad(op.axis, op.log, cx),
         Op::Norm(op) => norm::lower(op, cx)?,

@@ -246,6 +246,11 @@ impl Prepared {
         Prepared { weights, held: Mutex::default() }
     }
 
+    /// What was asked for.
+    pub fn asked(&self) -> &Weights {
+        &self.weights
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,6 +3,7 @@
 use super::{Eval, RefArray};
 use crate::graph::DType;
 use crate::ops::elementwise::{Binary, BinaryKind, Cast, Compare, CompareKind, Unary, UnaryKind};
+use mobilis_kernels::cpu::quant::half;
 
 pub fn unary(op: &Unary, cx: &Eval) -> RefArray {
     let f = |x: f64| match op.kind {
@@ -25,6 +26,8 @@ pub fn unary(op: &Unary, cx: &Eval) -> RefArray {
         UnaryKind::Floor => x.floor(),
         UnaryKind::Ceil => x.ceil(),
         UnaryKind::Round => x.round_ties_even(),
+        UnaryKind::Bf16 => half::from_bf16(half::to_bf16(x as f32)) as f64,
+        UnaryKind::F16 => half::from_f16(half::to_f16(x as f32)) as f64,
         UnaryKind::Not => 1.0 - x,
     };
     let x = cx.inputs[0];

@@ -16,6 +16,7 @@ mod movement;
 mod norm;
 mod order;
 mod pool;
+mod quantize;
 mod random;
 mod recurrent;
 mod reduce;
@@ -120,6 +121,9 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::Random(op) => random::random(op, cx),
         Op::Einsum(op) => contraction::einsum(op, cx),
         Op::Product(op) => return product(op, cx),
+        Op::Amax(_) => quantize::amax(cx),
+        Op::FormatScale(op) => quantize::scale(op, cx),
+        Op::Quantize(op) => quantize::quantize(op, cx)?,
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
