@@ -1,130 +1,278 @@
-// cuemu.h: run CUDA C++ kernels on the CPU for correctness tests (g++/clang++, C++17). Prototype.
-// One fiber per CUDA thread, one block at a time per OS thread; blocks are spread over OS threads.
+// cuemu.h: CUDA C++ on the CPU, for tests. Included before a kernel file, it lets a C++17 compiler take the
+// kernel's text as it is.
+//
+// What is where: here, what nvcc knows by itself (keywords, vector types, `threadIdx`, shuffles, votes,
+// atomics, mathematics), and what the second bodies in `kernels/cuda/include` call. `machine.h`: the parts of the
+// emulated machine. `fiber.cpp`: stacks and the switch between them; `scheduler.cpp`: who runs next, launches,
+// errors; `barrier.cpp`: warps, barriers, mbarriers; `copies.cpp`: cp.async and TMA; `matrix.cpp`: ldmatrix,
+// mma, wgmma; `memory.cpp`: who may touch what, and races.
+//
+// One fiber runs a CUDA thread. The blocks of a cluster (or of a cooperative grid) are one set of fibers; a
+// set runs on one OS thread, other sets beside it. Whole-warp and whole-warpgroup operations execute once,
+// when their last lane arrives. The schedule is adversarial (first thread first, last first, or by a seed with
+// threads put off), and asynchronous copies and products happen as late as they may, at once, or by the seed.
+//
+// A fiber finds itself by its stack pointer (stacks are aligned; their lowest word points to the fiber), so no
+// thread-local variable is needed but the kernels' own `__shared__` ones.
 #pragma once
 #define CUEMU 1
-#include <cstdint>
+#include <algorithm>
+#include <cfloat>
+#include <climits>
+#include <cmath>
 #include <cstddef>
-#include <cstring>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cmath>
-#include <atomic>
-#include <algorithm>
+#include <cstring>
 #include <limits>
+#include <tuple>
 #include <type_traits>
 #include <utility>
-#include <tuple>
-#include <functional>
 
 #define __global__
 #define __device__
 #define __host__
 #define __constant__ static
-#define __shared__ static thread_local            // one block at a time per OS thread
+#define __shared__ static thread_local  // one block at a time per OS thread; clusters exchange the contents
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __restrict__ __restrict
 #define __align__(n) alignas(n)
 #define __CUDA_ARCH__ 900
-struct dim3 { unsigned x, y, z; constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {} };
+
+// ---- vector types
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
 struct uint3 { unsigned x, y, z; };
-struct alignas(8) float2 { float x, y; };  struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; }; struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(16) int4 { int x, y, z, w; };
-inline float2 make_float2(float a, float b) { return {a, b}; }
-inline float4 make_float4(float a, float b, float c, float d) { return {a, b, c, d}; }
-inline uint4 make_uint4(unsigned a, unsigned b, unsigned c, unsigned d) { return {a, b, c, d}; }
+struct int3 { int x, y, z; };
+struct float3 { float x, y, z; };
+#define CUEMU_VECTORS(T, name, align)                                              \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; };                               \
+  struct alignas(align) name##4 { T x, y, z, w; };                                 \
+  static inline name##2 make_##name##2(T x, T y) { return {x, y}; }                \
+  static inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
+CUEMU_VECTORS(float, float, 16)
+CUEMU_VECTORS(int, int, 16)
+CUEMU_VECTORS(unsigned, uint, 16)
+CUEMU_VECTORS(short, short, 8)
+CUEMU_VECTORS(unsigned short, ushort, 8)
+CUEMU_VECTORS(signed char, char, 4)
+CUEMU_VECTORS(unsigned char, uchar, 4)
+CUEMU_VECTORS(double, double, 16)
+CUEMU_VECTORS(long long, longlong, 16)
+CUEMU_VECTORS(unsigned long long, ulonglong, 16)
 
+// ---- the emulator, as kernels and headers see it
+
+struct TensorMap;
 namespace cuemu {
-struct Fiber; struct Worker;
-using CollFn = void (*)(void** args, uint32_t mask);
-struct Coll { uint32_t mask = 0, arrived = 0; const char* op = nullptr; CollFn fn = nullptr; void* args[32]; };
-struct Warp { uint32_t live = 0; Coll colls[8]; };
-struct Fiber { void* sp; uint3 tid; unsigned lin, lane, warp; bool done; const char* where; char* stack; void* asan = nullptr; };
-struct Bar { unsigned arrived = 0; unsigned expected = 0; };
-#define CUEMU_TLS __thread __attribute__((tls_model("initial-exec")))
-extern CUEMU_TLS Fiber* cur;
-extern CUEMU_TLS uint3 bidx, bdim, gdim;                   // __thread: no init wrapper on access
-extern CUEMU_TLS unsigned char* dynsm; extern CUEMU_TLS unsigned dynsm_bytes;
-void syncthreads(const char* where);
-void named_bar(int id, int count, bool wait);
-void warp_coll(uint32_t mask, const char* op, void* arg, CollFn fn);
-void group_coll(int n, const char* op, void* arg, void (*fn)(void** args, int n));   // n consecutive threads (warpgroup=128)
-void yield_(); void progress(); void preempt(); bool eager(); void async_push(std::function<void()> f);
-struct LaunchCtx { void (*call)(void** args); void** args; };
-int launch(dim3 g, dim3 b, unsigned smem, LaunchCtx c);    // 0 ok, nonzero = deadlock / divergence found
-extern int threads; extern int order; extern uint64_t switches;   // order: 0 forward, 1 reverse, >1 pseudo-random seed
-[[noreturn]] void fail(const char* fmt, ...); const char* last_error();
-template <class... A, size_t... I> void unpack(void (*f)(A...), void** a, std::index_sequence<I...>) { f(*(std::decay_t<A>*)a[I]...); }
-template <class... A> void unpack(void (*f)(A...), void** a) { unpack(f, a, std::index_sequence_for<A...>{}); }
-}
-// Same contract as cuLaunchKernel: args[i] points at the i-th parameter.
-#define CUEMU_EXPORT(k) extern "C" int cuemu_##k(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned smem, void** args) { \
-  return cuemu::launch(dim3(gx, gy, gz), dim3(bx, by, bz), smem, cuemu::LaunchCtx{[](void** a) { cuemu::unpack(k, a); }, args}); }
+struct Block;
+struct Fiber {
+  void* sp;
+  Block* block;
+  uint3 tid, bidx, bdim, gdim;
+  unsigned lin, lane, warp;  // place in the block, lane, warp of the block
+  unsigned id;               // place in the set
+  const char* where;         // what it waits for
+  const char* site;          // where in the text, when known
+  char* stack;
+  void* asan;
+  bool done;
+};
+constexpr size_t STACK = 64 << 10;
 
-#define threadIdx (cuemu::cur->tid)
-#define blockIdx (cuemu::bidx)
-#define blockDim (cuemu::bdim)
-#define gridDim (cuemu::gdim)
+// Reads a word past the instrumentation of memory accesses.
+static inline void* peek(void* const& at) {
+  void* v;
+#if defined(__x86_64__)
+  asm("movq %1, %0" : "=r"(v) : "m"(at));
+#else
+  asm("ldr %0, %1" : "=r"(v) : "m"(at));
+#endif
+  return v;
+}
+static inline unsigned peek(const unsigned& at) {
+  unsigned v;
+#if defined(__x86_64__)
+  asm("movl %1, %0" : "=r"(v) : "m"(at));
+#else
+  asm("ldr %w0, %1" : "=r"(v) : "m"(at));
+#endif
+  return v;
+}
+static inline Fiber* self() { return (Fiber*)peek(*(void**)((uintptr_t)__builtin_frame_address(0) & ~(STACK - 1))); }
+static inline uint3 peek(const uint3& v) { return {peek(v.x), peek(v.y), peek(v.z)}; }
+
+[[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
+void aligned(const void* p, size_t bytes, const char* what);
+
+// Collectives: `run` is called once, by the last to arrive, with everybody's arguments.
+void warp_collective(uint32_t mask, const char* op, void* arg, void (*run)(void** args, uint32_t mask));
+void group_collective(const char* op, void* arg, void (*run)(void** args));  // a warpgroup of 128
+void sync_warp(uint32_t mask);
+int sync_threads(const char* site, int vote = 0);  // gives the number of votes, in the two high bits all and any
+void named_barrier(int id, int threads, bool wait);
+void wait_for(const char* what);  // one turn of a loop that polls memory
+unsigned active_mask();
+
+// Shared memory.
+void* dynamic_shared();
+uint32_t shared_address(const void* p);
+void* map_shared(const void* p, uint32_t rank);
+uint32_t cluster_rank();
+uint32_t cluster_size();
+void cluster_arrive();
+void cluster_wait();
+
+void mbar_init(uint64_t* bar, int count);
+void mbar_init_fence();
+void mbar_arrive(uint64_t* bar, uint32_t bytes, int arrivals);
+bool mbar_try(uint64_t* bar, uint32_t parity);
+void mbar_wait(uint64_t* bar, uint32_t parity);
+void fence_async();
+
+void cp_async(void* to, const void* from, int bytes, int valid);
+void cp_async_commit();
+void cp_async_wait(int left);
+void cp_async_arrive(uint64_t* bar);
+
+struct Coordinates { int at[5]; };
+void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* bar);
+void bulk_store(void* to, const void* from, uint32_t bytes, bool add);
+void tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, Coordinates at, uint16_t mask);
+void tma_store(int rank, const TensorMap* map, const void* from, Coordinates at, bool add);
+void bulk_commit();
+void bulk_wait(int left, bool read);
+
+enum Format { FormatBf16, FormatF16, FormatE4M3, FormatE5M2, FormatTf32, FormatS8 };
+template <class T> constexpr Format format();
+enum Mma { MmaBf16, MmaF16, MmaTf32, MmaS8, MmaE4M3E4M3, MmaE4M3E5M2, MmaE5M2E4M3, MmaE5M2E5M2 };
+void ldmatrix(uint32_t* r, int count, bool transposed, const void* row);
+void stmatrix(void* row, const uint32_t* r, int count, bool transposed);
+void mma(Mma kind, void* c, const uint32_t* a, uint32_t b0, uint32_t b1);
+struct WgmmaShape { int n; Format a, b; int mn_a, mn_b; };
+void wgmma(WgmmaShape shape, float* d, uint64_t a, const uint32_t* a_registers, uint64_t b, int scale_d);
+void wgmma_fence();
+void wgmma_commit();
+void wgmma_wait(int left);
+void descriptor_address(const void* p, int swizzle);
+void set_registers(int count, bool less);
+
+// Launches: `call` unpacks the arguments as cuLaunchKernel has them, addresses of the values.
+struct Call { void (*kernel)(void** args); void** args; };
+int launch(dim3 grid, dim3 block, unsigned shared, Call call);
+void fetch(void* to, const void* from, size_t bytes);
+template <class T> T argument(void* from) {
+  T v;
+  fetch((void*)&v, from, sizeof v);
+  return v;
+}
+template <class... A, size_t... I> void unpack(void (*f)(A...), void** a, std::index_sequence<I...>) {
+  void* at[sizeof...(A) + 1];
+  fetch(at, a, sizeof...(A) * sizeof(void*));
+  f(argument<std::decay_t<A>>(at[I])...);
+}
+template <class... A> void unpack(void (*f)(A...), void** a) { unpack(f, a, std::index_sequence_for<A...>{}); }
+}  // namespace cuemu
+
+#define CUEMU_EXPORT(kernel)                                                                                          \
+  extern "C" __attribute__((no_sanitize("thread"))) int cuemu_##kernel(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,         \
+                                unsigned shared, void** args) {                                                       \
+    return cuemu::launch(dim3(gx, gy, gz), dim3(bx, by, bz), shared, {[](void** a) { cuemu::unpack(kernel, a); }, args}); \
+  }
+
+#define threadIdx (cuemu::peek(cuemu::self()->tid))
+#define blockIdx (cuemu::peek(cuemu::self()->bidx))
+#define blockDim (cuemu::peek(cuemu::self()->bdim))
+#define gridDim (cuemu::peek(cuemu::self()->gdim))
 #define warpSize 32
 #define CUEMU_STR2(x) #x
 #define CUEMU_STR(x) CUEMU_STR2(x)
-#define __syncthreads() cuemu::syncthreads(__FILE__ ":" CUEMU_STR(__LINE__))
-inline void __syncwarp(unsigned m = 0xffffffffu) { cuemu::warp_coll(m, "syncwarp", nullptr, [](void**, uint32_t) {}); }
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
-inline void __threadfence_block() {}
+#define CUEMU_HERE __FILE__ ":" CUEMU_STR(__LINE__)
+#define __syncthreads() ((void)cuemu::sync_threads(CUEMU_HERE))
+#define __syncthreads_count(p) (cuemu::sync_threads(CUEMU_HERE, !!(p)) & 0xffff)
+#define __syncthreads_and(p) (cuemu::sync_threads(CUEMU_HERE, !!(p)) >> 30 & 1)
+#define __syncthreads_or(p) ((cuemu::sync_threads(CUEMU_HERE, !!(p)) & 0xffff) != 0)
+static inline void __syncwarp(unsigned mask = ~0u) { cuemu::sync_warp(mask); }
+static inline void __threadfence() { __sync_synchronize(); }
+static inline void __threadfence_block() {}
+static inline void __threadfence_system() { __sync_synchronize(); }
+static inline void __nanosleep(unsigned) { cuemu::wait_for("__nanosleep"); }
+static inline unsigned __activemask() { return cuemu::active_mask(); }
+#define __trap() cuemu::fail("__trap")
+static inline long long clock64() { return 0; }
+
+// ---- shuffles and votes
 
 namespace cuemu {
-template <class T> struct Shf { T v; unsigned src; T out; };
-template <class T> T shfl(unsigned m, T v, int src, const char* nm) {
-  Shf<T> s{v, (unsigned)src, v};
-  warp_coll(m, nm, &s, [](void** a, uint32_t mk) { for (int l = 0; l < 32; l++) if (mk >> l & 1) { auto* s = (Shf<T>*)a[l];
-    if (mk >> s->src & 1) s->out = ((Shf<T>*)a[s->src])->v; } });
+template <class T> struct Shuffle { T value; unsigned from; T out; };
+template <class T> T shuffle(unsigned mask, T value, unsigned from, const char* op) {
+  Shuffle<T> s{value, from, value};
+  warp_collective(mask, op, &s, [](void** a, uint32_t mask) {
+    for (int l = 0; l < 32; l++) {
+      if (!(mask >> l & 1)) continue;
+      auto* me = (Shuffle<T>*)a[l];
+      if (mask >> me->from & 1) me->out = ((Shuffle<T>*)a[me->from])->value;
+    }
+  });
   return s.out;
 }
+struct Vote { unsigned value, out; };
+static inline unsigned lane() { return peek(self()->lane); }
+}  // namespace cuemu
+template <class T> T __shfl_sync(unsigned m, T v, int l, int w = 32) { return cuemu::shuffle(m, v, (cuemu::lane() & ~(w - 1)) | (l & (w - 1)), "__shfl_sync"); }
+template <class T> T __shfl_xor_sync(unsigned m, T v, int x, int w = 32) {
+  int me = cuemu::lane(), from = me ^ x;
+  return cuemu::shuffle(m, v, from < (me & ~(w - 1)) + w ? from : me, "__shfl_xor_sync");
 }
-template <class T> T __shfl_sync(unsigned m, T v, int l, int w = 32) { int me = cuemu::cur->lane; return cuemu::shfl(m, v, (me & ~(w - 1)) | (l & (w - 1)), "shfl"); }
-template <class T> T __shfl_xor_sync(unsigned m, T v, int x, int w = 32) { int me = cuemu::cur->lane, s = me ^ x; return cuemu::shfl(m, v, s < (me & ~(w - 1)) + w ? s : me, "shfl_xor"); }
-template <class T> T __shfl_down_sync(unsigned m, T v, unsigned d, int w = 32) { int me = cuemu::cur->lane, s = me + d; return cuemu::shfl(m, v, (s & ~(w - 1)) == (me & ~(w - 1)) ? s : me, "shfl_down"); }
-template <class T> T __shfl_up_sync(unsigned m, T v, unsigned d, int w = 32) { int me = cuemu::cur->lane, s = me - (int)d; return cuemu::shfl(m, v, s >= (me & ~(w - 1)) ? s : me, "shfl_up"); }
-inline unsigned __ballot_sync(unsigned m, int p) { struct B { unsigned p, r; } b{(unsigned)!!p, 0};
-  cuemu::warp_coll(m, "ballot", &b, [](void** a, uint32_t mk) { unsigned r = 0; for (int l = 0; l < 32; l++) if (mk >> l & 1) r |= ((B*)a[l])->p << l; for (int l = 0; l < 32; l++) if (mk >> l & 1) ((B*)a[l])->r = r; }); return b.r; }
-inline int __any_sync(unsigned m, int p) { return __ballot_sync(m, p) != 0; }
-inline int __all_sync(unsigned m, int p) { return __ballot_sync(m, !p) == 0; }
-inline unsigned __activemask() { return 0xffffffffu; }
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
-inline int __ffs(int x) { return __builtin_ffs(x); }
+template <class T> T __shfl_down_sync(unsigned m, T v, unsigned d, int w = 32) {
+  int me = cuemu::lane(), from = me + d;
+  return cuemu::shuffle(m, v, (from & ~(w - 1)) == (me & ~(w - 1)) ? from : me, "__shfl_down_sync");
+}
+template <class T> T __shfl_up_sync(unsigned m, T v, unsigned d, int w = 32) {
+  int me = cuemu::lane(), from = me - (int)d;
+  return cuemu::shuffle(m, v, from >= (me & ~(w - 1)) ? from : me, "__shfl_up_sync");
+}
+static inline unsigned __ballot_sync(unsigned m, int p) {
+  cuemu::Vote v{(unsigned)!!p, 0};
+  cuemu::warp_collective(m, "__ballot_sync", &v, [](void** a, uint32_t mask) {
+    unsigned r = 0;
+    for (int l = 0; l < 32; l++) if (mask >> l & 1) r |= ((cuemu::Vote*)a[l])->value << l;
+    for (int l = 0; l < 32; l++) if (mask >> l & 1) ((cuemu::Vote*)a[l])->out = r;
+  });
+  return v.out;
+}
+static inline int __any_sync(unsigned m, int p) { return __ballot_sync(m, p) != 0; }
+static inline int __all_sync(unsigned m, int p) { return __ballot_sync(m, !p) == 0; }
+template <class T> unsigned __match_any_sync(unsigned m, T v) {
+  unsigned out = 0;
+  for (int l = 0; l < 32; l++) {
+    if (!(m >> l & 1)) continue;
+    T other = __shfl_sync(m, v, l);
+    if (memcmp(&other, &v, sizeof v) == 0) out |= 1u << l;
+  }
+  return out;
+}
+template <class T, class Op> T cuemu_reduce(unsigned m, T v, Op op) {
+  T r = v;
+  bool first = true;
+  for (int l = 0; l < 32; l++) {
+    if (!(m >> l & 1)) continue;
+    T other = __shfl_sync(m, v, l);
+    r = first ? other : op(r, other);
+    first = false;
+  }
+  return r;
+}
+template <class T> T __reduce_add_sync(unsigned m, T v) { return cuemu_reduce(m, v, [](T a, T b) { return a + b; }); }
+template <class T> T __reduce_max_sync(unsigned m, T v) { return cuemu_reduce(m, v, [](T a, T b) { return a < b ? b : a; }); }
+template <class T> T __reduce_min_sync(unsigned m, T v) { return cuemu_reduce(m, v, [](T a, T b) { return b < a ? b : a; }); }
+static inline unsigned __reduce_or_sync(unsigned m, unsigned v) { return cuemu_reduce(m, v, [](unsigned a, unsigned b) { return a | b; }); }
+static inline unsigned __reduce_and_sync(unsigned m, unsigned v) { return cuemu_reduce(m, v, [](unsigned a, unsigned b) { return a & b; }); }
 
-template <class T> T cuemu_add(T* p, T v) { if constexpr (std::is_integral_v<T>) return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
-  else { using U = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>; U* q = (U*)p; U o = __atomic_load_n(q, __ATOMIC_RELAXED), n; T f;
-    do { memcpy(&f, &o, sizeof f); T g = f + v; memcpy(&n, &g, sizeof n); } while (!__atomic_compare_exchange_n(q, &o, n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)); return f; } }
-template <class T, class V> T atomicAdd(T* p, V v) { return cuemu_add<T>(p, (T)v); }
-template <class T> T atomicMax(T* p, T v) { T o = __atomic_load_n(p, __ATOMIC_RELAXED); while (o < v && !__atomic_compare_exchange_n(p, &o, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)); return o; }
-template <class T> T atomicCAS(T* p, T c, T v) { __atomic_compare_exchange_n(p, &c, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); return c; }
-template <class T> T atomicExch(T* p, T v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
-
-// fast math
-inline float __expf(float x) { return std::exp(x); } inline float exp2f_(float x) { return std::exp2(x); }
-inline float __fdividef(float a, float b) { return a / b; } inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
-inline float __logf(float x) { return std::log(x); } inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-using std::min; using std::max;
-inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
-inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
-template <class T> T __ldg(const T* p) { return *p; }
-
-// bf16 / fp8 (round to nearest even; e4m3 saturating)
-struct __nv_bfloat16 { uint16_t x; };
-struct alignas(4) __nv_bfloat162 { __nv_bfloat16 x, y; };
-inline __nv_bfloat16 __float2bfloat16(float f) { uint32_t u = __float_as_uint(f); if ((u & 0x7fffffff) > 0x7f800000) return {(uint16_t)0x7fff}; return {(uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16)}; }
-inline __nv_bfloat16 __float2bfloat16_rn(float f) { return __float2bfloat16(f); }
-inline float __bfloat162float(__nv_bfloat16 b) { return __uint_as_float((uint32_t)b.x << 16); }
-inline __nv_bfloat162 __floats2bfloat162_rn(float a, float b) { return {__float2bfloat16(a), __float2bfloat16(b)}; }
-inline float2 __bfloat1622float2(__nv_bfloat162 v) { return {__bfloat162float(v.x), __bfloat162float(v.y)}; }
-struct __nv_fp8_e4m3 { uint8_t __x; __nv_fp8_e4m3() = default;
-  explicit __nv_fp8_e4m3(float f) { uint32_t u = __float_as_uint(f); uint8_t s = u >> 24 & 0x80; float a = std::fabs(f);
-    if (!(a == a)) { __x = s | 0x7f; return; } if (a > 448.f) a = 448.f;
-    if (a < 0.015625f) { __x = s | (uint8_t)std::nearbyint(a * 512.f); return; }       // subnormal, step 2^-9 (carries into the first normal)
-    uint32_t v = __float_as_uint(a); v += 0x7ffff + (v >> 20 & 1); __x = s | (uint8_t)std::min<uint32_t>(((v >> 20) - (120u << 3)), 0x7e); }
-  explicit operator float() const { int e = __x >> 3 & 15, m = __x & 7; float v = (e == 15 && m == 7) ? NAN : e ? std::ldexp(1.f + m / 8.f, e - 7) : std::ldexp(m / 8.f, -6); return __x & 0x80 ? -v : v; } };
+#include "cuemu_math.h"
