@@ -6,8 +6,11 @@ namespace cuemu {
 
 static void complete(Block* b, unsigned warp, Collective& c) {
   uint32_t arrived = c.arrived;
-  c.run(c.args, arrived);
+  // On the stack, where the kernel's text may read without being asked for bounds.
+  void* args[32];
+  memcpy(args, c.args, sizeof args);
   c.arrived = 0;
+  c.run(args, arrived);
   Fiber* me = self();
   if (!me->done && me->block == b && me->warp == warp) arrived &= ~(1u << me->lane);
   make_runnable(b, warp, arrived);
@@ -51,8 +54,10 @@ void group_collective(const char* op, void* arg, void (*run)(void**)) {
   c.op = op, c.run = run;
   c.args[f->lin % 128] = arg;
   if (++c.arrived < 128) return block_here(op);
-  run(c.args);
+  void* args[128];
+  memcpy(args, c.args, sizeof args);
   c.arrived = 0;
+  run(args);
   for (unsigned i = 0; i < 128; i++) if (g * 128 + i != f->lin) make_runnable(&b->fibers[g * 128 + i]);
   progress(b->worker);
 }

@@ -1,5 +1,7 @@
 //! A kernel with its grid and arguments, ready to run as often as one likes.
 
+use crate::CudaError;
+
 /// An address on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, PartialOrd, Ord)]
 pub struct Ptr(pub u64);
@@ -45,6 +47,61 @@ pub struct Tile {
     pub box_sizes: Vec<u32>,
     /// How it lies in shared memory.
     pub swizzle: Swizzle,
+    /// What the values are.
+    pub kind: TileKind,
+}
+
+/// What the values of a [`Tile`] are: only additions ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+#[repr(u8)]
+pub enum TileKind {
+    /// Unsigned integers of the element's size, which also copies everything else.
+    #[default]
+    Bits = 0,
+    /// `f32`.
+    F32 = 1,
+    /// `bf16`.
+    Bf16 = 2,
+    /// `f16`.
+    F16 = 3,
+}
+
+impl Tile {
+    /// A box over an array of bits, in one dimension more than there are strides.
+    pub fn new(base: Ptr, element: u32, sizes: &[u64], strides: &[u64], box_sizes: &[u32], swizzle: Swizzle) -> Tile {
+        let (sizes, strides, box_sizes) = (sizes.to_vec(), strides.to_vec(), box_sizes.to_vec());
+        Tile { base, element, sizes, strides, box_sizes, swizzle, kind: TileKind::Bits }
+    }
+
+    /// What the driver asks of a tensor map.
+    ///
+    /// # Errors
+    /// Names what it refuses.
+    pub fn check(&self) -> Result<(), CudaError> {
+        let rank = self.sizes.len();
+        let row = self.box_sizes.first().map_or(0, |b| *b as u64 * self.element as u64);
+        let span = if self.swizzle == Swizzle::None { u64::MAX } else { self.swizzle as u64 };
+        let wrong = if !(2..=5).contains(&rank) || self.strides.len() != rank - 1 || self.box_sizes.len() != rank {
+            format!("{rank} sizes, {} strides, {} box sizes", self.strides.len(), self.box_sizes.len())
+        } else if !matches!(self.element, 1 | 2 | 4 | 8) {
+            format!("values of {} bytes", self.element)
+        } else if !self.base.0.is_multiple_of(16) {
+            format!("the base {:#x} is not a multiple of 16", self.base.0)
+        } else if let Some(s) = self.strides.iter().find(|s| !s.is_multiple_of(16) || **s >= 1 << 40) {
+            format!("a stride of {s} bytes: expected a multiple of 16 below 2^40")
+        } else if let Some(n) = self.sizes.iter().find(|n| **n == 0 || **n > 1 << 32) {
+            format!("a size of {n}: expected 1 to 2^32")
+        } else if let Some(n) = self.box_sizes.iter().find(|n| **n == 0 || **n > 256) {
+            format!("a box size of {n}: expected 1 to 256")
+        } else if !row.is_multiple_of(16) {
+            format!("a row of the box of {row} bytes: expected a multiple of 16")
+        } else if row > span {
+            format!("a row of the box of {row} bytes, wider than its swizzle of {span}")
+        } else {
+            return Ok(());
+        };
+        Err(CudaError::Refused { kernel: "tensor map", message: wrong })
+    }
 }
 
 /// An argument of a kernel.
@@ -88,6 +145,10 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub shared: u32,
+    /// Blocks of a cluster along each dimension, as the kernel's `__cluster_dims__` states them; `[1, 1, 1]` for none.
+    pub cluster: [u32; 3],
+    /// Whether all blocks must run at once, for `grid_sync`.
+    pub cooperative: bool,
     /// The arguments, in the kernel's order and exactly of its types.
     pub args: Vec<Arg>,
 }
@@ -95,13 +156,27 @@ pub struct Launch {
 impl Launch {
     /// A launch on one-dimensional blocks.
     pub fn new(kernel: &'static str, grid: [u32; 3], threads: u32, args: Vec<Arg>) -> Launch {
-        Launch { kernel, grid, block: [threads, 1, 1], shared: 0, args }
+        Launch { kernel, grid, block: [threads, 1, 1], shared: 0, cluster: [1, 1, 1], cooperative: false, args }
     }
 
     /// The same with dynamic shared memory.
     #[must_use]
     pub fn shared(mut self, bytes: u32) -> Launch {
         self.shared = bytes;
+        self
+    }
+
+    /// The same in clusters of blocks.
+    #[must_use]
+    pub fn cluster(mut self, blocks: [u32; 3]) -> Launch {
+        self.cluster = blocks;
+        self
+    }
+
+    /// The same with all blocks at once.
+    #[must_use]
+    pub fn cooperative(mut self) -> Launch {
+        self.cooperative = true;
         self
     }
 }

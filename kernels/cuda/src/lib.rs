@@ -35,5 +35,5 @@ pub mod window;
 
 pub use driver::{Buffer, Gpu, Info, Recorded, Schedule};
 pub use error::CudaError;
-pub use launch::{Arg, Launch, Ptr, Swizzle, Tile};
+pub use launch::{Arg, Launch, Ptr, Swizzle, Tile, TileKind};
 pub use plain::Plain;

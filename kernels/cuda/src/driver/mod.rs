@@ -149,7 +149,15 @@ impl Gpu {
     /// # Errors
     /// Without a C++ compiler or the kernels' source folder, and when a kernel does not compile.
     pub fn emulated(schedule: Schedule) -> Result<Gpu, CudaError> {
-        Ok(Gpu::new(emulated::Emulated::new(schedule)?))
+        Ok(Gpu::new(emulated::Emulated::new(schedule, None)?))
+    }
+
+    /// The emulator with the kernels of another folder.
+    ///
+    /// # Errors
+    /// As [`Gpu::emulated`].
+    pub fn emulated_with(schedule: Schedule, sources: &std::path::Path) -> Result<Gpu, CudaError> {
+        Ok(Gpu::new(emulated::Emulated::new(schedule, Some(sources))?))
     }
 
     /// The device of a number, from 0 on.
