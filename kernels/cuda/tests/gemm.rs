@@ -338,7 +338,7 @@ fn epilogues_do_all_their_steps() {
 #[test]
 fn what_is_not_a_number_stays_so_and_what_does_not_fit_is_refused() {
     for gpu in devices() {
-        let (_, _, c, g) = plain(&gpu, [9, 9, 9], [false; 3], [F32, F32]);
+        let (_a, _b, c, g) = plain(&gpu, [9, 9, 9], [false; 3], [F32, F32]);
         let bad = upload(&gpu, &[f32::NAN; 81]);
         run(&gpu, &Gemm { a: Matrix { at: bad.ptr(), ..g.a }, ..g });
         assert!(download::<f32>(&c, 81).iter().all(|v| v.is_nan()));
