@@ -192,13 +192,14 @@ void mbar_wait(uint64_t* bar, uint32_t parity) {
 
 std::string open_mbarriers(Block* b) {
   std::string out;
-  for (uint64_t* bar : b->mbarriers) {
+  for (size_t i = 0; i < b->mbarriers.size(); i++) {
+    uint64_t* bar = b->mbarriers[i];
     State* s = (State*)bar;
     if (b->worker->in_place != b && bar >= (uint64_t*)b->worker->statics && bar < (uint64_t*)(b->worker->statics + b->worker->statics_bytes))
       s = (State*)(b->statics + ((unsigned char*)bar - b->worker->statics));
     if (s->mark != MARK || (s->pending == s->count && !s->bytes)) continue;
     if (out.size() > 400) break;
-    out += "; mbarrier " + std::to_string(&bar - b->mbarriers.data()) + " of block " + std::to_string(b->place) + " lacks " + std::to_string((unsigned)s->pending) + " arrivals and " +
+    out += "; mbarrier " + std::to_string(i) + " of block " + std::to_string(b->place) + " lacks " + std::to_string((unsigned)s->pending) + " arrivals and " +
            std::to_string((long long)s->bytes) + " bytes";
   }
   return out;

@@ -11,6 +11,7 @@ void aligned(const void* p, size_t bytes, const char* what) {
 // ---- cp.async
 
 void cp_async(void* to, const void* from, int bytes, int valid) {
+  CUEMU_ISSUED();
   Fiber* f = self();
   if (((uintptr_t)to | (uintptr_t)from) & (bytes - 1)) fail("cp.async of %d bytes: both sides must be aligned to it", bytes);
   if (valid < 0 || valid > bytes) fail("cp.async of %d bytes with %d valid ones", bytes, valid);
@@ -102,7 +103,7 @@ template <class F> static void each(const Map& m, const Coordinates& c, F f) {
     }
     for (uint32_t i = 0; i < row;) {
       int64_t x = (int64_t)c.at[0] + i / m.element;
-      uint32_t n = std::min(16u, row - i);
+      uint32_t n = std::min(16 - i % 16, row - i);
       bool in = inside && x >= 0 && x + n / m.element <= m.sizes[0];
       if (!in && inside && x + n / m.element > 0 && x < m.sizes[0]) {  // a piece on the edge
         n = m.element;
@@ -125,6 +126,7 @@ static void later(Worker* w, std::function<void()> f) {
 }
 
 void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* bar) {
+  CUEMU_ISSUED();
   Fiber* f = self();
   if (bytes % 16 || ((uintptr_t)to | (uintptr_t)from) & 15) fail("tma_load_1d: both sides and the size must be multiples of 16");
   check_shared(to, bytes, "tma_load_1d");
@@ -143,6 +145,7 @@ void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* bar) {
 }
 
 void tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, Coordinates at, uint16_t mask) {
+  CUEMU_ISSUED();
   Fiber* f = self();
   Block* b = f->block;
   Map m = map_of(rank, map, to, "TMA load");
@@ -228,6 +231,7 @@ static void store(uint32_t bytes, const void* from, std::function<void(const uns
   b->bulk[f->lin].open.push_back(std::move(s));
 }
 void bulk_store(void* to, const void* from, uint32_t bytes, bool sum) {
+  CUEMU_ISSUED();
   if (bytes % 16 || ((uintptr_t)to | (uintptr_t)from) & 15) fail("tma_store_1d: both sides and the size must be multiples of 16");
   check_shared(from, bytes, "tma_store_1d");
   check_global(to, bytes, "tma_store_1d");
@@ -237,6 +241,7 @@ void bulk_store(void* to, const void* from, uint32_t bytes, bool sum) {
   });
 }
 void tma_store(int rank, const TensorMap* map, const void* from, Coordinates at, bool sum) {
+  CUEMU_ISSUED();
   Map m = map_of(rank, map, from, "TMA store");
   uint32_t bytes = bytes_of(m);
   check_shared(from, bytes, "TMA store");

@@ -93,10 +93,10 @@ static void entry() {
 void make_fibers(Worker* w, unsigned count) {
   if (w->stack_count >= count) return;
   if (w->stacks) {
-    munmap(w->stacks, (w->stack_count + 1) * STACK);
+    munmap(w->stacks, (w->stack_count + 1 + MARGIN) * STACK);
     delete[] w->fibers;
   }
-  size_t bytes = (count + 1) * STACK;
+  size_t bytes = (count + 1 + MARGIN) * STACK;
   char* at = (char*)mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) {
     w->stacks = nullptr, w->fibers = nullptr, w->stack_count = 0;
@@ -106,7 +106,9 @@ void make_fibers(Worker* w, unsigned count) {
   w->stack_count = count;
   w->fibers = new Fiber[count]();
   char* aligned = (char*)(((uintptr_t)at + STACK - 1) & ~(STACK - 1));
-  for (unsigned i = 0; i < count; i++) w->fibers[i].stack = aligned + i * STACK;
+  // Below the first stack, where it would overflow to, the first fiber is found too.
+  for (unsigned i = 0; i < MARGIN; i++) *(Fiber**)(aligned + i * STACK) = &w->fibers[0];
+  for (unsigned i = 0; i < count; i++) w->fibers[i].stack = aligned + (i + MARGIN) * STACK;
 }
 
 void start_fiber(Fiber* f) {

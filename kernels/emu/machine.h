@@ -21,6 +21,7 @@
 #endif
 
 namespace cuemu {
+constexpr unsigned MARGIN = 8;  // stacks' worth of room below the first
 constexpr unsigned MAX_THREADS = 1024, MAX_SHARED = 227 << 10, WINDOW = 256 << 10;
 constexpr unsigned MAX_BLOCKS = 132;  // in one set: a cooperative grid is at most one block a multiprocessor
 
@@ -104,6 +105,7 @@ struct Block {
   uint8_t priority[32], position[32];
   unsigned turn;
   std::vector<uint64_t*> mbarriers;
+  uintptr_t issued;             // where the last asynchronous operation was asked for
   CopyQueue copies[MAX_THREADS];
   BulkQueue bulk[MAX_THREADS];
   ProductQueue products[8];
@@ -161,6 +163,9 @@ static inline bool seeded() { return settings.order > 1; }
 static inline bool eager(Worker* w) { return settings.order == 1 || (seeded() && (w->draw() >> 5 & 1)); }
 
 extern uintptr_t library_start, library_end;  // this library in memory
+
+// Keeps the place from which an asynchronous operation is asked for.
+#define CUEMU_ISSUED() (self()->block->issued = (uintptr_t)__builtin_return_address(0))
 
 // ---- fiber.cpp
 void make_fibers(Worker* w, unsigned count);

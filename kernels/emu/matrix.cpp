@@ -249,6 +249,7 @@ static void issue(void** args) {
   q.open.push_back(std::move(p));
 }
 void wgmma(WgmmaShape shape, float* d, uint64_t a, const uint32_t* registers, uint64_t b, int scale_d) {
+  CUEMU_ISSUED();
   Issue x{shape, d, a, registers, b, scale_d};
   group_collective("wgmma", &x, issue);
 }

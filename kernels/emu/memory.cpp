@@ -334,7 +334,8 @@ static void access(const void* p, size_t bytes, Access kind, uintptr_t site) {
   if ((a ^ (uintptr_t)__builtin_frame_address(0)) < STACK) return;  // a local variable
   Fiber* f = self();
   Worker* w = f->block->worker;
-  if (a - (uintptr_t)w->stacks < (w->stack_count + 1) * STACK) return;  // another lane's, in a shuffle
+  if (f != w->current) fail("stack overflow: a thread has %zu KiB for its local variables", STACK >> 10);
+  if (a - (uintptr_t)w->stacks < (w->stack_count + 1 + MARGIN) * STACK) return;  // another lane's, in a shuffle
   if (known_global(w, a, bytes)) return;
   uint32_t at;
   Block* b = owner(p, &at);

@@ -75,7 +75,9 @@ void fail(const char* format, ...) {
   Fiber* f = self();
   Worker* w = f->block->worker;
   std::string at = text_place(frames_of(f, true));
-  report(w, std::string(text) + " [" + thread_name(f) + (at.empty() ? "" : " at " + at) + "]");
+  // At a thread's end no line of the kernel is left on the stack.
+  if (at.empty() || at[0] == '+') at = f->block->issued ? text_place({f->block->issued}) : "its end";
+  report(w, std::string(text) + " [" + thread_name(f) + " at " + at + "]");
   leave_to_main(w);
   __builtin_unreachable();
 }
@@ -238,6 +240,7 @@ static void prepare(Worker* w, Block* b, uint3 index, dim3 dims, uint3 grid, uns
   b->fibers = w->fibers + place * b->threads;
   memset(b->shared, 0xff, w->shared_bytes);  // NaN as f32, bf16 and e4m3
   b->runnable = b->turn = 0;
+  b->issued = 0;
   b->mbarriers.clear();
   for (auto& g : b->group) g.arrived = 0, g.registers = 0;
   for (auto& x : b->barrier) x.arrived = x.expected = 0, x.votes = 0, x.members.clear(), x.waiting.clear();

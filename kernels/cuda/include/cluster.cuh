@@ -1,14 +1,16 @@
 // cluster.cuh: blocks that run together and read each other's shared memory (sm_90).
 //
-// The kernel states its cluster with `__cluster_dims__(x, y, z)` after `__global__`, the launch with
+// The kernel states its cluster with `CLUSTER(x, y, z)` after `__global__`, the launch with
 // `Launch::cluster([x, y, z])`: they must agree. A block must not end while another may still read its
 // shared memory: end with `cluster_sync()`. `grid_sync` needs a launch whose blocks all run at once
 // (`Launch::cooperative()`).
 #pragma once
 #include "base.cuh"
 
-#ifdef CUEMU
-#define __cluster_dims__(...)
+#if !defined(CUEMU) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define CLUSTER(x, y, z) __cluster_dims__(x, y, z)
+#else
+#define CLUSTER(x, y, z)
 #endif
 
 // Which block of the cluster this is.

@@ -145,7 +145,7 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub shared: u32,
-    /// Blocks of a cluster along each dimension, as the kernel's `__cluster_dims__` states them; `[1, 1, 1]` for none.
+    /// Blocks of a cluster along each dimension, as the kernel's `CLUSTER` states them; `[1, 1, 1]` for none.
     pub cluster: [u32; 3],
     /// Whether all blocks must run at once, for `grid_sync`.
     pub cooperative: bool,
