@@ -1,5 +1,6 @@
 //! `mobilis embed`: vectors for texts.
 
+use super::devices::DeviceArguments;
 use super::{CliError, Output};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,6 +36,8 @@ pub(super) struct Arguments {
     /// Print the cosines between the texts instead of the vectors.
     #[arg(long)]
     similarity: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Ask no network: only what was downloaded before.
     #[arg(long)]
     offline: bool,
@@ -93,6 +96,7 @@ fn texts(arguments: &Arguments) -> Result<Vec<String>, CliError> {
 
 fn opened(arguments: &Arguments, output: &Output) -> Result<Embedder, CliError> {
     let place = &arguments.model;
+    let device = arguments.device.found()?;
     let failed = |e: Box<dyn std::error::Error>| CliError::Embed(e);
     let mut options = OpenOptions::new();
     if arguments.offline {
@@ -102,7 +106,10 @@ fn opened(arguments: &Arguments, output: &Output) -> Result<Embedder, CliError> 
     let Pretrained { config, tensors, tokenizer, path, .. } = options.open(place).map_err(|e| failed(e.into()))?;
     let config = Config::new(path.display().to_string(), config);
     let model = match open::open(&config, &*tensors).map_err(|e| failed(e.into()))? {
-        AnyModel::Encoder(model) => model,
+        AnyModel::Encoder(model) => {
+            model.set_device(device);
+            model
+        }
         _ => {
             let kind = config.model_type().unwrap_or_default();
             let families = open::ENCODERS.iter().flat_map(|f| f.model_types).copied().collect::<Vec<_>>().join(", ");

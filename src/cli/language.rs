@@ -1,6 +1,7 @@
 //! What the commands for language models share: which model, how it is loaded, how tokens are
 //! chosen, and progress.
 
+use super::devices::DeviceArguments;
 use super::{CliError, Output};
 use indicatif::{ProgressBar, ProgressStyle};
 use mobilis_runtime::program::{WeightFormat, Weights};
@@ -22,6 +23,8 @@ pub(super) struct LoadArguments {
     /// A folder with a checkpoint, a file (safetensors, GGUF, PyTorch), or an id on the Hugging Face
     /// Hub.
     pub(super) model: String,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// How weights are stored: as in the file (stored), or f32, bf16, f16, q8_0, q4_0, int8.
     #[arg(long, value_name = "FORMAT", default_value = "stored", value_parser = format)]
     weights: WeightFormat,
@@ -167,7 +170,9 @@ impl LoadArguments {
     fn build(&self, pretrained: Pretrained) -> Result<Language, CliError> {
         let place = pretrained.path.display().to_string();
         let config = Config::new(place, pretrained.config.clone());
-        let model = match open(&config, &*pretrained.tensors).map_err(CliError::language)? {
+        let model = open(&config, &*pretrained.tensors).map_err(CliError::language)?;
+        model.set_device(self.device.found()?);
+        let model = match model {
             AnyModel::Text(model) => Writer::Continuing(model),
             AnyModel::Encoder(_) => {
                 return Err(other(&config, "an encoder", "`mobilis embed` turns texts into vectors with it"));

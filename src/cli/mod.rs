@@ -9,6 +9,7 @@ mod choosing;
 mod completions;
 mod convert;
 mod demo;
+mod devices;
 mod embed;
 mod generate;
 mod graph;
@@ -45,6 +46,8 @@ enum Command {
     Graph(graph::Arguments),
     /// Measure where a model's time goes, and how near that is to the machine's limits.
     Profile(profile::Arguments),
+    /// List the devices that programs can run on, and what GPUs use of the kernels.
+    Devices(devices::Arguments),
     /// List the tensors of a model: safetensors, GGUF, PyTorch, a folder, an id of the Hub.
     Inspect(inspect::Arguments),
     /// Write a model in another format or precision: a folder for `transformers`, a GGUF file.
@@ -124,6 +127,9 @@ pub(crate) enum CliError {
     /// Outputs that are not the reference's.
     #[error("{0} outputs are not what the reference computed")]
     Failed(usize),
+    /// A device that is not here.
+    #[error(transparent)]
+    Device(#[from] mobilis_runtime::devices::DeviceError),
     /// A model that cannot be opened or written.
     #[error(transparent)]
     Import(#[from] mobilis_zoo::import::ImportError),
@@ -185,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments, &output),
         Command::Graph(arguments) => graph::run(arguments, &output),
         Command::Profile(arguments) => profile::run(arguments, &output),
+        Command::Devices(arguments) => devices::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Convert(arguments) => convert::run(arguments, &output),
         Command::Verify(arguments) => verify::run(arguments, &output),

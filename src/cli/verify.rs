@@ -1,5 +1,6 @@
 //! `mobilis verify`: a model against what the original code computed.
 
+use super::devices::DeviceArguments;
 use super::{CliError, Output};
 use clap::Args;
 use mobilis_zoo::verify::{Check, Report, verify};
@@ -12,6 +13,8 @@ pub(super) struct Arguments {
     /// Folders with a checkpoint and golden.safetensors.
     #[arg(required = true)]
     folders: Vec<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// The name of the configuration.
     #[arg(long, default_value = "config.json")]
     config: String,
@@ -19,9 +22,10 @@ pub(super) struct Arguments {
 
 /// Verifies each folder; a failure is an error.
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
+    let device = arguments.device.found()?;
     let mut reports = vec![];
     for folder in &arguments.folders {
-        let report = verify(folder, &arguments.config).map_err(|e| CliError::Verify(e.into()))?;
+        let report = verify(folder, &arguments.config, device).map_err(|e| CliError::Verify(e.into()))?;
         if !output.json {
             output.result(|| text(&report), || json!(null))?;
         }

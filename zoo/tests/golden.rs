@@ -4,6 +4,7 @@
 //! The folders (`../shared/golden`, or `MOBILIS_GOLDEN`) were written by the reference
 //! implementations; where they are absent the tests say so and pass.
 
+use mobilis_runtime::Device;
 use mobilis_zoo::verify::{VerifyError, verify};
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ fn agrees(name: &str) -> bool {
         return false;
     }
     for config in ["config.json", "config_hub.json"] {
-        let report = verify(&folder, config).unwrap_or_else(|e| panic!("{name} by {config}: {e}"));
+        let report = verify(&folder, config, Device::Cpu).unwrap_or_else(|e| panic!("{name} by {config}: {e}"));
         let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
         assert!(failed.is_empty(), "{name} by {config}: {failed:#?}");
         assert!(!report.checks.is_empty(), "{name} by {config}: nothing was checked");
@@ -67,7 +68,7 @@ fn folders_without_a_model() {
     let mut folders = vec![root().join("rope")];
     folders.extend(std::fs::read_dir(root().join("tokenizers")).into_iter().flatten().flatten().map(|e| e.path()));
     for folder in folders.iter().filter(|f| f.exists()) {
-        let report = verify(folder, "config.json").unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let report = verify(folder, "config.json", Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         assert!(report.passed() && !report.checks.is_empty(), "{}: {:#?}", folder.display(), report.checks);
     }
     println!("{} folders", folders.len());
@@ -91,8 +92,8 @@ fn a_wrong_value_is_seen() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&path, bytes).expect("the copy");
-    let report = verify(&to, "config.json").expect("a report");
+    let report = verify(&to, "config.json", Device::Cpu).expect("a report");
     assert!(!report.passed(), "{report:#?}");
-    assert!(matches!(verify(&to, "absent.json"), Err(VerifyError::Read { .. })));
+    assert!(matches!(verify(&to, "absent.json", Device::Cpu), Err(VerifyError::Read { .. })));
     std::fs::remove_dir_all(&to).expect("the folder goes");
 }

@@ -12,6 +12,7 @@ pub mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "without_cuda.rs"]
 pub mod cuda;
+pub mod found;
 mod lower;
 pub mod plan;
 #[cfg(feature = "reference")]

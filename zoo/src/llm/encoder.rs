@@ -306,6 +306,8 @@ impl Encoded {
 
 /// An encoder whose family's type is gone.
 pub trait EncoderModel {
+    /// Runs it on another device from now on, for whatever is not compiled yet.
+    fn set_device(&self, device: Device);
     /// The configuration.
     fn config(&self) -> &Config;
     /// The sizes of its run-time axes.
@@ -378,6 +380,10 @@ impl<M: TextEncoder> Encoder<M> {
 }
 
 impl<M: TextEncoder> EncoderModel for Encoder<M> {
+    fn set_device(&self, device: Device) {
+        self.model.store().set_device(device);
+    }
+
     fn config(&self) -> &Config {
         &self.config
     }

@@ -219,6 +219,8 @@ pub struct Gradients {
 
 /// A model that continues texts, whose family's type is gone.
 pub trait TextModel {
+    /// Runs it on another device from now on, for whatever is not compiled yet.
+    fn set_device(&self, device: Device);
     /// The configuration.
     fn config(&self) -> &Config;
     /// The sizes of its run-time axes.
@@ -257,6 +259,10 @@ fn rows(batch: usize, ids: &[u32]) -> Array<(Batch, Time), Index> {
 }
 
 impl<M: CausalLm> TextModel for Causal<M> {
+    fn set_device(&self, device: Device) {
+        self.model.store().set_device(device);
+    }
+
     fn config(&self) -> &Config {
         &self.config
     }

@@ -24,6 +24,15 @@ pub enum AnyModel {
 }
 
 impl AnyModel {
+    /// Runs it on another device from now on, for whatever is not compiled yet.
+    pub fn set_device(&self, device: Device) {
+        match self {
+            AnyModel::Text(model) => model.set_device(device),
+            AnyModel::Encoder(model) => model.set_device(device),
+            AnyModel::Seq2Seq(model) => model.set_device(device),
+        }
+    }
+
     /// The sizes of its run-time axes.
     pub fn sizes(&self) -> &Sizes {
         match self {

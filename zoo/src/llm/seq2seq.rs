@@ -165,6 +165,8 @@ impl SpecialTokens {
 
 /// An encoder-decoder whose family's type is gone.
 pub trait Seq2SeqModel {
+    /// Runs it on another device from now on, for whatever is not compiled yet.
+    fn set_device(&self, device: Device);
     /// The configuration.
     fn config(&self) -> &Config;
     /// The sizes of its run-time axes.
@@ -250,6 +252,10 @@ impl<M: Seq2Seq> EncoderDecoder<M> {
 }
 
 impl<M: Seq2Seq> Seq2SeqModel for EncoderDecoder<M> {
+    fn set_device(&self, device: Device) {
+        self.model.store().set_device(device);
+    }
+
     fn config(&self) -> &Config {
         &self.config
     }

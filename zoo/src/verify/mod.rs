@@ -25,6 +25,7 @@ use crate::llm::open::{self, AnyModel};
 use crate::llm::seq2seq::SpecialTokens;
 use crate::llm::session::SessionError;
 use crate::text::TextError;
+use mobilis_runtime::Device;
 use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Encoding, Source};
 use mobilis_runtime::graph::DType;
 use mobilis_runtime::module::store::Data;
@@ -122,12 +123,13 @@ impl Report {
 }
 
 /// Holds everything that a folder expects against what is computed here: its model's outputs, its
-/// tokenizer. `config` is the name of the configuration to read, `config.json` usually.
+/// tokenizer. `config` is the name of the configuration to read, `config.json` usually; the model runs on
+/// `device`.
 ///
 /// # Errors
 /// Files that are missing or broken, a family that is not known, tensors that do not fit. What is
 /// computed wrongly is in the report.
-pub fn verify(folder: &Path, config: &str) -> Result<Report, VerifyError> {
+pub fn verify(folder: &Path, config: &str, device: Device) -> Result<Report, VerifyError> {
     let has = |name: &str| folder.join(name).exists();
     let mut report = Report { folder: folder.into(), family: "tokenizer".into(), parameters: 0, checks: vec![] };
     let model = has(config) || has("golden.safetensors") || !has("tokenizer_golden.json");
@@ -138,7 +140,7 @@ pub fn verify(folder: &Path, config: &str) -> Result<Report, VerifyError> {
                 report.family = "rope".into();
                 report.checks = rope::checks(&settings, &golden)?;
             }
-            None => outputs(folder, config, &golden, &mut report)?,
+            None => outputs(folder, config, device, &golden, &mut report)?,
         }
         golden.complete(&mut report.checks);
     }
@@ -150,12 +152,19 @@ pub fn verify(folder: &Path, config: &str) -> Result<Report, VerifyError> {
 }
 
 /// The outputs of a folder's model.
-fn outputs(folder: &Path, config: &str, golden: &Golden, report: &mut Report) -> Result<(), VerifyError> {
+fn outputs(
+    folder: &Path,
+    config: &str,
+    device: Device,
+    golden: &Golden,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
     let path = folder.join(config);
     let text = std::fs::read_to_string(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
     let config = Config::parse(path.display().to_string(), &text).map_err(OpenError::from)?;
     let tensors = Checkpoint::open(folder.join("model.safetensors"))?;
     let model = open::open(&config, &tensors)?;
+    model.set_device(device);
     report.family = config.model_type().map_err(OpenError::from)?.to_string();
     report.parameters = model.parameter_count();
     report.checks = match &model {

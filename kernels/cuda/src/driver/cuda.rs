@@ -7,7 +7,7 @@
 //! without a GPU, so there is as little of it as can be.
 
 use super::{Driver, Info, Packed, Replay, TensorMap, image, lock};
-use crate::{CudaError, Launch, Ptr, Swizzle, Tile};
+use crate::{CudaError, Launch, Ptr, Swizzle, Tile, TileKind};
 use cudarc::driver::{DriverError, result, sys};
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, c_void};
@@ -216,6 +216,22 @@ fn info(device: sys::CUdevice) -> Result<Info, CudaError> {
     })
 }
 
+/// What a launch asks for besides its grid.
+fn attributes(launch: &Launch) -> Vec<sys::CUlaunchAttribute> {
+    use sys::CUlaunchAttributeID_enum as Id;
+    let mut all = vec![];
+    let mut add = |id, value| all.push(sys::CUlaunchAttribute { id, pad: [0; 4], value });
+    if launch.cluster != [1, 1, 1] {
+        let [x, y, z] = launch.cluster;
+        let clusters = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x, y, z };
+        add(Id::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, sys::CUlaunchAttributeValue { clusterDim: clusters });
+    }
+    if launch.cooperative {
+        add(Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, sys::CUlaunchAttributeValue { cooperative: 1 });
+    }
+    all
+}
+
 impl Driver for Cuda {
     fn info(&self) -> &Info {
         &self.info
@@ -300,15 +316,15 @@ impl Driver for Cuda {
     fn tensor_map(&self, tile: &Tile) -> Result<TensorMap, CudaError> {
         use sys::{CUtensorMapDataType_enum as Type, CUtensorMapSwizzle_enum as How};
         let refused = |message: String| CudaError::Refused { kernel: "tensor map", message };
-        let rank = tile.sizes.len();
-        if !(2..=5).contains(&rank) || tile.strides.len() + 1 != rank || tile.box_sizes.len() != rank {
-            return Err(refused(format!("{tile:?}")));
-        }
-        let ty = match tile.element {
-            1 => Type::CU_TENSOR_MAP_DATA_TYPE_UINT8,
-            2 => Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-            4 => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-            n => return Err(refused(format!("values of {n} bytes"))),
+        tile.check()?;
+        let ty = match (tile.kind, tile.element) {
+            (TileKind::F32, _) => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+            (TileKind::Bf16, _) => Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            (TileKind::F16, _) => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+            (TileKind::Bits, 1) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT8,
+            (TileKind::Bits, 2) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT16,
+            (TileKind::Bits, 4) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT32,
+            (TileKind::Bits, _) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT64,
         };
         let swizzle = match tile.swizzle {
             Swizzle::None => How::CU_TENSOR_MAP_SWIZZLE_NONE,
@@ -317,13 +333,13 @@ impl Driver for Cuda {
             Swizzle::B128 => How::CU_TENSOR_MAP_SWIZZLE_128B,
         };
         let mut map = TensorMap([0; 16]);
-        // SAFETY: the map has the driver's size and alignment (128 bytes, 64); the slices have `rank` values
-        // (strides one less), as the driver reads them.
+        // SAFETY: the map has the driver's size and alignment (128 bytes, 64); the slices have as many values
+        // as the driver reads (`Tile::check`).
         unsafe {
             sys::cuTensorMapEncodeTiled(
                 (&raw mut map).cast(),
                 ty,
-                rank as u32,
+                tile.sizes.len() as u32,
                 tile.base.0 as *mut c_void,
                 tile.sizes.as_ptr(),
                 tile.strides.as_ptr(),
@@ -344,31 +360,28 @@ impl Driver for Cuda {
         self.enter()?;
         let function = self.function(launch.kernel, launch.shared)?;
         let mut args = Packed::new(self, &launch.args)?;
-        let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
+        let mut attributes = attributes(launch);
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch.grid[0],
+            gridDimY: launch.grid[1],
+            gridDimZ: launch.grid[2],
+            blockDimX: launch.block[0],
+            blockDimY: launch.block[1],
+            blockDimZ: launch.block[2],
+            sharedMemBytes: launch.shared,
+            hStream: self.stream,
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
+        };
         // SAFETY: the family that made the launch gives the kernel's arguments in its order and of its types; its
-        // pointers are buffers, which are freed only when the stream is done with them. Clusters are the kernel's
-        // own attribute.
-        unsafe {
-            sys::cuLaunchKernel(
-                function,
-                gx,
-                gy,
-                gz,
-                bx,
-                by,
-                bz,
-                launch.shared,
-                self.stream,
-                args.addresses(),
-                std::ptr::null_mut(),
-            )
-        }
-        .result()
-        .map_err(|e| {
-            let message =
-                format!("{} (grid {:?}, block {:?}, {} bytes)", words(e), launch.grid, launch.block, launch.shared);
-            CudaError::Launch { kernel: launch.kernel.into(), message }
-        })?;
+        // pointers are buffers, which are freed only when the stream is done with them.
+        unsafe { sys::cuLaunchKernelEx(&config, function, args.addresses(), std::ptr::null_mut()) }.result().map_err(
+            |e| {
+                let message =
+                    format!("{} (grid {:?}, block {:?}, {} bytes)", words(e), launch.grid, launch.block, launch.shared);
+                CudaError::Launch { kernel: launch.kernel.into(), message }
+            },
+        )?;
         if self.recording.load(Ordering::Relaxed) {
             return Ok(());
         }

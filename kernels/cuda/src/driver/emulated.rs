@@ -5,6 +5,7 @@ mod compile;
 
 use super::{Driver, Info, Packed, TensorMap};
 use crate::{CudaError, Launch, Ptr, Tile};
+pub use compile::found;
 use compile::{Toolchain, unavailable};
 use libloading::Library;
 use std::alloc::{Layout, alloc, dealloc};

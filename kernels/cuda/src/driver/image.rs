@@ -52,6 +52,14 @@ impl fmt::Display for Choice {
     }
 }
 
+/// The version of NVRTC.
+///
+/// # Errors
+/// That it is not here.
+pub fn nvrtc() -> Result<String, CudaError> {
+    super::nvrtc::version()
+}
+
 /// What a device of this compute capability uses of a file.
 pub fn choice(source: &Source, capability: u32) -> Choice {
     let runs = |arch: u32| match arch {

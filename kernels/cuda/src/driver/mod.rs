@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use emulated::Schedule;
+pub use emulated::{Schedule, found as compiler};
 
 /// What a device is.
 #[derive(Clone, PartialEq, Debug)]

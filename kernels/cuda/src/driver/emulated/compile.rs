@@ -41,18 +41,43 @@ fn read(path: &Path) -> Result<Vec<u8>, CudaError> {
     fs::read(path).map_err(|e| unavailable(format!("{}: {e}", path.display())))
 }
 
+fn compiler() -> OsString {
+    std::env::var_os("CXX").unwrap_or_else(|| OsString::from("c++"))
+}
+
+/// What the compiler says of itself.
+fn version() -> Result<String, CudaError> {
+    if !folder_of_emulator().is_dir() {
+        let folder = folder_of_emulator();
+        return Err(unavailable(format!(
+            "the emulator needs the sources of Mobilis: {} is not here",
+            folder.display()
+        )));
+    }
+    let compiler = compiler();
+    let output = Command::new(&compiler).arg("--version").output().map_err(|e| {
+        unavailable(format!(
+            "the emulator needs a C++17 compiler: {} cannot be run ({e}); set CXX",
+            compiler.to_string_lossy()
+        ))
+    })?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The compiler that the emulator would use, without using it.
+///
+/// # Errors
+/// No C++ compiler, or no sources.
+pub fn found() -> Result<String, CudaError> {
+    version().map(|text| text.lines().next().unwrap_or_default().to_owned())
+}
+
 impl Toolchain {
     /// With the kernels of a folder: by default `MOBILIS_CUDA_SOURCES`, else this crate's.
     pub(super) fn new(sources: Option<&Path>) -> Result<Toolchain, CudaError> {
         let asked = std::env::var_os("MOBILIS_CUDA_SOURCES").map(PathBuf::from);
         let sources = sources.map(Path::to_path_buf).or(asked).unwrap_or_else(|| here().to_path_buf());
-        let compiler = std::env::var_os("CXX").unwrap_or_else(|| OsString::from("c++"));
-        let version = Command::new(&compiler).arg("--version").output().map_err(|e| {
-            unavailable(format!(
-                "the emulator needs a C++17 compiler: {} cannot be run ({e}); set CXX",
-                compiler.to_string_lossy()
-            ))
-        })?;
+        let (compiler, version) = (compiler(), version()?);
         let mut flags: Vec<String> = [
             "-std=c++17",
             "-g1",
@@ -71,7 +96,7 @@ impl Toolchain {
         fs::create_dir_all(&out).map_err(|e| unavailable(format!("{}: {e}", out.display())))?;
 
         let mut emulator = DefaultHasher::new();
-        (&version.stdout, &flags).hash(&mut emulator);
+        (&version, &flags).hash(&mut emulator);
         let folder = folder_of_emulator();
         for file in list(&folder, "h")?.iter().chain(&list(&folder, "cpp")?) {
             read(file)?.hash(&mut emulator);
