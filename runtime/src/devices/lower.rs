@@ -116,8 +116,13 @@ impl<'g> Places<'g> {
         self.graph.nodes[self.node as usize].types[port].clone()
     }
 
+    /// The number of an arena buffer; nothing for other slots.
+    fn index(&self, slot: u32) -> Option<usize> {
+        slot.checked_sub(self.externals).map(|i| i as usize).filter(|i| *i < self.lives.len())
+    }
+
     fn touch(&mut self, slot: u32) {
-        if let Some(life) = slot.checked_sub(self.externals).map(|s| &mut self.lives[s as usize]) {
+        if let Some(life) = self.index(slot).map(|i| &mut self.lives[i]) {
             life.last = life.last.max(self.node as usize);
         }
     }
@@ -147,9 +152,8 @@ impl<'g> Places<'g> {
         };
         if let Some(i) = heir_of {
             let parent = self.view_of(self.value(i)).slot;
-            let index = piece.slot.checked_sub(self.externals);
-            if let (Some(me), Some(parent)) = (index, parent.checked_sub(self.externals)) {
-                self.lives[me as usize].heir_of = Some(parent as usize);
+            if let (Some(me), Some(parent)) = (self.index(piece.slot), self.index(parent)) {
+                self.lives[me].heir_of = Some(parent);
             }
         }
         self.views[self.node as usize][port] = Some(View::whole(piece.slot, &sizes, dtype));
