@@ -29,6 +29,26 @@ fn agrees(name: &str) -> bool {
     true
 }
 
+/// The kernels of GPUs, emulated, compute what the original code did: one folder of a kind.
+#[cfg(feature = "cuda")]
+#[test]
+fn the_emulated_gpu_agrees() {
+    if let Err(e) = Device::emulated() {
+        println!("skipped: {e}");
+        return;
+    }
+    for name in ["gpt2", "llama", "qwen3", "phi3", "bert"] {
+        let folder = root().join(name);
+        if !folder.join("golden.safetensors").exists() {
+            println!("skipped: {} has no golden.safetensors", folder.display());
+            continue;
+        }
+        let report = verify(&folder, "config.json", Device::Emulated).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
+        assert!(failed.is_empty(), "{name}: {failed:#?}");
+    }
+}
+
 macro_rules! folders {
     ($($name:ident)*) => {$(
         #[test]
