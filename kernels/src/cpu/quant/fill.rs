@@ -9,7 +9,7 @@ use super::block::{BLOCK, largest, q4_0, q8_0};
 use super::encoding::Encoding;
 use super::ggml::{Blocks, Group};
 use super::half::{from_f16, to_bf16, to_f16};
-use super::packed::{LANES, PAIR, blocks, channel_scale, pair, place};
+use super::packed::{LANES, PAIR, blocks, channel_scale, place};
 use crate::cpu::gemm::Matrix;
 
 /// Where the weights of channels come from: value `i` of channel `j` is number
@@ -53,25 +53,25 @@ impl Cell {
         Cell { q: [format.zero() as u8; BLOCK], scale: [0; 2], min: [0; 2] }
     }
 
-    /// Writes it to its place in a pair of panels.
+    /// Writes it to its place in a block of a pair of panels.
     #[inline(always)]
-    fn store(&self, format: Format, channel: usize, block: usize, scales: usize, out: &mut [u8]) {
+    fn store(&self, format: Format, channel: usize, out: &mut [u8]) {
         let lane = channel % LANES * 4;
         if format.is_four() {
             for j in 0..BLOCK / 8 {
-                let to = place(block * 4 + j, channel, lane);
+                let to = place(j, channel, lane);
                 for i in 0..4 {
                     out[to + i] = self.q[4 * j + i] | self.q[16 + 4 * j + i] << 4;
                 }
             }
         } else {
             for j in 0..BLOCK / 4 {
-                let to = place(block * 8 + j, channel, lane);
+                let to = place(j, channel, lane);
                 out[to..to + 4].copy_from_slice(&self.q[4 * j..4 * j + 4]);
             }
         }
         let count = format.scales();
-        let mut to = scales + block * format.scale_bytes() + channel * 2;
+        let mut to = format.block_bytes().0 + channel * 2;
         for scale in &self.scale[..count] {
             out[to..to + 2].copy_from_slice(&scale.to_le_bytes());
             to += 2 * PAIR;
@@ -116,20 +116,20 @@ impl Source<'_> {
 /// Fills the pair of panels of the channels from `first` on.
 #[inline(always)]
 fn fill_body(format: Format, (n, k): (usize, usize), first: usize, from: &Source, factor: f32, out: &mut [u8]) {
-    let (scales, _) = pair(format, k);
+    let (_, bytes_of_block) = format.block_bytes();
     if let Source::Stored { encoding: Encoding::Blocks(kind), bytes, first: start, at, taken: true } = *from {
         let (values, size) = (kind.values(), kind.bytes());
-        for block in 0..blocks(k) {
+        for (block, out) in out.chunks_exact_mut(bytes_of_block).enumerate() {
             for channel in 0..PAIR {
                 if first + channel >= n {
-                    Cell::zero(format).store(format, channel, block, scales, out);
+                    Cell::zero(format).store(format, channel, out);
                     continue;
                 }
                 let group = (start + (first + channel) * at.col) / BLOCK + block;
                 let bytes = &bytes[group * BLOCK / values * size..];
-                if !word_by_word(kind, bytes, channel, block, scales, out) {
+                if !word_by_word(kind, bytes, channel, out) {
                     let x = kind.group(bytes, group % (values / BLOCK));
-                    Cell::taken(kind, &x, factor).store(format, channel, block, scales, out);
+                    Cell::taken(kind, &x, factor).store(format, channel, out);
                 }
             }
         }
@@ -157,7 +157,7 @@ fn fill_body(format: Format, (n, k): (usize, usize), first: usize, from: &Source
             steps[channel] = channel_scale(most);
         }
         for channel in 0..PAIR {
-            out[scales + channel * 4..][..4].copy_from_slice(&steps[channel].0.to_le_bytes());
+            out[blocks(k) * bytes_of_block + channel * 4..][..4].copy_from_slice(&steps[channel].0.to_le_bytes());
         }
     }
     for block in 0..blocks(k) {
@@ -166,15 +166,18 @@ fn fill_body(format: Format, (n, k): (usize, usize), first: usize, from: &Source
             match format {
                 Format::Bf16 | Format::F16 => sixteen(format, &x, channel, block, k, out),
                 Format::Int8 => {
-                    let inverse = steps[channel].1;
+                    let (inverse, out) = (steps[channel].1, &mut out[block * bytes_of_block..]);
                     for j in 0..BLOCK / 4 {
-                        let to = place(block * 8 + j, channel, channel % LANES * 4);
+                        let to = place(j, channel, channel % LANES * 4);
                         for i in 0..4 {
                             out[to + i] = (x[4 * j + i] * inverse).round_ties_even() as i32 as i8 as u8 ^ 128;
                         }
                     }
                 }
-                _ => Cell::rounded(format, &x).store(format, channel, block, scales, out),
+                _ => {
+                    let out = &mut out[block * bytes_of_block..][..bytes_of_block];
+                    Cell::rounded(format, &x).store(format, channel, out);
+                }
             }
         }
     }
@@ -186,9 +189,10 @@ crate::dispatch! {
         fill_body;
 }
 
-/// Takes over a block that lies in a file as in a panel, but for the order of its words.
+/// Takes over a block that lies in a file as in a block of a pair of panels, but for the order of its
+/// words.
 #[inline(always)]
-fn word_by_word(kind: Blocks, b: &[u8], channel: usize, block: usize, scales: usize, out: &mut [u8]) -> bool {
+fn word_by_word(kind: Blocks, b: &[u8], channel: usize, out: &mut [u8]) -> bool {
     let (words, at, mask) = match kind {
         Blocks::Q8_0 => (8, 2, 0x8080_8080),
         Blocks::Q4_0 => (4, 2, 0),
@@ -197,10 +201,10 @@ fn word_by_word(kind: Blocks, b: &[u8], channel: usize, block: usize, scales: us
     };
     let (from, _) = b[at..][..words * 4].as_chunks::<4>();
     for (j, word) in from.iter().enumerate() {
-        let to = place(block * words + j, channel, channel % LANES * 4);
+        let to = place(j, channel, channel % LANES * 4);
         out[to..to + 4].copy_from_slice(&(u32::from_le_bytes(*word) ^ mask).to_le_bytes());
     }
-    let scales = scales + block * Format::of(kind.into()).scale_bytes() + channel * 2;
+    let scales = words * 128 + channel * 2;
     out[scales..scales + 2].copy_from_slice(&b[..2]);
     if at == 4 {
         out[scales + 2 * PAIR..][..2].copy_from_slice(&b[2..4]);

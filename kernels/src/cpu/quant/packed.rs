@@ -10,9 +10,10 @@
 //! | eight bits | for four K: 16 times four bytes, 128 added where there is no minimum |
 //! | four bits | line `j` of the four of a block of 32: 16 times four bytes, low nibbles the values from `4 j`, high ones from `16 + 4 j`, 8 added where there is no minimum |
 //!
-//! The scales of both panels follow: of Int8 32 `f32`, of blocks for each of them 32 f16 (twice
-//! where a half has its own) and then the minima likewise. K is filled up with zeros to whole lines
-//! and blocks, the channels to whole pairs of panels.
+//! A block's scales follow its lines: of both panels 32 f16 (twice where a half has its own), and
+//! then the minima likewise; those of Int8, 32 `f32`, follow all lines. All is read from front to
+//! back: a second stream for scales would cost a third of the memory's bandwidth. K is filled up
+//! with zeros to whole lines and blocks, the channels to whole pairs of panels.
 
 use super::Format;
 use super::block::BLOCK;
@@ -77,29 +78,24 @@ pub(super) fn blocks(k: usize) -> usize {
 
 impl Format {
     /// Bytes of the scales and minima of a block of a pair of panels.
-    pub(super) fn scale_bytes(self) -> usize {
-        self.scales() * if self.has_min() { 4 * PAIR } else { 2 * PAIR }
+    fn scale_bytes(self) -> usize {
+        if self.is_blocks() { self.scales() * if self.has_min() { 4 * PAIR } else { 2 * PAIR } } else { 0 }
+    }
+
+    /// Bytes of a block of whole numbers of a pair of panels: its lines, and with its scales.
+    pub(super) fn block_bytes(self) -> (usize, usize) {
+        let lines = if self.is_four() { 4 * 128 } else { 8 * 128 };
+        (lines, lines + self.scale_bytes())
     }
 }
 
-/// Lines of a panel.
-fn lines(format: Format, k: usize) -> usize {
+/// Bytes of a pair of panels.
+fn pair(format: Format, k: usize) -> usize {
     match format {
-        Format::Bf16 | Format::F16 => k.div_ceil(2),
-        _ if format.is_four() => blocks(k) * 4,
-        _ => blocks(k) * 8,
+        Format::Bf16 | Format::F16 => k.div_ceil(2) * 128,
+        Format::Int8 => blocks(k) * format.block_bytes().1 + 4 * PAIR,
+        _ => blocks(k) * format.block_bytes().1,
     }
-}
-
-/// Bytes of a pair's weights without its scales, and with them.
-pub(super) fn pair(format: Format, k: usize) -> (usize, usize) {
-    let weights = lines(format, k) * 128;
-    let scales = match format {
-        Format::Bf16 | Format::F16 => 0,
-        Format::Int8 => 4 * PAIR,
-        _ => blocks(k) * format.scale_bytes(),
-    };
-    (weights, weights + scales)
 }
 
 /// Where byte `byte` of the line `line` of a channel of a pair is.
@@ -171,7 +167,7 @@ impl Packed {
         some: usize,
         done: &dyn Fn(Range<usize>),
     ) -> Packed {
-        let (_, bytes) = pair(kind.format, k);
+        let bytes = pair(kind.format, k);
         let pairs = n.div_ceil(PAIR);
         let mut data = Large::new(pairs * bytes);
         let parts = Parts::new(&mut data);
@@ -207,12 +203,14 @@ impl Packed {
         self.factor
     }
 
-    /// The lines of a panel, 128 bytes apart, and its scales.
+    /// The first line of a panel, and its first scales.
     pub(super) fn panel(&self, panel: usize) -> (*const u8, *const u8) {
-        let (weights, bytes) = pair(self.kind.format, self.k);
+        let (format, bytes) = (self.kind.format, pair(self.kind.format, self.k));
         let pair = self.data[panel / 2 * bytes..][..bytes].as_ptr();
-        let scales = if self.kind.format == Format::Int8 { 64 } else { 32 };
-        (pair.wrapping_add(panel % 2 * 64), pair.wrapping_add(weights + panel % 2 * scales))
+        let (lines, all) = format.block_bytes();
+        let scales =
+            if format == Format::Int8 { blocks(self.k) * all + panel % 2 * 64 } else { lines + panel % 2 * 32 };
+        (pair.wrapping_add(panel % 2 * 64), pair.wrapping_add(scales))
     }
 
     /// The weights of a channel as they are multiplied.
@@ -222,29 +220,31 @@ impl Packed {
     pub fn channel(&self, channel: usize, out: &mut [f32]) {
         assert!(channel < self.n && out.len() == self.k, "a channel of this weight");
         let format = self.kind.format;
-        let (weights, bytes) = pair(format, self.k);
+        let (bytes, (lines, all)) = (pair(format, self.k), format.block_bytes());
         let panel = &self.data[channel / PAIR * bytes..][..bytes];
         let (channel, lane) = (channel % PAIR, channel % LANES);
         let half = |at: usize| u16::from_le_bytes([panel[at], panel[at + 1]]);
         for (k, v) in out.iter_mut().enumerate() {
             let (b, i) = (k / BLOCK, k % BLOCK);
             let q = if format.is_four() {
-                panel[place(b * 4 + i % 16 / 4, channel, lane * 4 + i % 4)] >> (i / 16 * 4) & 15
+                panel[b * all + place(i % 16 / 4, channel, lane * 4 + i % 4)] >> (i / 16 * 4) & 15
+            } else if format.is_whole() {
+                panel[b * all + place(i / 4, channel, lane * 4 + i % 4)]
             } else {
-                panel[place(k / 4, channel, lane * 4 + k % 4)]
+                0
             };
             let q = (q as i32 - format.zero()) as f32;
             // The scale of the half, and the minimum behind all scales.
             let scale = |of: usize| {
                 let half_block = if format.scales() == 2 { i / 16 } else { 0 };
-                let line = weights + b * format.scale_bytes() + (of * format.scales() + half_block) * 2 * PAIR;
+                let line = b * all + lines + (of * format.scales() + half_block) * 2 * PAIR;
                 self.factor * from_f16(half(line + channel * 2))
             };
             *v = match format {
                 Format::Bf16 => from_bf16(half(place(k / 2, channel, lane * 4 + k % 2 * 2))),
                 Format::F16 => from_f16(half(place(k / 2, channel, k % 2 * 32 + lane * 2))),
                 Format::Int8 => {
-                    let at = weights + channel * 4;
+                    let at = blocks(self.k) * all + channel * 4;
                     f32::from_le_bytes([panel[at], panel[at + 1], panel[at + 2], panel[at + 3]]) * q
                 }
                 _ if format.has_min() => scale(0) * q + scale(1),

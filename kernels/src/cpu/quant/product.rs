@@ -15,6 +15,11 @@ use crate::pool::Pool;
 /// The most rows of a tile, and room for its result.
 const MOST: usize = 12;
 
+/// Multiply-adds that make a task: about a microsecond's.
+const LEAST: usize = 1 << 16;
+/// Rows whose multiplications take as long as reading the weights from memory.
+const READING: usize = 3;
+
 /// Scratch floats that the right side `w` adds to those of a [`gemm::Product`] of `m` rows.
 pub fn scratch_len(m: usize, kind: impl Into<Kind>, k: usize) -> usize {
     let kind = kind.into();
@@ -163,11 +168,17 @@ impl Job<'_> {
         let row_words = rows::words(self.w.kind(), 1, k).max(1);
         let height = (65_536 / row_words).next_multiple_of(MOST).min(self.m).max(1);
         let heights = self.m.div_ceil(height);
-        // Enough tasks to even out the threads, but none much shorter than starting it.
         let strips = n.div_ceil(self.step());
-        let work = (k * self.step() * height).max(1);
-        let least = (1usize << 18).div_ceil(work);
-        let wide = strips.div_ceil((4 * threads).div_ceil(heights.max(1))).max(least).min(strips).max(1);
+        // Reading a strip's weights takes as long as some rows' multiplications.
+        let work = (k * self.step() * (height + READING)).max(1);
+        let wide = if self.m <= MOST {
+            // A step of a language model: small tasks even out threads that are not equally fast, as
+            // long as each is worth more than being handed out.
+            (strips / (8 * threads)).clamp((LEAST / work).max(1), (4 * LEAST / work).max(1))
+        } else {
+            strips.div_ceil((4 * threads).div_ceil(heights.max(1))).max((4 * LEAST).div_ceil(work))
+        };
+        let wide = wide.min(strips).max(1);
         Cut { height, heights, wide, tasks: heights * strips.div_ceil(wide) }
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Tile {
     pub scales: *const i32,
     /// Where sums start, laid out likewise.
     pub starts: *const i32,
-    /// The lines of the first panel, alternating with those of the second, and the scales.
+    /// The first line of the first panel, alternating with those of the second, and the first scales.
     pub w: *const u8,
     pub w_scales: *const u8,
     /// Rows of as many values as the panels have channels.
@@ -91,14 +91,19 @@ unsafe fn real<L: Lanes, const R: usize, const P: usize, const BF16: bool>(t: &T
     }
 }
 
-/// The lines of half `h` of block `b` of the panel `p` that hold whole numbers: with four bits all,
-/// and of each the nibbles of the half.
+/// Bytes of a block of a pair of panels: see [`Format::block_bytes`].
+const fn block_bytes(four: bool, halves: bool, min: bool) -> usize {
+    (if four { 512 } else { 1024 }) + (if halves { 128 } else { 64 }) * (if min { 2 } else { 1 })
+}
+
+/// Line `j` of half `h` of a block, which is at `w`, of the panel `p`: with four bits the same line
+/// holds both halves.
 #[inline(always)]
-unsafe fn half_line<L: Lanes, const FOUR: bool>(t: &Tile, b: usize, h: usize, j: usize, p: usize) -> L::W {
-    let line = if FOUR { b * 4 + j } else { b * 8 + h * 4 + j };
+unsafe fn half_line<L: Lanes, const FOUR: bool>(w: *const u8, h: usize, j: usize, p: usize) -> L::W {
+    let line = if FOUR { j } else { h * 4 + j };
     // SAFETY: by the caller's promise.
     unsafe {
-        let at = t.w.add((line * 2 + p) * 64);
+        let at = w.add((line * 2 + p) * 64);
         match (FOUR, h) {
             (false, _) => L::bytes(at),
             (true, 0) => L::nibbles(at).0,
@@ -114,7 +119,7 @@ unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool, con
 ) {
     let lines = if FOUR { 4 } else { 8 };
     let halves = if HALVES { 2 } else { 1 };
-    let stride = 64 * halves * if MIN { 2 } else { 1 };
+    let stride = block_bytes(FOUR, HALVES, MIN);
     // Few rows leave registers for sums of their own of the high nibbles.
     let apart = FOUR && R <= 2;
     // SAFETY: activations and panels hold `inner` blocks, panels their scales behind them; the
@@ -122,6 +127,7 @@ unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool, con
     unsafe {
         let mut sums = [[L::splat(0.0); P]; R];
         for b in 0..t.inner {
+            let block = t.w.add(b * stride);
             for h in 0..halves {
                 let mut dots = [[L::whole(0); P]; R];
                 let mut high_dots = [[L::whole(0); P]; R];
@@ -134,7 +140,7 @@ unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool, con
                 if HALVES {
                     for j in 0..4 {
                         for p in 0..P {
-                            let w = half_line::<L, FOUR>(t, b, h, j, p);
+                            let w = half_line::<L, FOUR>(block, h, j, p);
                             for r in 0..R {
                                 dots[r][p] = L::dot(dots[r][p], w, *a.add((h * 4 + j) * R + r));
                             }
@@ -143,7 +149,7 @@ unsafe fn blocks<L: Lanes, const R: usize, const P: usize, const FOUR: bool, con
                 } else {
                     for j in 0..lines {
                         for p in 0..P {
-                            let at = t.w.add(((b * lines + j) * 2 + p) * 64);
+                            let at = block.add((j * 2 + p) * 64);
                             if apart {
                                 let (low, high) = L::nibbles_in_place(at);
                                 for r in 0..R {
@@ -194,7 +200,7 @@ unsafe fn exact<L: Lanes, const R: usize, const P: usize, const FOUR: bool, cons
     t: &Tile,
 ) {
     let halves = if HALVES { 2 } else { 1 };
-    let stride = 64 * halves * if MIN { 2 } else { 1 };
+    let stride = block_bytes(FOUR, HALVES, MIN);
     // What was added to the whole numbers: see `Format::zero`.
     let zero = if MIN {
         0
@@ -208,13 +214,14 @@ unsafe fn exact<L: Lanes, const R: usize, const P: usize, const FOUR: bool, cons
     unsafe {
         let mut sums = [[L::splat(0.0); P]; R];
         for b in 0..t.inner.div_ceil(32) {
+            let block = t.w.add(b * stride);
             for h in 0..2 {
                 let mut parts = [[L::splat(0.0); P]; R];
                 let mut total = [0f32; R];
                 for j in 0..4 {
                     let mut w = [L::bytes(t.w); P];
                     for p in 0..P {
-                        w[p] = L::less(half_line::<L, FOUR>(t, b, h, j, p), zero);
+                        w[p] = L::less(half_line::<L, FOUR>(block, h, j, p), zero);
                     }
                     for i in 0..4 {
                         let k = b * 32 + h * 16 + j * 4 + i;
