@@ -214,9 +214,9 @@ pub fn scratch_len(m: usize, k: usize, n: impl IntoIterator<Item = usize>, plain
     let first = n.next();
     if let (Some(n), None) = (first, n.peek()) {
         // A single product may be computed as the transposed one.
-        scratch = drive::scratch_len(n, k, [m], plain);
+        scratch = drive::scratch_len(n, k, [m], plain).max(skinny::scratch_len(n, k));
     }
-    scratch.max(drive::scratch_len(m, k, first.into_iter().chain(n), plain))
+    scratch.max(skinny::scratch_len(m, k)).max(drive::scratch_len(m, k, first.into_iter().chain(n), plain))
 }
 
 /// Scratch floats of [`gemm`].

@@ -5,9 +5,12 @@
 //!   columns, which stay in the first cache. The order of each sum is that of the tiles, and so are
 //!   the results, bit by bit.
 //! * **By columns**, when columns are (`x W^T` with a weight stored by outputs): dot products of
-//!   several columns with all rows at once, in sixteen lanes whose sums are joined at the end.
+//!   columns with all rows at once, in sixteen lanes whose sums are joined at the end. What is in
+//!   cache is read several columns at a time, which shares loads of the left side; what comes from
+//!   memory one after the other, for a single stream of addresses gets nearly twice the bandwidth of
+//!   two to eight.
 //!
-//! Threads take ranges of columns; no sum is shared between them.
+//! Threads take ranges of columns of all results in one region; no sum is shared between them.
 
 use super::cut::{blocks, threads};
 use super::micro::fetch;
@@ -23,11 +26,15 @@ pub const ROWS: usize = 8;
 const KC: usize = super::cut::KC;
 /// The sums of a task: 8 KiB.
 const SUMS: usize = 2048;
+/// Floats that are worth a task, and those that are enough for one.
+const TASK: std::ops::Range<usize> = 1 << 13..1 << 17;
+/// Floats of a right side that stays in a cache from one product to the next.
+const CACHED: usize = 1 << 17;
 
 /// Floats by which reading runs ahead.
 const AHEAD: usize = 128;
 
-/// Columns of the left side that are interleaved at once.
+/// K of a sum; longer ones are sums of such sums.
 const DEEP: usize = super::cut::SLAB;
 
 /// How a result is computed.
@@ -50,12 +57,18 @@ pub(super) fn takes(x: &Job) -> bool {
     x.m <= ROWS && x.right.iter().all(|c| form(c).is_some())
 }
 
-struct Shared<'a>(&'a Job<'a>);
-// SAFETY: tasks write disjoint columns of the results.
-unsafe impl Sync for Shared<'_> {}
-impl<'a> Shared<'a> {
-    fn job(&self) -> &'a Job<'a> {
-        self.0
+/// How many columns a task takes.
+fn width(m: usize, of: &Columns, k: usize, threads: usize) -> usize {
+    let most = SUMS / m;
+    match form(of) {
+        _ if threads == 1 => most,
+        // Wide rows of B.
+        Some(Form::Rows) => of.n.div_ceil(4 * threads).next_multiple_of(32).min(most),
+        _ => {
+            let k = k.max(1);
+            let some = (of.n / (8 * threads)).clamp(TASK.start.div_ceil(k), TASK.end.div_ceil(k));
+            some.next_multiple_of(16).min(most)
+        }
     }
 }
 
@@ -67,61 +80,71 @@ pub(super) unsafe fn run(level: Level, pool: &Pool, x: &Job, scratch: &mut [f32]
     if x.m == 0 {
         return;
     }
-    let shared = Shared(x);
-    for (result, of) in x.right.iter().enumerate().filter(|(_, of)| of.n > 0) {
-        let k = x.left.iter().map(|l| l.k).sum();
-        // Reading counts here: a quarter of a megabyte pays for another thread.
-        let threads = threads(pool.threads(), 4, of.n, k);
-        let most = SUMS / x.m;
-        let width = if threads == 1 { most } else { of.n.div_ceil(4 * threads).next_multiple_of(32).min(most) };
-        // Calls `f(first column, columns)` for each task, and what follows where nothing is missing then.
-        let tasks = |done: bool, f: &(dyn Fn(usize, usize) + Sync)| {
-            pool.run(of.n.div_ceil(width), &|task| {
-                let j = task * width;
-                let w = width.min(of.n - j);
-                f(j, w);
-                if done {
-                    let c = of.c.wrapping_add(j * of.at.col);
-                    let rows = 0..shared.job().m;
-                    let mut block = Finished { result, rows, columns: j..j + w, c, at: of.at, life: PhantomData };
-                    shared.job().after.iter().for_each(|after| after(&mut block));
-                }
-            });
-        };
-        if form(of) == Some(Form::Rows) {
+    let k = x.left.iter().map(|l| l.k).sum();
+    let n = x.right.iter().map(|of| of.n).sum();
+    // Reading counts here: a quarter of a megabyte pays for another thread.
+    let threads = threads(pool.threads(), 4, n, k);
+    let by_columns = x.right.iter().any(|of| form(of) == Some(Form::Columns));
+    let laid = if by_columns { interleave_all(x, scratch) } else { &[] };
+    let tasks = |of: &Columns| of.n.div_ceil(width(x.m, of, k, threads));
+    let one = |mut task: usize| {
+        for (result, of) in x.right.iter().enumerate() {
+            let count = tasks(of);
+            if task >= count {
+                task -= count;
+                continue;
+            }
+            let width = width(x.m, of, k, threads);
+            let j = task * width;
+            let w = width.min(of.n - j);
             // SAFETY: by the caller's promise; tasks have columns of their own.
-            tasks(true, &|j, w| unsafe { by_rows(level, shared.job(), of, j, w) });
-            continue;
+            unsafe {
+                match form(of) {
+                    Some(Form::Rows) => by_rows(level, x, of, j, w),
+                    _ => by_columns_of(level, x, of, (j, w), laid),
+                }
+            }
+            if let Some(after) = x.after {
+                let c = of.c.wrapping_add(j * of.at.col);
+                after(&mut Finished { result, rows: 0..x.m, columns: j..j + w, c, at: of.at, life: PhantomData });
+            }
+            return;
         }
-        let last = x.left.iter().rposition(|l| l.k > 0).unwrap_or(0);
-        for (term, left) in x.left.iter().enumerate().take(last + 1) {
-            for k0 in (0..left.k.max(1)).step_by(DEEP) {
-                let k = DEEP.min(left.k - k0);
-                let a = interleave(left, x.m, k0, k, scratch);
-                let done = term == last && k0 + DEEP >= left.k;
-                // SAFETY: as above.
-                tasks(done, &|j, w| unsafe { by_columns(level, shared.job(), of, (j, w), (term, k0, k), a) });
+    };
+    let count = x.right.iter().map(tasks).sum();
+    if threads == 1 { (0..count).for_each(one) } else { pool.run(count, &one) }
+}
+
+/// Scratch floats of a product of `m` rows.
+pub(super) fn scratch_len(m: usize, k: usize) -> usize {
+    // A last part of sixteen columns for each left side; there are few.
+    if m <= ROWS { m * (k + 16 * 16) } else { 0 }
+}
+
+/// Whether a left side is read in place.
+fn in_place(left: &Left, m: usize) -> bool {
+    m == 1 && left.at.col == 1
+}
+
+/// Left sides, sixteen columns of every row after each other: rows that are apart by a power of two
+/// would push each other out of the cache.
+fn interleave_all<'a>(x: &Job, scratch: &'a mut [f32]) -> &'a [f32] {
+    let mut used = 0;
+    for left in x.left.iter().filter(|left| !in_place(left, x.m)) {
+        let len = x.m * left.k.next_multiple_of(16);
+        assert!(scratch.len() >= used + len, "a product of few rows needs scratch");
+        let to = &mut scratch[used..used + len];
+        for i in 0..x.m {
+            for p in 0..left.k {
+                to[place(x.m, p, i)] = left.data[i * left.at.row + p * left.at.col];
             }
         }
+        used += len;
     }
+    scratch
 }
 
-/// The columns `k0..k0 + k` of the left side, sixteen of every row after each other: rows that are
-/// apart by a power of two would push each other out of the cache. A single row is read in place.
-fn interleave<'a>(left: &Left<'a>, m: usize, k0: usize, k: usize, scratch: &'a mut [f32]) -> &'a [f32] {
-    if m == 1 && left.at.col == 1 {
-        return &left.data[k0..k0 + k];
-    }
-    assert!(scratch.len() >= m * k + 16 * m, "a product of few rows needs scratch");
-    for i in 0..m {
-        for p in 0..k {
-            scratch[place(m, p, i)] = left.data[i * left.at.row + (k0 + p) * left.at.col];
-        }
-    }
-    &scratch[..m * k.next_multiple_of(16)]
-}
-
-/// Where [`interleave`] puts column `p` of row `i`.
+/// Where [`interleave_all`] puts column `p` of row `i`.
 #[inline(always)]
 fn place(m: usize, p: usize, i: usize) -> usize {
     p / 16 * 16 * m + i * 16 + p % 16
@@ -251,22 +274,25 @@ unsafe fn add_rows(level: Level, x: &mut Rows) {
 
 /// # Safety
 /// As of [`run`].
-unsafe fn by_columns(
-    level: Level,
-    x: &Job,
-    of: &Columns,
-    (j, w): (usize, usize),
-    (term, k0, k): (usize, usize, usize),
-    a: &[f32],
-) {
-    let Right::Plain(b, at) = of.b[term] else { unreachable!("`takes` has looked") };
-    let first = term == 0 && k0 == 0;
-    let bias = of.bias.filter(|_| first).map(|bias| &bias[j..j + w]);
-    let (b, c) = (b.as_ptr().wrapping_add(k0 * at.row + j * at.col), of.c.wrapping_add(j * of.at.col));
-    let add = x.accumulate || !first;
-    let x = Dots { m: x.m, w, k, a, b, b_col: at.col, bias, c, at: of.at, add };
-    // SAFETY: the columns lie in B and in C, as was checked.
-    unsafe { dots(level, &x) }
+unsafe fn by_columns_of(level: Level, x: &Job, of: &Columns, (j, w): (usize, usize), laid: &[f32]) {
+    let mut used = 0;
+    let (last, mut add) = (x.left.iter().rposition(|l| l.k > 0).unwrap_or(0), x.accumulate);
+    for (left, b) in x.left.iter().zip(of.b).take(last + 1) {
+        let Right::Plain(b, at) = b else { unreachable!("`takes` has looked") };
+        let a = if in_place(left, x.m) {
+            left.data
+        } else {
+            used += x.m * left.k.next_multiple_of(16);
+            &laid[used - x.m * left.k.next_multiple_of(16)..used]
+        };
+        let bias = of.bias.filter(|_| !add).map(|bias| &bias[j..j + w]);
+        let (b, c) = (b.as_ptr().wrapping_add(j * at.col), of.c.wrapping_add(j * of.at.col));
+        let cached = of.n * left.k <= CACHED;
+        let x = Dots { m: x.m, w, k: left.k, a, b, b_col: at.col, bias, c, at: of.at, add, cached };
+        // SAFETY: the columns lie in B and in C, as was checked.
+        unsafe { dots(level, &x) }
+        add = true;
+    }
 }
 
 /// `c[m w] (+)= a b (+ bias)` with interleaved rows of `a` and contiguous columns of `b`.
@@ -281,47 +307,59 @@ struct Dots<'a> {
     c: *mut f32,
     at: Matrix,
     add: bool,
+    /// Whether B is small enough to be in cache.
+    cached: bool,
 }
 
-/// `W` columns from `j`, by all `M` rows.
+/// `W` columns from `j`, by all `M` rows, [`DEEP`] of K at a time.
 ///
 /// # Safety
 /// They lie in the matrices, and the level is the processor's.
 #[inline(always)]
 unsafe fn dots_of<V: Vector, const M: usize, const W: usize>(x: &Dots, j: usize) {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        let (a, b) = (x.a.as_ptr(), x.b.add(j * x.b_col));
-        let mut sums = [[V::splat(0.0); W]; M];
-        let mut p = 0;
-        while p + V::LANES <= x.k {
-            let mut y = [V::splat(0.0); W];
-            for q in 0..W {
-                let at = b.add(q * x.b_col + p);
-                fetch(at.wrapping_add(AHEAD));
-                y[q] = V::load(at);
+    let mut k0 = 0;
+    loop {
+        let k = DEEP.min(x.k - k0);
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let (a, b) = (x.a.as_ptr().add(k0 * M), x.b.add(j * x.b_col + k0));
+            let mut sums = [[V::splat(0.0); W]; M];
+            let mut p = 0;
+            while p + V::LANES <= k {
+                let mut y = [V::splat(0.0); W];
+                for q in 0..W {
+                    let at = b.add(q * x.b_col + p);
+                    if W > 1 {
+                        fetch(at.wrapping_add(AHEAD));
+                    }
+                    y[q] = V::load(at);
+                }
+                for i in 0..M {
+                    let x = V::load(a.add(place(M, p, i)));
+                    for q in 0..W {
+                        sums[i][q] = x.fma(y[q], sums[i][q]);
+                    }
+                }
+                p += V::LANES;
             }
             for i in 0..M {
-                let x = V::load(a.add(place(M, p, i)));
                 for q in 0..W {
-                    sums[i][q] = x.fma(y[q], sums[i][q]);
+                    let mut sum = sums[i][q].sum();
+                    for p in p..k {
+                        sum = V::one(*a.add(place(M, p, i)), *b.add(q * x.b_col + p), sum);
+                    }
+                    let c = x.c.add(i * x.at.row + (j + q) * x.at.col);
+                    *c = match (x.add || k0 > 0, x.bias) {
+                        (true, _) => *c + sum,
+                        (false, Some(bias)) => bias[j + q] + sum,
+                        (false, None) => sum,
+                    };
                 }
             }
-            p += V::LANES;
         }
-        for i in 0..M {
-            for q in 0..W {
-                let mut sum = sums[i][q].sum();
-                for p in p..x.k {
-                    sum = V::one(*a.add(place(M, p, i)), *b.add(q * x.b_col + p), sum);
-                }
-                let c = x.c.add(i * x.at.row + (j + q) * x.at.col);
-                *c = match (x.add, x.bias) {
-                    (true, _) => *c + sum,
-                    (false, Some(bias)) => bias[j + q] + sum,
-                    (false, None) => sum,
-                };
-            }
+        k0 += DEEP;
+        if k0 >= x.k {
+            return;
         }
     }
 }
@@ -349,6 +387,15 @@ unsafe fn dots(level: Level, x: &Dots) {
     // Sums enough to hide the latency, and no more than registers.
     // SAFETY: by the caller's promise.
     unsafe {
+        if !x.cached {
+            match x.m {
+                1 => return dots_all::<1, 1>(level, x),
+                2 => return dots_all::<2, 1>(level, x),
+                3 => return dots_all::<3, 1>(level, x),
+                4 => return dots_all::<4, 1>(level, x),
+                _ => {}
+            }
+        }
         match x.m {
             1 => dots_all::<1, 8>(level, x),
             2 => dots_all::<2, 4>(level, x),

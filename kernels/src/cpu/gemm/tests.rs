@@ -314,6 +314,25 @@ fn few_rows_are_summed_as_many_are() {
 }
 
 #[test]
+fn few_rows_by_columns_do_not_depend_on_each_other() {
+    // Cached and read from memory, one sum and several: K is cut alike.
+    for (n, k) in [(100, 70), (77, 1000), (200, 900)] {
+        let mut r = Lcg(8);
+        let mut values = |n: usize| (0..n).map(|_| r.below(1000) as f32 / 500.0 - 1.0).collect::<Vec<f32>>();
+        let (a, b) = (values(skinny::ROWS * k), values(k * n));
+        let rows = |m: usize| {
+            let mut c = vec![0.0; m * n];
+            let mut scratch = vec![f32::NAN; gemm_scratch((m, n, k))];
+            let (sa, sb, sc) = (Matrix::rows(k), Matrix { row: 1, col: k }, Matrix::rows(n));
+            gemm(&Pool::new(m), (m, n, k), &a[..m * k], sa, &b, sb, &mut c, sc, false, &mut scratch);
+            c
+        };
+        let all = rows(skinny::ROWS);
+        assert!((1..skinny::ROWS).all(|m| rows(m) == all[..m * n]), "{n} columns of {k}");
+    }
+}
+
+#[test]
 fn results_by_columns_are_transposed_products() {
     let (m, n, k) = (70, 33, 40);
     let mut r = Lcg(5);
