@@ -26,9 +26,9 @@ pub(super) fn fits(n: &Sizes) -> bool {
     n.t * n.r <= FEW
 }
 
-/// Ranges of keys per key-value head, at most.
-fn parts(n: &Sizes) -> usize {
-    TASKS.div_ceil((n.b * n.g).max(1)).min(n.s.div_ceil(LEAST)).max(1)
+/// Ranges per key-value head of so many keys.
+fn parts(n: &Sizes, keys: usize) -> usize {
+    TASKS.div_ceil((n.b * n.g).max(1)).min(keys.div_ceil(LEAST)).max(1)
 }
 
 /// Values of one range's results: sums, the maximum and the total of each row.
@@ -43,7 +43,7 @@ fn each(n: &Sizes) -> usize {
 
 /// Scratch values for so many threads.
 pub(super) fn scratch(n: &Sizes, threads: usize) -> usize {
-    let tasks = n.b * n.g * parts(n);
+    let tasks = n.b * n.g * parts(n, n.s);
     tasks * result(n) + threads.min(tasks.max(1)) * each(n)
 }
 
@@ -57,8 +57,10 @@ pub(super) fn forward(
     scratch: &mut [f32],
 ) {
     let n = settings.sizes;
-    let (parts, size) = (parts(&n), result(&n));
-    let (results, scratch) = scratch.split_at_mut(n.b * n.g * parts * size);
+    // Of a cache, only what is seen is read.
+    let seen = (0..n.b).map(|b| settings.span(b, 0..n.t).len()).max().unwrap_or(0);
+    let (most, parts, size) = (parts(&n, n.s), parts(&n, seen), result(&n));
+    let (results, scratch) = scratch.split_at_mut(n.b * n.g * most * size);
     let results = Shared::new(results);
     let (out, lse) = (Shared::new(out), Shared::new(lse));
     with_scratch(pool, n.b * n.g * parts, scratch, each(&n), &|task, scratch| {
