@@ -20,6 +20,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -246,11 +247,35 @@ fn next_version() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Spreads the numbers of variables, which count up, over a table: every run looks up all of them.
+#[derive(Clone, Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
+    }
+    fn write_u64(&mut self, x: u64) {
+        self.0 = (self.0 ^ x).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
 /// All values of a store, while it is locked.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Values {
-    entries: HashMap<VarId, Held>,
+    entries: HashMap<VarId, Held, BuildHasherDefault<Spread>>,
     device: Device,
+    /// The number of the last change of any value.
+    changed: u64,
+}
+
+impl PartialEq for Values {
+    fn eq(&self, other: &Values) -> bool {
+        self.entries == other.entries && self.device == other.device
+    }
 }
 
 #[cfg(feature = "cuda")]
@@ -272,6 +297,7 @@ impl Values {
     pub(crate) fn changed_on_device(&mut self, id: VarId) {
         let Some(held) = self.entries.get_mut(&id) else { return };
         let version = next_version();
+        self.changed = version;
         if let Some((known, _)) = &mut held.device {
             (*known, held.version) = (version, version);
             held.entry.data = Data::Bool(Vec::new());
@@ -296,6 +322,7 @@ impl Values {
     pub fn get_mut(&mut self, id: VarId) -> Option<&mut Entry> {
         let held = self.entries.get_mut(&id)?.settled()?;
         held.version = next_version();
+        self.changed = held.version;
         held.entry.data.materialize();
         Some(&mut held.entry)
     }
@@ -314,6 +341,11 @@ impl Values {
         self.entries.get(&id).map(|held| held.version)
     }
 
+    /// A number that is another one after every change of any value.
+    pub(crate) fn changed(&self) -> u64 {
+        self.changed
+    }
+
     /// The values of a variable, to be lent to a run and given back as they were.
     pub(crate) fn lend(&mut self, id: VarId) -> Option<&mut Data> {
         Some(&mut self.entries.get_mut(&id)?.settled()?.entry.data)
@@ -323,6 +355,7 @@ impl Values {
     pub fn insert(&mut self, id: VarId, mut entry: Entry) -> Option<Entry> {
         entry.data = if self.is_reference() { entry.data.widened() } else { entry.data.narrowed() };
         let mut held = Held::new(entry);
+        self.changed = held.version;
         let mut old = self.entries.remove(&id);
         // The device writes the new value over the old one.
         held.device = old.as_mut().and_then(|old| old.settled()?.device.take());
@@ -332,6 +365,7 @@ impl Values {
 
     /// Forgets a variable's value.
     pub fn remove(&mut self, id: VarId) -> Option<Entry> {
+        self.changed = next_version();
         let mut held = self.entries.remove(&id)?;
         held.settled()?;
         Some(held.entry)
@@ -379,6 +413,7 @@ impl Values {
         }
         for held in self.entries.values_mut().filter_map(Held::settled) {
             held.version = next_version();
+            self.changed = held.version;
             held.device = None;
             let data = std::mem::replace(&mut held.entry.data, Data::Bool(Vec::new()));
             held.entry.data = if wide { data.widened() } else { data.narrowed() };

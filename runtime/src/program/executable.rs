@@ -5,6 +5,7 @@ use super::ProgramError;
 use super::bind::{BindError, bind};
 use super::gpu;
 use super::host::{self, HostRef, HostSlice};
+use super::taken::Taken;
 use super::weights::{StoredWeight, Weights};
 use crate::array::show::Picture;
 use crate::devices::Device;
@@ -71,6 +72,8 @@ pub struct Executable {
     known: Sizes,
     weights: PreparedWeights,
     prepared: Mutex<Vec<Prepared>>,
+    /// The store's last change when a run left it with everything prepared.
+    settled: Mutex<Option<u64>>,
     pub(super) on_gpu: gpu::Programs,
     pub(super) taps: Mutex<HashMap<String, Tapped>>,
 }
@@ -96,6 +99,7 @@ impl Executable {
             known,
             weights: PreparedWeights::new(Weights::default()),
             prepared: Mutex::new(vec![]),
+            settled: Mutex::new(None),
             on_gpu: gpu::Programs::default(),
             taps: Mutex::new(HashMap::new()),
         }
@@ -113,6 +117,7 @@ impl Executable {
         }
         self.weights = PreparedWeights::new(weights);
         lock(&self.prepared).clear();
+        *lock(&self.settled) = None;
         Ok(self)
     }
 
@@ -273,20 +278,28 @@ impl Executable {
     ) -> Result<(), ProgramError> {
         let mut prepared = lock(&self.prepared);
         let mut values = self.store.lock();
-        // What a run stores to has values of its own; what it reads may be stored in fewer bits.
-        for (var, _) in &self.optimized.updates {
-            values.materialize(self.optimized.vars[*var as usize].id);
-        }
-        if self.weights.look(&self.optimized, &values) {
-            prepared.clear();
+        // Where nothing but this program has changed a value since its last run, nothing is to be done
+        // for any: a step of a language model has some hundred.
+        let mut settled = lock(&self.settled);
+        let mut same = settled.take().is_some_and(|last| last == values.changed());
+        if !same {
+            // What a run stores to has values of its own; what it reads may be stored in fewer bits.
+            for (var, _) in &self.optimized.updates {
+                values.materialize(self.optimized.vars[*var as usize].id);
+            }
+            if self.weights.look(&self.optimized, &values) {
+                prepared.clear();
+            }
         }
         let flat = || inputs.iter().flat_map(|i| i.sizes.iter().copied());
         match prepared.iter().position(|p| p.given.iter().copied().eq(flat())) {
             Some(i) => {
                 let last = prepared.len() - 1;
+                same &= i == last;
                 prepared[i..=last].rotate_left(1);
             }
             None => {
+                same = false;
                 let sizes = self.bind(inputs)?;
                 let bound =
                     cpu::bind_with(&self.optimized, &sizes, Some(&self.weights)).map_err(ProgramError::Lower)?;
@@ -300,8 +313,10 @@ impl Executable {
             }
         }
         let Some(p) = prepared.last_mut() else { return Ok(()) };
-        self.ready(&mut values, &p.var_sizes)?;
-        self.weights.refresh(&self.optimized, &values);
+        let complete = same || {
+            self.ready(&mut values, &p.var_sizes)?;
+            self.weights.refresh(&self.optimized, &values)
+        };
         let Prepared { bound, vars, result_sizes, .. } = p;
         let mut taken = Taken { graph: &self.optimized, values: &mut values, vars };
         taken.take();
@@ -326,6 +341,8 @@ impl Executable {
             },
             step,
         );
+        drop(taken);
+        *settled = complete.then(|| values.changed());
         result.map_err(|e| self.failure(graph, e.node, e.message))
     }
 
@@ -499,38 +516,5 @@ fn out_of(data: &Data) -> Out<'_> {
         Data::I32(v) => Out::I32(v),
         Data::Bool(v) => Out::Bool(v),
         Data::F64(_) | Data::Encoded(_) => Out::F32(&[]),
-    }
-}
-
-/// The variables' buffers, moved out of the store for a run and put back when it ends, however
-/// it ends. Moving a vector copies no values.
-struct Taken<'r, 'v> {
-    graph: &'r Graph,
-    values: &'r mut std::sync::MutexGuard<'v, Values>,
-    vars: &'r mut Vec<Data>,
-}
-
-impl Taken<'_, '_> {
-    fn take(&mut self) {
-        self.vars.clear();
-        for decl in &self.graph.vars {
-            if let Some(data) = self.values.lend(decl.id) {
-                self.vars.push(std::mem::replace(data, Data::Bool(Vec::new())));
-            }
-        }
-    }
-}
-
-impl Drop for Taken<'_, '_> {
-    fn drop(&mut self) {
-        for (decl, data) in self.graph.vars.iter().zip(self.vars.drain(..)) {
-            if let Some(lent) = self.values.lend(decl.id) {
-                *lent = data;
-            }
-        }
-        // What the run wrote to has changed, whether it came to its end or not.
-        for (var, _) in &self.graph.updates {
-            self.values.get_mut(self.graph.vars[*var as usize].id);
-        }
     }
 }

@@ -16,6 +16,7 @@ pub mod host;
 pub mod model;
 #[cfg(feature = "draw")]
 pub mod profile;
+mod taken;
 pub mod typed;
 pub mod weights;
 

@@ -136,10 +136,11 @@ struct State {
 }
 
 impl State {
-    /// Makes it of a new value: at once, or when it is seen for the second time.
-    fn refresh(&mut self, values: &Values, graph: &Graph, var: u32, form: Form, at_once: bool) {
+    /// Makes it of a new value: at once, or when it is seen for the second time. Says whether it is
+    /// made.
+    fn refresh(&mut self, values: &Values, graph: &Graph, var: u32, form: Form, at_once: bool) -> bool {
         let id = graph.vars[var as usize].id;
-        let (version, Some(entry)) = (values.version(id), values.get(id)) else { return };
+        let (version, Some(entry)) = (values.version(id), values.get(id)) else { return false };
         let known = self.seen == version;
         if !known {
             self.made = None;
@@ -148,6 +149,7 @@ impl State {
             self.made = version.map(|version| Made::of(version, form, &entry.data));
         }
         self.seen = version;
+        self.made.is_some()
     }
 }
 
@@ -179,10 +181,10 @@ impl Weight {
         Ready(self.state.read().unwrap_or_else(PoisonError::into_inner), self)
     }
 
-    fn refresh(&self, graph: &Graph, values: &Values) {
+    fn refresh(&self, graph: &Graph, values: &Values) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let form = self.kind.map_or(Form::Panels(self.place), |kind| Form::Rounded(self.place, kind));
-        state.refresh(values, graph, self.var, form, self.kind.is_some());
+        state.refresh(values, graph, self.var, form, self.kind.is_some())
     }
 }
 
@@ -352,12 +354,16 @@ impl Prepared {
         Some(held.weights.entry((piece.slot, place)).or_insert_with(|| Arc::new(new())).clone())
     }
 
-    /// Prepares what is new or has changed.
-    pub fn refresh(&self, graph: &Graph, values: &Values) {
+    /// Prepares what is new or has changed. Says whether all is prepared, so that nothing is to be
+    /// done until a value changes.
+    pub fn refresh(&self, graph: &Graph, values: &Values) -> bool {
         let mut held = self.lock();
-        held.weights.values().for_each(|w| w.refresh(graph, values));
+        let mut all = true;
+        held.weights.values().for_each(|w| all &= w.refresh(graph, values));
         held.tables.values().for_each(|t| t.refresh(graph, values));
-        held.plain.iter_mut().for_each(|(var, state)| state.refresh(values, graph, *var, Form::Plain, true));
+        let plain = held.plain.iter_mut();
+        plain.for_each(|(var, state)| all &= state.refresh(values, graph, *var, Form::Plain, true));
+        all
     }
 
     /// The values of the variables that are needed in `f32` and have none, by their slots.
