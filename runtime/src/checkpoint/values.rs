@@ -17,7 +17,7 @@ const BUFFER: usize = 1 << 16;
 /// # Errors
 /// An encoding of another kind than `dtype`; a value that does not fit; an early end.
 pub fn read(
-    file: &mut impl Read,
+    file: &mut dyn Read,
     count: usize,
     encoding: Encoding,
     dtype: DType,
@@ -33,9 +33,17 @@ pub fn read(
     };
     /// One kind of element: its bytes, its value, what becomes of it.
     macro_rules! each {
-        ($t:ty, $of:expr) => {
-            stream(file, count, |p, b: [u8; size_of::<$t>()]| $of(p, <$t>::from_le_bytes(b)))?
-        };
+        ($t:ty, $of:expr) => {{
+            let mut out = reserved(count)?;
+            stream(file, count, size_of::<$t>(), &mut |bytes| {
+                for b in bytes.as_chunks().0 {
+                    let value: Result<_, ValueError> = $of(out.len(), <$t>::from_le_bytes(*b));
+                    out.push(value?);
+                }
+                Ok(())
+            })?;
+            out
+        }};
     }
     macro_rules! whole {
         ($t:ty) => {
@@ -82,33 +90,38 @@ pub fn readable(encoding: Encoding, dtype: DType) -> bool {
     }
 }
 
-/// Reads `count` elements of `N` bytes each.
-fn stream<const N: usize, T>(
-    file: &mut impl Read,
-    count: usize,
-    mut of: impl FnMut(usize, [u8; N]) -> Result<T, ValueError>,
-) -> Result<Vec<T>, ValueError> {
+/// Room for `count` values.
+fn reserved<T>(count: usize) -> Result<Vec<T>, ValueError> {
     let mut out = Vec::new();
     out.try_reserve_exact(count).map_err(|_| ValueError::Memory { count })?;
-    let mut buffer = vec![0; BUFFER.min(count.saturating_mul(N))];
-    while out.len() < count {
-        let bytes = buffer.len().min((count - out.len()) * N);
-        file.read_exact(&mut buffer[..bytes])?;
-        let (elements, _) = buffer[..bytes].as_chunks::<N>();
-        for element in elements {
-            out.push(of(out.len(), *element)?);
-        }
-    }
     Ok(out)
 }
 
+/// Reads `count` elements of `size` bytes each, and gives them to `some` a buffer at a time. One
+/// function for all files and elements, for each of their pairs would be compiled on its own.
+fn stream(
+    file: &mut dyn Read,
+    count: usize,
+    size: usize,
+    some: &mut dyn FnMut(&[u8]) -> Result<(), ValueError>,
+) -> Result<(), ValueError> {
+    let mut left = count.saturating_mul(size);
+    let mut buffer = vec![0; BUFFER.min(left)];
+    while left > 0 {
+        let bytes = buffer.len().min(left);
+        file.read_exact(&mut buffer[..bytes])?;
+        some(&buffer[..bytes])?;
+        left -= bytes;
+    }
+    Ok(())
+}
+
 /// Reads `count` values of whole blocks.
-fn quantized(file: &mut impl Read, count: usize, blocks: Format) -> Result<Vec<f32>, ValueError> {
+fn quantized(file: &mut dyn Read, count: usize, blocks: Format) -> Result<Vec<f32>, ValueError> {
     if !count.is_multiple_of(blocks.values()) {
         return Err(ValueError::Partial { count, blocks });
     }
-    let mut out: Vec<f32> = Vec::new();
-    out.try_reserve_exact(count).map_err(|_| ValueError::Memory { count })?;
+    let mut out: Vec<f32> = reserved(count)?;
     let together = BUFFER / blocks.bytes();
     let mut buffer = vec![0; together.min(count / blocks.values()) * blocks.bytes()];
     while out.len() < count {
@@ -128,7 +141,7 @@ fn quantized(file: &mut impl Read, count: usize, blocks: Format) -> Result<Vec<f
 ///
 /// # Panics
 /// When the encoding is of another kind: [`fits`] tells.
-pub fn write(file: &mut impl Write, data: &Data, encoding: Encoding) -> std::io::Result<()> {
+pub fn write(file: &mut dyn Write, data: &Data, encoding: Encoding) -> std::io::Result<()> {
     use Encoding::*;
     match (data, encoding) {
         (Data::F32(v), F32) => put(file, v, |v| v.to_le_bytes()),
@@ -183,7 +196,7 @@ fn odd(v: f64) -> f32 {
 }
 
 /// Rounds to whole blocks, as ggml's reference does.
-fn put_blocks(file: &mut impl Write, values: &[f32], format: Format) -> std::io::Result<()> {
+fn put_blocks(file: &mut dyn Write, values: &[f32], format: Format) -> std::io::Result<()> {
     for block in values.as_chunks::<{ block::BLOCK }>().0 {
         match format {
             Format::Q8_0 => file.write_all(&block::q8_0(block).to_q8_0())?,
@@ -194,7 +207,7 @@ fn put_blocks(file: &mut impl Write, values: &[f32], format: Format) -> std::io:
     Ok(())
 }
 
-fn put<const N: usize, T: Copy>(file: &mut impl Write, values: &[T], of: impl Fn(T) -> [u8; N]) -> std::io::Result<()> {
+fn put<const N: usize, T: Copy>(file: &mut dyn Write, values: &[T], of: impl Fn(T) -> [u8; N]) -> std::io::Result<()> {
     let mut buffer = Vec::with_capacity(BUFFER.min(values.len() * N));
     for part in values.chunks(BUFFER / N) {
         buffer.clear();
