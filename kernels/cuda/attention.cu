@@ -8,7 +8,7 @@
 // multiply-adds for every float4 read of shared memory, about half of the 67 TFLOP/s of an H100.
 //
 // Forward: rows are queries, online softmax; with `splits` > 1 a block has a part of the keys and leaves its result and
-// its log-sum-exp, which `attention_combine_f32` joins.
+// its log-sum-exp, which `attention_combine_f32` (attention_decode.cu) joins.
 // Backward: dq has rows of queries, dk and dv have rows of keys and run through the queries that see them, so every
 // value is summed by one thread in a fixed order; dmask has one head's queries and sums over what the mask lacks.
 #include "attention.cuh"
@@ -333,36 +333,6 @@ CUEMU_EXPORT(attention_dk_f32_64)
 CUEMU_EXPORT(attention_dk_f32_128)
 CUEMU_EXPORT(attention_dv_f32_64)
 CUEMU_EXPORT(attention_dv_f32_128)
-
-// Joins parts: part p has out_p (normalised) and lse_p; lse = log sum exp(lse_p), out = sum exp(lse_p - lse) out_p.
-// A warp a row [b t h]; the log-sum-exps lie [b h t].
-extern "C" __global__ void __launch_bounds__(128) attention_combine_f32(const float* parts, const float* part_lse,
-                                                                        float* out, float* lse, int splits,
-                                                                        long long rows, int t, int heads, int e) {
-  long long row = (long long)blockIdx.x * 4 + (threadIdx.x >> 5);
-  int lane = threadIdx.x & 31;
-  if (row >= rows) return;
-  long long b = row / ((long long)t * heads), i = row / heads % t, h = row % heads, at = (b * heads + h) * t + i;
-  float m = -INFINITY, l = 0.f;
-  bool bad = false;
-  for (int p = 0; p < splits; p++) {
-    float x = part_lse[p * rows + at];
-    bad |= x != x;
-    m = fmaxf(m, x);
-  }
-  float base = m == -INFINITY ? 0.f : m;
-  for (int p = 0; p < splits; p++) l += expf(part_lse[p * rows + at] - base);
-  for (int c = lane; c < e; c += 32) {
-    float sum = 0.f;
-    for (int p = 0; p < splits; p++) {
-      float w = expf(part_lse[p * rows + at] - base);
-      if (w != 0.f || bad) sum += w * parts[(p * rows + row) * e + c];
-    }
-    out[row * e + c] = l == 0.f ? 0.f : sum / l;
-  }
-  if (lane == 0) lse[at] = l == 0.f ? -INFINITY : m + logf(l);
-}
-CUEMU_EXPORT(attention_combine_f32)
 
 // delta [b h t] = go . out - glse. A warp a row.
 extern "C" __global__ void __launch_bounds__(128) attention_delta_f32(const float* go, long long gb, long long gt,

@@ -126,3 +126,21 @@ ATTENTION_FN void drop_factors(const Attend& a, int b, int h, int i, int quad, f
   attention_philox(c, (unsigned)a.key[0], (unsigned)a.key[1]);
   for (int n = 0; n < 4; n++) f[n] = c[n] < a.drop_bound ? 0.f : a.kept;
 }
+
+// ---- for the 16-bit kernels
+
+#define LOG2E 1.4426950408889634f
+
+// 2 ^ x to about 2^-22; 0 for minus infinity.
+ATTENTION_FN float quick_exp2(float x) {
+#ifndef CUEMU
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return exp2f(x);
+#endif
+}
+
+// tanh by one exponential: exact to a few units of the last place of a 16-bit number.
+ATTENTION_FN float quick_tanh(float x) { return 1.f - 2.f / (quick_exp2(2.f * LOG2E * x) + 1.f); }

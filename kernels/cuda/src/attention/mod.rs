@@ -1,7 +1,12 @@
 //! Attention in single precision with every option (`attention.cu`).
 
+mod decode;
+mod tensor;
+
 use crate::launch::Arg;
 use crate::{CudaError, Info, Launch, Ptr, args};
+pub use decode::{Element, Pages, decode, decode_workspace, suits};
+pub use tensor::{Kernels, Packed, backward16, backward16_workspace, forward16};
 
 /// An operand `[b, positions, heads, features]`: where it begins, and the distances in values between examples,
 /// positions and heads. Features are neighbours.
@@ -196,7 +201,8 @@ fn splits(n: &Sizes, info: &Info) -> usize {
 /// As of [`forward`].
 pub fn forward_workspace(problem: &Problem, info: &Info) -> Result<usize, CudaError> {
     let (parts, rows) = (splits(&problem.sizes, info), problem.rows()?);
-    Ok(if parts > 1 { parts * rows * (problem.sizes.e + 1) * 4 } else { 0 })
+    let general = if parts > 1 { parts * rows * (problem.sizes.e + 1) * 4 } else { 0 };
+    Ok(general.max(decode_workspace(problem, info)?))
 }
 
 /// Attention over `q [b t g*r d]`, `k [b s g d]` and `v [b s g e]`: `out [b t g*r e]` and `lse [b g*r t]`, both in
@@ -216,6 +222,9 @@ pub fn forward(
     if rows == 0 {
         return Ok(vec![]);
     }
+    if suits(problem, Element::F32, &[q, k, v]) {
+        return decode(problem, info, Element::F32, [q, k, v], None, out, lse, workspace);
+    }
     let (w, parts) = (width(n.e), splits(&n, info));
     // `lse` is made by the blocks of the first features: without features there is one all the same.
     let grid = blocks(&[(n.t * n.r).div_ceil(TILE), n.e.div_ceil(w).max(1), parts, n.b, n.g])?;
@@ -227,17 +236,9 @@ pub fn forward(
     let kernel = named(w, "attention_forward_f32_64", "attention_forward_f32_128");
     let mut launches = vec![Launch::new(kernel, [grid, 1, 1], 128, args)];
     if parts > 1 {
-        launches.push(combine(&n, parts, (to, to_lse), (out, lse))?);
+        launches.push(decode::combine(&n, Element::F32, parts, (to, to_lse), (out, lse))?);
     }
     Ok(launches)
-}
-
-/// Joins `parts` results and log-sum-exps.
-pub(crate) fn combine(n: &Sizes, parts: usize, from: (Ptr, Ptr), to: (Ptr, Ptr)) -> Result<Launch, CudaError> {
-    let rows = n.b * n.t * n.g * n.r;
-    let mut args = args![from.0, from.1, to.0, to.1, parts as i32, rows as i64];
-    args.extend(args![int(n.t, "queries")?, int(n.g * n.r, "heads")?, int(n.e, "features")?]);
-    Ok(Launch::new("attention_combine_f32", [blocks(&[rows.div_ceil(4)])?, 1, 1], 128, args))
 }
 
 /// What is known of the forward pass, and where gradients go; row-major except for `g`.

@@ -14,6 +14,7 @@
 //! ([`host`]), is listed by [`Program::fallbacks`](crate::Program::fallbacks) with that reason and named once
 //! on stderr.
 
+mod attention;
 mod chain;
 mod host;
 pub mod lower;
@@ -181,6 +182,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::Concat(op) => slice::concat(op, cx)?,
         Op::Flip(op) => slice::flip(op, cx)?,
         Op::Pad(op) => slice::pad(op, cx)?,
+        Op::Attention(op) => attention::lower(op, cx)?,
+        Op::AttentionGrad(op) => attention::grad(op, cx)?,
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx)?,
         _ => return Err("there is no kernel for it yet".into()),
     }

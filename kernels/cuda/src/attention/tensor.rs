@@ -1,0 +1,173 @@
+//! Attention in 16 bits on tensor cores (`attention_sm80.cu`): which kernels, for which head sizes.
+
+use super::{Element, Gradients, Operand, Problem, blocks, int, refused};
+use crate::launch::Arg;
+use crate::{CudaError, Info, Launch, Ptr, args};
+
+/// Sequences packed one after another: example `b` has the queries from `starts_q[b]` to `starts_q[b + 1]`, and keys
+/// likewise. The problem's `t` and `s` are then those of the longest, operands have no distance between examples, results
+/// are `[total, heads, features]` and `lse` is `[heads, total_q]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packed {
+    /// `int` of each example and one more.
+    pub starts_q: Ptr,
+    /// The same for keys.
+    pub starts_k: Ptr,
+    /// Queries of all examples.
+    pub total_q: usize,
+}
+
+/// Which kernels run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Kernels {
+    /// `mma.sync` and `cp.async`: Ampere and later.
+    Sm80,
+}
+
+macro_rules! kernel {
+    ($element:expr, $d:expr, $family:literal, [$($n:literal),*]) => {
+        match ($element, $d) {
+            $((Element::Bf16, $n) => concat!("attention_", $family, "_bf16_", $n, "_sm80"),
+            (Element::F16, $n) => concat!("attention_", $family, "_f16_", $n, "_sm80"),)*
+            (element, d) => return Err(refused(format!(concat!($family, " has no kernel for {:?} and {} features"), element, d))),
+        }
+    };
+}
+
+const TILE: usize = 64;
+
+/// What the tensor core kernels do not take.
+fn check(problem: &Problem, element: Element, operands: &[Operand]) -> Result<usize, CudaError> {
+    let n = problem.sizes;
+    if problem.mask.is_some() || problem.dropout.is_some() {
+        return Err(refused("16-bit kernels take neither masks nor dropout".into()));
+    }
+    if element == Element::F32 {
+        return Err(refused("tensor cores take bf16 and f16, not f32".into()));
+    }
+    if problem.scale.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
+        return Err(refused(format!("16-bit kernels take positive scales, not {}", problem.scale)));
+    }
+    if [n.d, n.e].iter().any(|f| *f == 0 || f % 8 != 0 || *f > 256) {
+        return Err(refused(format!("16-bit kernels take multiples of 8 features up to 256, not {} and {}", n.d, n.e)));
+    }
+    for o in operands {
+        if o.at.0 % 16 != 0 || [o.b, o.t, o.h].iter().any(|s| s % 8 != 0) {
+            return Err(refused(format!("16-bit kernels take operands aligned to 16 bytes, not {o:?}")));
+        }
+    }
+    Ok(n.d.max(n.e))
+}
+
+/// A tile's rows: as many values as features, 128 for 96.
+fn pitch(d: usize) -> usize {
+    if d == 96 { 128 } else { d }
+}
+
+fn shared(values: usize, extra: u32, info: &Info) -> Result<u32, CudaError> {
+    let bytes = int(values * 2, "bytes")? as u32;
+    if bytes + extra > info.shared {
+        return Err(refused(format!("{bytes} bytes of shared memory, the device has {}", info.shared)));
+    }
+    Ok(bytes)
+}
+
+fn packing(packed: Option<Packed>) -> Vec<Arg> {
+    let p = packed.unwrap_or(Packed { starts_q: Ptr::NULL, starts_k: Ptr::NULL, total_q: 0 });
+    args![p.starts_q, p.starts_k, p.total_q as i64]
+}
+
+/// Attention over 16-bit `q [b t g*r d]`, `k [b s g d]` and `v [b s g e]`: `out [b t g*r e]` of the same type and `lse
+/// [b g*r t]` in `float`, in row-major order.
+///
+/// # Errors
+/// Masks, dropout, scales that are not positive; features that are no multiple of 8 or more than 256; operands that are not
+/// aligned to 16 bytes; a device with too little shared memory; sizes beyond 2³¹.
+#[allow(clippy::too_many_arguments)]
+pub fn forward16(
+    problem: &Problem,
+    info: &Info,
+    kernels: Kernels,
+    element: Element,
+    [q, k, v]: [Operand; 3],
+    packed: Option<Packed>,
+    out: Ptr,
+    lse: Ptr,
+) -> Result<Vec<Launch>, CudaError> {
+    let (n, rows) = (problem.sizes, problem.rows()?);
+    let width = check(problem, element, &[q, k, v])?;
+    if rows == 0 {
+        return Ok(vec![]);
+    }
+    let Kernels::Sm80 = kernels;
+    let d = [64, 96, 128, 192, 256].into_iter().find(|d| *d >= width).unwrap_or(256);
+    let kernel = kernel!(element, d, "forward", [64, 96, 128, 192, 256]);
+    let grid = blocks(&[(n.t * n.r).div_ceil(2 * TILE), n.b, n.g])?;
+    let mut args = args![q.at, k.at, v.at];
+    [q, k, v].iter().for_each(|o| args.extend(o.strides()));
+    args.extend(packing(packed));
+    args.extend(args![out, lse]);
+    problem.push(&mut args)?;
+    let shared = shared(4 * TILE * pitch(d), 0, info)?;
+    let threads = if d <= 128 { 128 } else { 256 };
+    Ok(vec![Launch::new(kernel, [grid, 1, 1], threads, args).shared(shared)])
+}
+
+/// Bytes of workspace for [`backward16`].
+///
+/// # Errors
+/// As of [`backward16`].
+pub fn backward16_workspace(problem: &Problem, packed: Option<Packed>) -> Result<usize, CudaError> {
+    let heads = problem.sizes.g * problem.sizes.r;
+    Ok(packed.map_or(problem.rows()?, |p| p.total_q * heads) * 4)
+}
+
+/// The gradients of [`forward16`], of its type; each value is summed in a fixed order. `workspace` has
+/// [`backward16_workspace`] bytes.
+///
+/// # Errors
+/// As of [`forward16`].
+pub fn backward16(
+    problem: &Problem,
+    info: &Info,
+    element: Element,
+    [q, k, v]: [Operand; 3],
+    packed: Option<Packed>,
+    to: &Gradients,
+    workspace: Ptr,
+) -> Result<Vec<Launch>, CudaError> {
+    let n = problem.sizes;
+    let width = check(problem, element, &[q, k, v, to.g])?;
+    let rows = backward16_workspace(problem, packed)? / 4;
+    let d = [64, 128, 256].into_iter().find(|d| *d >= width).unwrap_or(256);
+    let mut launches = vec![];
+    let delta = if element == Element::Bf16 { "attention_delta_bf16" } else { "attention_delta_f16" };
+    let mut args = args![to.g.at];
+    args.extend(to.g.strides());
+    args.extend(args![to.out, to.g_lse, workspace, rows as i64, int(packed.map_or(n.t, |p| p.total_q), "queries")?]);
+    args.extend(args![int(n.g * n.r, "heads")?, int(n.e, "features")?]);
+    launches.push(Launch::new(delta, [blocks(&[rows.div_ceil(4)])?, 1, 1], 128, args));
+    let mut common = args![q.at, k.at, v.at, to.g.at];
+    [q, k, v, to.g].iter().for_each(|o| common.extend(o.strides()));
+    common.extend(packing(packed));
+    common.extend(args![to.lse, workspace]);
+    let tiles = if d <= 128 { 6 } else { 4 };
+    let shared = shared(tiles * TILE * pitch(d), 1024, info)?;
+    let mut add = |kernel, first: Ptr, second: Ptr, count: usize| -> Result<(), CudaError> {
+        let mut args = common.clone();
+        args.extend(args![first, second]);
+        problem.push(&mut args)?;
+        let grid = blocks(&[count.div_ceil(TILE), n.b, n.g])?;
+        launches.push(Launch::new(kernel, [grid, 1, 1], 128, args).shared(shared));
+        Ok(())
+    };
+    add(kernel!(element, d, "dq", [64, 128, 256]), to.dq, Ptr::NULL, n.t * n.r)?;
+    if d <= 128 {
+        add(kernel!(element, d, "dkv", [64, 128]), to.dk, to.dv, n.s)?;
+    } else {
+        add(kernel!(element, d, "dk", [256]), to.dk, Ptr::NULL, n.s)?;
+        add(kernel!(element, d, "dv", [256]), to.dv, Ptr::NULL, n.s)?;
+    }
+    launches.retain(|l| l.grid[0] > 0);
+    Ok(launches)
+}

@@ -1,0 +1,6 @@
+//! Attention on the emulator, and on the GPU where there is one, against its definition.
+
+mod cached;
+mod definition;
+mod single;
+mod tensor;
