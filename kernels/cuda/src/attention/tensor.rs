@@ -1,8 +1,8 @@
-//! Attention in 16 bits on tensor cores (`attention_sm80.cu`): which kernels, for which head sizes.
+//! Attention in 16 bits on tensor cores (`attention_sm80.cu`, `attention_sm90.cu`): which kernels, for which head sizes.
 
 use super::{Element, Gradients, Operand, Problem, blocks, int, refused};
 use crate::launch::Arg;
-use crate::{CudaError, Info, Launch, Ptr, args};
+use crate::{CudaError, Info, Launch, Ptr, Swizzle, Tile, args};
 
 /// Sequences packed one after another: example `b` has the queries from `starts_q[b]` to `starts_q[b + 1]`, and keys
 /// likewise. The problem's `t` and `s` are then those of the longest, operands have no distance between examples, results
@@ -15,6 +15,8 @@ pub struct Packed {
     pub starts_k: Ptr,
     /// Queries of all examples.
     pub total_q: usize,
+    /// Keys of all examples.
+    pub total_k: usize,
 }
 
 /// Which kernels run.
@@ -22,13 +24,23 @@ pub struct Packed {
 pub enum Kernels {
     /// `mma.sync` and `cp.async`: Ampere and later.
     Sm80,
+    /// `wgmma` and TMA: Hopper.
+    Sm90,
+}
+
+impl Kernels {
+    /// The fastest that the device has and that take the problem: Hopper's read whole steps of keys, so that what lies
+    /// behind a sequence's length would have to be finite.
+    pub fn of(problem: &Problem, info: &Info) -> Kernels {
+        if info.capability == 90 && problem.lengths == Ptr::NULL { Kernels::Sm90 } else { Kernels::Sm80 }
+    }
 }
 
 macro_rules! kernel {
-    ($element:expr, $d:expr, $family:literal, [$($n:literal),*]) => {
+    ($element:expr, $d:expr, $family:literal, $of:literal, [$($n:literal),*]) => {
         match ($element, $d) {
-            $((Element::Bf16, $n) => concat!("attention_", $family, "_bf16_", $n, "_sm80"),
-            (Element::F16, $n) => concat!("attention_", $family, "_f16_", $n, "_sm80"),)*
+            $((Element::Bf16, $n) => concat!("attention_", $family, "_bf16_", $n, "_", $of),
+            (Element::F16, $n) => concat!("attention_", $family, "_f16_", $n, "_", $of),)*
             (element, d) => return Err(refused(format!(concat!($family, " has no kernel for {:?} and {} features"), element, d))),
         }
     };
@@ -73,7 +85,7 @@ fn shared(values: usize, extra: u32, info: &Info) -> Result<u32, CudaError> {
 }
 
 fn packing(packed: Option<Packed>) -> Vec<Arg> {
-    let p = packed.unwrap_or(Packed { starts_q: Ptr::NULL, starts_k: Ptr::NULL, total_q: 0 });
+    let p = packed.unwrap_or(Packed { starts_q: Ptr::NULL, starts_k: Ptr::NULL, total_q: 0, total_k: 0 });
     args![p.starts_q, p.starts_k, p.total_q as i64]
 }
 
@@ -82,7 +94,7 @@ fn packing(packed: Option<Packed>) -> Vec<Arg> {
 ///
 /// # Errors
 /// Masks, dropout, scales that are not positive; features that are no multiple of 8 or more than 256; operands that are not
-/// aligned to 16 bytes; a device with too little shared memory; sizes beyond 2³¹.
+/// aligned to 16 bytes; a device with too little shared memory; lengths on Hopper's kernels; sizes beyond 2³¹.
 #[allow(clippy::too_many_arguments)]
 pub fn forward16(
     problem: &Problem,
@@ -99,9 +111,11 @@ pub fn forward16(
     if rows == 0 {
         return Ok(vec![]);
     }
-    let Kernels::Sm80 = kernels;
     let d = [64, 96, 128, 192, 256].into_iter().find(|d| *d >= width).unwrap_or(256);
-    let kernel = kernel!(element, d, "forward", [64, 96, 128, 192, 256]);
+    if kernels == Kernels::Sm90 {
+        return hopper(problem, info, element, d, [q, k, v], packed, out, lse);
+    }
+    let kernel = kernel!(element, d, "forward", "sm80", [64, 96, 128, 192, 256]);
     let grid = blocks(&[(n.t * n.r).div_ceil(2 * TILE), n.b, n.g])?;
     let mut args = args![q.at, k.at, v.at];
     [q, k, v].iter().for_each(|o| args.extend(o.strides()));
@@ -111,6 +125,52 @@ pub fn forward16(
     let shared = shared(4 * TILE * pitch(d), 0, info)?;
     let threads = if d <= 128 { 128 } else { 256 };
     Ok(vec![Launch::new(kernel, [grid, 1, 1], threads, args).shared(shared)])
+}
+
+/// Bytes of keys and values that shall stay in the second cache: a good half of an H100's.
+const CACHE: usize = 32 << 20;
+
+#[allow(clippy::too_many_arguments)]
+fn hopper(
+    problem: &Problem,
+    info: &Info,
+    element: Element,
+    d: usize,
+    [q, k, v]: [Operand; 3],
+    packed: Option<Packed>,
+    out: Ptr,
+    lse: Ptr,
+) -> Result<Vec<Launch>, CudaError> {
+    let n = problem.sizes;
+    if problem.lengths != Ptr::NULL {
+        return Err(refused("Hopper's kernels do not take lengths".into()));
+    }
+    let kernel = kernel!(element, d, "forward", "sm90", [64, 96, 128, 192, 256]);
+    let (keys, consumers) = match d {
+        64 => (128, 3),
+        96 | 128 => (128, 2),
+        192 => (96, 2),
+        _ => (64, 2),
+    };
+    let heads = n.g * n.r;
+    let count = blocks(&[n.t.div_ceil(64 * consumers), heads, n.b])?;
+    // Sections of whole groups of query heads.
+    let section = (CACHE / (n.s * (n.d + n.e) * 2).max(1)).max(1).saturating_mul(n.r).min(n.b * heads);
+    let (b, t) = packed.map_or((n.b, n.t), |p| (1, p.total_q));
+    // Arrays without a distance, or of nothing, still need sizes and strides that the descriptor takes.
+    let tile = |o: &Operand, positions: usize, heads: usize, features: usize, rows: usize| {
+        let sizes = [features, positions, heads, b].map(|n| n.max(1) as u64);
+        let strides = [o.t, o.h, o.b].map(|s| (s * 2).max(16) as u64);
+        Tile::new(o.at, 2, &sizes, &strides, &[64, rows as u32, 1, 1], Swizzle::B128)
+    };
+    let s = packed.map_or(n.s, |p| p.total_k);
+    let mut args = args![tile(&q, t, heads, n.d, 64), tile(&k, s, n.g, n.d, keys), tile(&v, s, n.g, n.e, keys)];
+    args.extend(packing(packed));
+    args.extend(args![out, lse, int(section, "heads")?, count as i32]);
+    problem.push(&mut args)?;
+    let shared = shared((consumers * 64 + 4 * keys) * d.next_multiple_of(64), 1024, info)?;
+    let grid = count.min(info.multiprocessors.max(1));
+    Ok(vec![Launch::new(kernel, [grid, 1, 1], 128 * (consumers as u32 + 1), args).shared(shared)])
 }
 
 /// Bytes of workspace for [`backward16`].
@@ -161,12 +221,12 @@ pub fn backward16(
         launches.push(Launch::new(kernel, [grid, 1, 1], 128, args).shared(shared));
         Ok(())
     };
-    add(kernel!(element, d, "dq", [64, 128, 256]), to.dq, Ptr::NULL, n.t * n.r)?;
+    add(kernel!(element, d, "dq", "sm80", [64, 128, 256]), to.dq, Ptr::NULL, n.t * n.r)?;
     if d <= 128 {
-        add(kernel!(element, d, "dkv", [64, 128]), to.dk, to.dv, n.s)?;
+        add(kernel!(element, d, "dkv", "sm80", [64, 128]), to.dk, to.dv, n.s)?;
     } else {
-        add(kernel!(element, d, "dk", [256]), to.dk, Ptr::NULL, n.s)?;
-        add(kernel!(element, d, "dv", [256]), to.dv, Ptr::NULL, n.s)?;
+        add(kernel!(element, d, "dk", "sm80", [256]), to.dk, Ptr::NULL, n.s)?;
+        add(kernel!(element, d, "dv", "sm80", [256]), to.dv, Ptr::NULL, n.s)?;
     }
     launches.retain(|l| l.grid[0] > 0);
     Ok(launches)

@@ -1,0 +1,282 @@
+// Attention in bf16 or f16 for Hopper, forward (FlashAttention-3, Shah et al. 2024). Causal, windows, positions, the
+// soft cap, grouped queries, and sequences packed one after another; neither lengths, masks nor dropout.
+//
+// A block stays on its multiprocessor and takes tiles of C * 64 rows of queries of one head in turn. Warpgroup 0
+// produces: one thread loads Q, and K and V in steps of N keys, by TMA into two slots each. Warpgroups 1 .. C consume 64
+// rows each: scores by wgmma from shared memory, softmax in registers, weights as the register operand of the second
+// wgmma, whose V lies as loaded (MN-major). Two overlaps: inside a warpgroup the softmax of step j runs beside the
+// values of step j - 1; between warpgroups a ring of named barriers has one's softmax run beside another's products.
+//
+// Features D = 64, 96, 128, 192, 256 in blocks of 64 (128-byte swizzle); what is missing reads as zeros.
+//   D    C  N    registers O + S + P   shared memory Q + 2 K + 2 V
+//   64   3  128  32 + 64 + 32           24 + 64 = 88 KB
+//   96   2  128  48 + 64 + 32           32 + 128 = 160 KB
+//   128  2  128  64 + 64 + 32           32 + 128 = 160 KB
+//   192  2  96   96 + 48 + 24           48 + 144 = 192 KB
+//   256  2  64   128 + 32 + 16          64 + 128 = 192 KB
+// Threads 128 * (C + 1); the producer keeps 24 or 32 registers, consumers have 240 (C = 3: 160).
+// Heavy tiles come first; heads go in sections whose keys and values fit the second cache.
+// Bound: wgmma, 4 * D operations for each pair of query and key; at N = 128 an exponential costs as much time as 2 * D / 4
+// of them, which the overlaps hide.
+#include "attention.cuh"
+
+namespace {
+struct Packed {
+  const int *starts_q, *starts_k;
+  long long total_q;
+};
+
+// A tile of queries.
+struct Work {
+  int b, h, row0, begin, end;  // steps of keys
+  long long q0, k0;
+  bool any;  // it has queries
+};
+
+template <int ROWS, int N>
+ATTENTION_FN Work work_of(Attend& a, const Packed& packed, int n, int most_t, int section, int heads_total) {
+  int tiles = (most_t + ROWS - 1) / ROWS, heads = a.g * a.r;
+  int part = n / (section * tiles), m = n - part * section * tiles;
+  int size = heads_total - part * section < section ? heads_total - part * section : section;
+  int head = part * section + m % size;
+  Work w;
+  w.b = head / heads, w.h = head % heads, w.row0 = (tiles - 1 - m / size) * ROWS;
+  w.q0 = w.k0 = 0;
+  if (packed.starts_q) {
+    w.q0 = packed.starts_q[w.b];
+    w.k0 = packed.starts_k[w.b];
+    a.t = packed.starts_q[w.b + 1] - (int)w.q0;
+    a.s = packed.starts_k[w.b + 1] - (int)w.k0;
+  }
+  w.any = w.row0 < a.t;
+  w.begin = w.end = 0;
+  if (w.any) {
+    int last = w.row0 + ROWS < a.t ? w.row0 + ROWS : a.t;
+    Span keys = span_of(a, w.b, w.row0, last);
+    if (keys.to > keys.from) w.begin = keys.from / N, w.end = (keys.to + N - 1) / N;
+  }
+  return w;
+}
+
+template <class T, int D, int N, int C>
+ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const TensorMap& mv, Attend a, Packed packed, T* out,
+                          float* lse, int section, int count) {
+#if HOPPER
+  constexpr int BLOCKS = (D + 63) / 64, Q = 64 * 64, KV = N * 64;  // values of a block of features
+  constexpr uint32_t Q_BYTES = C * BLOCKS * Q * 2, KV_BYTES = BLOCKS * KV * 2;
+  DYN_SMEM(T, qs);  // [C][BLOCKS][64 rows][64]
+  T *ks = qs + C * BLOCKS * Q, *vs = ks + 2 * BLOCKS * KV;
+  __shared__ uint64_t q_full, q_empty, k_full[2], k_empty[2], v_full[2], v_empty[2];
+  int group = threadIdx.x / 128, total = a.b * a.g * a.r, most_t = a.t;
+  if (threadIdx.x == 0) {
+    mbar_init(&q_full, 1);
+    mbar_init(&q_empty, C);
+    for (int s = 0; s < 2; s++) {
+      mbar_init(&k_full[s], 1);
+      mbar_init(&v_full[s], 1);
+      mbar_init(&k_empty[s], C);
+      mbar_init(&v_empty[s], C);
+    }
+    mbar_init_fence();
+  }
+  __syncthreads();
+  if (group == 0) {
+    reg_dec<C == 3 ? 32 : 24>();
+    if (threadIdx.x != 0) return;
+    unsigned step = 0, tile = 0;
+    for (int n = blockIdx.x; n < count; n += gridDim.x) {
+      Work w = work_of<C * 64, N>(a, packed, n, most_t, section, total);
+      if (w.end == w.begin) continue;
+      int b = packed.starts_q ? 0 : w.b, kv = w.h / a.r;
+      mbar_wait(&q_empty, (tile & 1) ^ 1);
+      mbar_expect(&q_full, Q_BYTES);
+      for (int c = 0; c < C; c++)
+        for (int f = 0; f < BLOCKS; f++)
+          tma_load_4d(qs + (c * BLOCKS + f) * Q, &mq, &q_full, f * 64, (int)w.q0 + w.row0 + c * 64, w.h, b);
+      tile++;
+      for (int j = w.end - 1; j >= w.begin; j--, step++) {
+        int s = step & 1;
+        uint32_t parity = (step >> 1 & 1) ^ 1;
+        mbar_wait(&k_empty[s], parity);
+        mbar_expect(&k_full[s], KV_BYTES);
+        for (int f = 0; f < BLOCKS; f++)
+          tma_load_4d(ks + (s * BLOCKS + f) * KV, &mk, &k_full[s], f * 64, (int)w.k0 + j * N, kv, b);
+        mbar_wait(&v_empty[s], parity);
+        mbar_expect(&v_full[s], KV_BYTES);
+        for (int f = 0; f < BLOCKS; f++)
+          tma_load_4d(vs + (s * BLOCKS + f) * KV, &mv, &v_full[s], f * 64, (int)w.k0 + j * N, kv, b);
+      }
+    }
+    return;
+  }
+  reg_inc<C == 3 ? 160 : 240>();
+  int own = group - 1, thread = threadIdx.x % 128, lane = thread & 31, next = (own + 1) % C;
+  bool one = thread == 0;
+  uint64_t q_desc = desc128(qs + own * BLOCKS * Q), k_desc = desc128(ks);
+  uint64_t v_desc = wgmma_desc<128>(vs, KV * 2, 1024);
+  unsigned step = 0, tile = 0;
+  float o[D / 2], z[N / 2];
+  uint32_t p[N / 16][4];
+  // z = Q K^T of a slot.
+  auto scores = [&](int s) {
+    wgmma_hold(z);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+      int f = k / 4, x = k % 4;
+      wgmma<N, T>(z, q_desc + (f * Q * 2 + x * 32) / 16, k_desc + (uint64_t)((s * BLOCKS + f) * KV * 2 + x * 32) / 16, k > 0);
+    }
+    wgmma_commit();
+  };
+  // o += P V of a slot.
+  auto values = [&](int s) {
+    wgmma_hold(o);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < N / 16; k++)
+      wgmma_rs<D, T, T, 1>(o, p[k], v_desc + (uint64_t)(s * BLOCKS * KV * 2 + k * 16 * 128) / 16);
+    wgmma_commit();
+  };
+  for (int n = blockIdx.x; n < count; n += gridDim.x) {
+    Work w = work_of<C * 64, N>(a, packed, n, most_t, section, total);
+    if (!w.any) continue;
+    int row0 = w.row0 + own * 64 + (thread >> 5) * 16 + (lane >> 2), steps = w.end - w.begin;
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.f, 0.f}, shrink[2];
+    Span seen[2];
+#pragma unroll
+    for (int y = 0; y < 2; y++) seen[y] = row0 + 8 * y < a.t ? visible(a, w.b, row0 + 8 * y) : Span{0, 0};
+    int first = w.row0 + own * 64, last = first + 63 < a.t ? first + 63 : a.t - 1;
+    // Keys that all 64 rows see.
+    Span all = first < a.t ? Span{visible(a, w.b, last).from, visible(a, w.b, first).to} : Span{0, 0};
+    float factor = a.cap != 0.f ? LOG2E : a.scale * LOG2E;
+#pragma unroll
+    for (int c = 0; c < D / 2; c++) o[c] = 0.f;
+    // Scores to weights, in place.
+    auto softmax = [&](int j) {
+      if (a.cap != 0.f) {
+#pragma unroll
+        for (int c = 0; c < N / 2; c++) z[c] = a.cap * quick_tanh(z[c] * (a.scale / a.cap));
+      }
+      if (j * N < all.from || j * N + N > all.to) {
+#pragma unroll
+        for (int c = 0; c < N / 2; c++) {
+          int key = j * N + c / 4 * 8 + (lane & 3) * 2 + (c & 1), y = c >> 1 & 1;
+          if (key < seen[y].from || key >= seen[y].to) z[c] = -INFINITY;
+        }
+      }
+#pragma unroll
+      for (int y = 0; y < 2; y++) {
+        float top = m[y];
+#pragma unroll
+        for (int c = 0; c < N / 8; c++) top = fmaxf(top, fmaxf(z[4 * c + 2 * y], z[4 * c + 2 * y + 1]));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+        float base = top == -INFINITY ? 0.f : top * factor, sum = 0.f;
+        shrink[y] = quick_exp2(m[y] * factor - base);
+        m[y] = top;
+#pragma unroll
+        for (int c = 0; c < N / 8; c++)
+#pragma unroll
+          for (int e = 0; e < 2; e++) sum += z[4 * c + 2 * y + e] = quick_exp2(z[4 * c + 2 * y + e] * factor - base);
+        l[y] = l[y] * shrink[y] + sum;  // this thread's share
+      }
+    };
+    auto pack_weights = [&] {
+#pragma unroll
+      for (int k = 0; k < N / 16; k++)
+#pragma unroll
+        for (int c = 0; c < 4; c++) p[k][c] = pack2<T>(z[8 * k + 2 * c], z[8 * k + 2 * c + 1]);
+    };
+    if (steps > 0) {
+      // The ring: a warpgroup issues its products when it is its turn.
+      if (steps > 1 && own == C - 1) named_arrive(1, 256);
+      mbar_wait(&q_full, tile & 1);
+      mbar_wait(&k_full[step & 1], step >> 1 & 1);
+      scores(step & 1);
+      wgmma_wait<0>();
+      wgmma_hold(z);
+      if (one) mbar_arrive(&k_empty[step & 1]);
+      if (one && steps == 1) mbar_arrive(&q_empty);
+      softmax(w.end - 1);
+      pack_weights();
+      for (int j = w.end - 2; j >= w.begin; j--) {
+        unsigned now = step + 1;
+        mbar_wait(&k_full[now & 1], now >> 1 & 1);
+        named_sync(1 + own, 256);
+        scores(now & 1);
+        mbar_wait(&v_full[step & 1], step >> 1 & 1);
+        values(step & 1);
+        if (j > w.begin || own != C - 1) named_arrive(1 + next, 256);
+        wgmma_wait<1>();
+        wgmma_hold(z);
+        if (one) mbar_arrive(&k_empty[now & 1]);
+        if (one && j == w.begin) mbar_arrive(&q_empty);
+        softmax(j);
+        wgmma_wait<0>();
+        wgmma_hold(o);
+        if (one) mbar_arrive(&v_empty[step & 1]);
+#pragma unroll
+        for (int c = 0; c < D / 2; c++) o[c] *= shrink[c >> 1 & 1];
+        pack_weights();
+        step = now;
+      }
+      mbar_wait(&v_full[step & 1], step >> 1 & 1);
+      values(step & 1);
+      wgmma_wait<0>();
+      wgmma_hold(o);
+      if (one) mbar_arrive(&v_empty[step & 1]);
+      step++;
+      tile++;
+    }
+    int heads = a.g * a.r;
+    long long pb = packed.starts_q ? 0 : w.b;
+#pragma unroll
+    for (int y = 0; y < 2; y++) {
+      float sum = l[y];
+      sum += __shfl_xor_sync(~0u, sum, 1);
+      sum += __shfl_xor_sync(~0u, sum, 2);
+      int row = row0 + 8 * y;
+      if (row >= a.t) continue;
+      float by = sum == 0.f ? 0.f : 1.f / sum;
+      T* to = out + ((pb * a.t + w.q0 + row) * heads + w.h) * a.e;
+#pragma unroll
+      for (int c = 0; c < D / 8; c++) {
+        int f = c * 8 + (lane & 3) * 2;
+        if (f < a.e) *(uint32_t*)(to + f) = pack2<T>(o[4 * c + 2 * y] * by, o[4 * c + 2 * y + 1] * by);
+      }
+      if ((lane & 3) == 0)
+        lse[(pb * heads + w.h) * (packed.starts_q ? packed.total_q : a.t) + w.q0 + row] =
+            sum == 0.f ? -INFINITY : m[y] * (a.cap != 0.f ? 1.f : a.scale) + logf(sum);
+    }
+  }
+#endif
+}
+}  // namespace
+
+#define FORWARD(T, D, N, C)                                                                                    \
+  (const __grid_constant__ TensorMap mq, const __grid_constant__ TensorMap mk,                                 \
+   const __grid_constant__ TensorMap mv, const int* starts_q, const int* starts_k, long long total_q, T* out,  \
+   float* lse, int section, int count, ATTEND_PARAMS) {                                                        \
+    forward<T, D, N, C>(mq, mk, mv, ATTEND_ARGS, {starts_q, starts_k, total_q}, out, lse, section, count);     \
+  }
+
+extern "C" __global__ void __launch_bounds__(512, 1) attention_forward_bf16_64_sm90 FORWARD(bf16, 64, 128, 3)
+CUEMU_EXPORT(attention_forward_bf16_64_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_bf16_96_sm90 FORWARD(bf16, 96, 128, 2)
+CUEMU_EXPORT(attention_forward_bf16_96_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_bf16_128_sm90 FORWARD(bf16, 128, 128, 2)
+CUEMU_EXPORT(attention_forward_bf16_128_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_bf16_192_sm90 FORWARD(bf16, 192, 96, 2)
+CUEMU_EXPORT(attention_forward_bf16_192_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_bf16_256_sm90 FORWARD(bf16, 256, 64, 2)
+CUEMU_EXPORT(attention_forward_bf16_256_sm90)
+extern "C" __global__ void __launch_bounds__(512, 1) attention_forward_f16_64_sm90 FORWARD(f16, 64, 128, 3)
+CUEMU_EXPORT(attention_forward_f16_64_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_f16_96_sm90 FORWARD(f16, 96, 128, 2)
+CUEMU_EXPORT(attention_forward_f16_96_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_f16_128_sm90 FORWARD(f16, 128, 128, 2)
+CUEMU_EXPORT(attention_forward_f16_128_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_f16_192_sm90 FORWARD(f16, 192, 96, 2)
+CUEMU_EXPORT(attention_forward_f16_192_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_f16_256_sm90 FORWARD(f16, 256, 64, 2)
+CUEMU_EXPORT(attention_forward_f16_256_sm90)
