@@ -13,7 +13,9 @@ use mobilis_cuda::{Buffer, CudaError, Gpu, Launch, Schedule, Swizzle, Tile, Tile
 use std::path::PathBuf;
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/emulator")
+    let kernels =
+        std::env::var_os("MOBILIS_CUDA_SOURCES").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    kernels.join("tests/emulator")
 }
 
 fn devices() -> Vec<Gpu> {

@@ -1,0 +1,227 @@
+//! The planted bugs: each replaces a piece of a file's text.
+
+/// One bug.
+pub struct Mutation {
+    /// The file, below the folder of kernels.
+    pub file: &'static str,
+    /// The binary of tests that must notice, and which of its tests.
+    pub tests: (&'static str, &'static str),
+    /// What it is.
+    pub what: &'static str,
+    /// What is replaced (where it stands for the `nth` time, counted from 0), and by what.
+    pub from: &'static str,
+    pub to: &'static str,
+    pub nth: usize,
+    /// Whether it is planted in every run of the tests.
+    pub always: bool,
+}
+
+const fn m(
+    file: &'static str,
+    tests: (&'static str, &'static str),
+    what: &'static str,
+    from: &'static str,
+    to: &'static str,
+    nth: usize,
+) -> Mutation {
+    Mutation { file, tests, what, from, to, nth, always: false }
+}
+
+const fn always(mut m: Mutation) -> Mutation {
+    m.always = true;
+    m
+}
+
+const SYNC: &str = "__syncthreads();";
+const GEMM: (&str, &str) = ("gemm", "products_in_all");
+const MANY: (&str, &str) = ("experts", "rows_meet");
+const ATTENTION: (&str, &str) = ("attention", "random_shapes");
+const FORWARD: (&str, &str) = ("conv", "forward_equals");
+const WEIGHT: (&str, &str) = ("conv", "the_weight_gradient");
+const COPY: (&str, &str) = ("copy", "every_layout");
+const POOL: (&str, &str) = ("pool", "the_largest");
+const LSTM: (&str, &str) = ("recurrent", "lstm");
+const GRU: (&str, &str) = ("recurrent", "gru");
+const SSM: (&str, &str) = ("ssm", "a_scan");
+const STFT: (&str, &str) = ("stft", "transforms");
+const RIGHT: &str = "tests/emulator/right.cu";
+const TILES: (&str, &str) = ("emulator", "tiles_of");
+const COPIES: (&str, &str) = ("emulator", "copies_fill");
+const CLUSTERS: (&str, &str) = ("emulator", "clusters_share");
+const WARPS: (&str, &str) = ("emulator", "warps_multiply");
+const GROUPS: (&str, &str) = ("emulator", "warpgroups");
+
+/// All of them.
+pub const MUTATIONS: &[Mutation] = &[
+    // Missing barriers.
+    m("gemm.cu", GEMM, "no barrier before the first slab is read", SYNC, "", 0),
+    m("gemm.cu", GEMM, "no barrier between slabs", SYNC, "", 1),
+    m("gemm.cu", GEMM, "no barrier before sums take the tile's place", SYNC, "", 2),
+    m("gemm.cu", GEMM, "no barrier before sums are read", SYNC, "", 3),
+    m("gemm.cu", MANY, "no barrier before starts are summed", SYNC, "", 4),
+    m("gemm.cu", MANY, "no barrier after starts were summed", SYNC, "", 5),
+    m("gemm.cu", MANY, "no barrier before the expert is known", SYNC, "", 6),
+    m("gemv.cu", ("gemm", "stored_types"), "no barrier before warps' sums are joined", SYNC, "", 0),
+    m("gemv.cu", GEMM, "no barrier before the next row's sums", SYNC, "", 1),
+    m("gemv.cu", GEMM, "no barrier before sums are joined", SYNC, "", 2),
+    m("attention.cu", ATTENTION, "no barrier before a chunk is overwritten", SYNC, "", 0),
+    m("attention.cu", ATTENTION, "no barrier before a chunk is read", SYNC, "", 1),
+    m("attention.cu", ATTENTION, "no barrier before values are overwritten", SYNC, "", 2),
+    m("attention.cu", ATTENTION, "no barrier before values are read", SYNC, "", 3),
+    m("include/tiled.cuh", FORWARD, "no barrier before the first slab is read", SYNC, "", 0),
+    m("include/tiled.cuh", FORWARD, "no barrier between slabs", SYNC, "", 1),
+    m("conv.cu", WEIGHT, "no barrier before warps' sums are joined", SYNC, "", 0),
+    always(m("copy.cu", COPY, "no barrier between writing and reading a tile", SYNC, "", 0)),
+    m("pool.cu", POOL, "lanes add without waiting for each other's window", "__syncwarp();", "", 0),
+    m("recurrent.cu", LSTM, "no barrier before a slab is overwritten", SYNC, "", 0),
+    m("recurrent.cu", LSTM, "no barrier before a slab is read", SYNC, "", 1),
+    m("recurrent.cu", LSTM, "no barrier before rows are known", SYNC, "", 2),
+    m(
+        "recurrent.cu",
+        GRU,
+        "no barrier before lines are summed",
+        "lines[line][lane] = sum;\n  __syncthreads();",
+        "lines[line][lane] = sum;",
+        0,
+    ),
+    m("recurrent_small.cu", LSTM, "no barrier before halves are joined", SYNC, "", 0),
+    m("recurrent_small.cu", LSTM, "no barrier after halves are stored", SYNC, "", 1),
+    m("recurrent_small.cu", LSTM, "no barrier before a step's product", SYNC, "", 2),
+    m("recurrent_small.cu", LSTM, "no barrier after a step's product", SYNC, "", 3),
+    m("ssm.cu", SSM, "no barrier before gradients are summed over a block", SYNC, "", 0),
+    m("ssm.cu", SSM, "one half of the parts instead of two", "part[t & 1]", "part[0]", 0),
+    always(m("ssm.cu", SSM, "no barrier in a tree of sums", SYNC, "", 2)),
+    m("stft.cu", STFT, "no barrier before the first pass", SYNC, "", 0),
+    m("stft.cu", STFT, "no barrier between passes", SYNC, "", 1),
+    always(m("stft.cu", STFT, "no barrier before lines are summed", SYNC, "", 2)),
+    // Tiles and bounds.
+    m("gemm.cu", GEMM, "reads past the last row", "i >= ni || l >= nl", "i > ni || l >= nl", 0),
+    m("gemm.cu", GEMM, "writes past the last column", "i < m && j < n) to", "i < m && j <= n) to", 0),
+    m(
+        "gemm.cu",
+        GEMM,
+        "rows and columns of the tile confused",
+        "tile % tm * W, j0 = tile / tm * W",
+        "tile / tm * W, j0 = tile % tm * W",
+        0,
+    ),
+    m("gemm.cu", MANY, "one tile of an expert is left out", "starts[e] + 63) / 64", "starts[e]) / 64", 0),
+    m(
+        "attention.cu",
+        ATTENTION,
+        "half of a row's maximum",
+        "for (int d = 1; d < 8; d *= 2) v = fmaxf",
+        "for (int d = 1; d < 4; d *= 2) v = fmaxf",
+        0,
+    ),
+    m(
+        "attention.cu",
+        ATTENTION,
+        "the second half's columns swapped",
+        "(n & 3) + (n >> 2) * 32",
+        "(n & 3) * 8 + (n >> 2)",
+        0,
+    ),
+    m("include/tiled.cuh", FORWARD, "the last slab is left out", "k + DEPTH < k1", "k + 2 * DEPTH < k1", 0),
+    m(
+        "include/tiled.cuh",
+        FORWARD,
+        "a slab written where another is read",
+        "pa.put(left[now ^ 1])",
+        "pa.put(left[now])",
+        0,
+    ),
+    always(m(
+        "copy.cu",
+        COPY,
+        "writes past the last row of a tile",
+        "r0 + k < rows && c0 + threadIdx.x < columns",
+        "c0 + threadIdx.x < columns",
+        0,
+    )),
+    m("pool.cu", POOL, "reads before the plane", "(unsigned)w >= (unsigned)iw", "w >= iw", 0),
+    m(
+        "window.cu",
+        ("pool", "windows_are"),
+        "one window too many",
+        "if (at >= total) return;",
+        "if (at > total) return;",
+        0,
+    ),
+    m("recurrent.cu", LSTM, "weights past the last unit", "unit < hidden && k < hidden ?", "k < hidden ?", 0),
+    m("ssm.cu", SSM, "states past the last", "in && k * LANES + lane < size", "in", 0),
+    m("stft.cu", STFT, "frames past the last", "if (t >= frames) continue;", "", 0),
+    m("gemv.cu", GEMM, "half of a warp's sum", "for (int d = 16; d; d >>= 1)", "for (int d = 8; d; d >>= 1)", 0),
+    // Asynchronous copies, mbarriers, clusters and tensor cores.
+    m(RIGHT, COPIES, "the older group not waited for", "cp_async_wait<1>();", "cp_async_wait<2>();", 0),
+    m(RIGHT, COPIES, "the younger group not waited for", "cp_async_wait<0>();", "", 0),
+    m(
+        RIGHT,
+        COPIES,
+        "others' copies not waited for",
+        "cp_async_wait<1>();\n  __syncthreads();",
+        "cp_async_wait<1>();",
+        0,
+    ),
+    m(RIGHT, COPIES, "no fence before a bulk store", "fence_async();", "", 0),
+    m(RIGHT, COPIES, "a stored tile overwritten", "tma_wait_read<0>();", "", 0),
+    m(RIGHT, TILES, "half of the bytes expected", "mbar_expect(&bar, bytes);", "mbar_expect(&bar, bytes / 2);", 0),
+    m(RIGHT, TILES, "too many bytes expected", "mbar_expect(&bar, bytes);", "mbar_expect(&bar, bytes + 16);", 0),
+    m(RIGHT, TILES, "the wrong parity", "mbar_wait(&bar, 0);", "mbar_wait(&bar, 1);", 0),
+    m(RIGHT, TILES, "a tile not waited for", "mbar_wait(&bar, 0);", "", 0),
+    m(RIGHT, TILES, "a store not waited for", "tma_wait<0>();", "", 0),
+    m(RIGHT, CLUSTERS, "the phase does not turn", "mbar_wait(&full, round & 1);", "mbar_wait(&full, 0);", 0),
+    m(
+        RIGHT,
+        CLUSTERS,
+        "the neighbour's slot not waited for",
+        "if (round) mbar_wait_cluster(&empty, (round - 1) & 1);",
+        "",
+        0,
+    ),
+    m(
+        RIGHT,
+        CLUSTERS,
+        "only the own slot is given back",
+        "mbar_arrive_at(&empty, rank ^ 1);",
+        "mbar_arrive(&empty);",
+        0,
+    ),
+    m(RIGHT, CLUSTERS, "no meeting at the end", "= sum;\n  cluster_sync();", "= sum;", 0),
+    m(RIGHT, CLUSTERS, "no meeting at the beginning", "cluster_sync();\n  float sum", "float sum", 0),
+    m(RIGHT, CLUSTERS, "half of the multicast", "&full, 3, 0", "&full, 1, 0", 0),
+    m(
+        RIGHT,
+        CLUSTERS,
+        "a grid that meets once",
+        "values[me] += next;\n    grid_sync(counter);",
+        "values[me] += next;",
+        0,
+    ),
+    m(RIGHT, WARPS, "fragments of B swapped", "mma<bf16>(d, x, y[0], y[1])", "mma<bf16>(d, x, y[1], y[0])", 0),
+    m(RIGHT, WARPS, "rows of ldmatrix swapped", "&sa[lane % 16][lane / 16 * 8]", "&sa[lane / 2][lane % 2 * 8]", 0),
+    m(RIGHT, WARPS, "B not transposed", "ldmatrix_x2_trans(fb", "ldmatrix_x2(fb", 0),
+    m(RIGHT, WARPS, "no wait between lanes", "__syncwarp();", "", 0),
+    m(
+        RIGHT,
+        GROUPS,
+        "no fence between stores and wgmma",
+        "fence_async();\n  __syncthreads();\n  float d[N / 2]",
+        "__syncthreads();\n  float d[N / 2]",
+        0,
+    ),
+    m(
+        RIGHT,
+        GROUPS,
+        "no barrier between stores and wgmma",
+        "fence_async();\n  __syncthreads();\n  float d[N / 2]",
+        "fence_async();\n  float d[N / 2]",
+        0,
+    ),
+    m(RIGHT, GROUPS, "products not waited for", "wgmma_wait<0>();", "", 0),
+    m(RIGHT, GROUPS, "all but the last products waited for", "wgmma_wait<0>();", "wgmma_wait<1>();", 0),
+    m(RIGHT, GROUPS, "no fence before wgmma", "wgmma_fence();", "", 0),
+    m(RIGHT, GROUPS, "K does not go on", "p + step * 32", "p", 0),
+    m(RIGHT, GROUPS, "the wrong stride", "16, 8 * S)", "16, 4 * S)", 0),
+    m(RIGHT, GROUPS, "sums of an earlier product kept", "y, s > 0);", "y, 1);", 1),
+];
