@@ -14,6 +14,7 @@ pub mod attention;
 pub mod chain;
 pub mod conv;
 pub mod copy;
+pub mod ctc;
 pub mod driver;
 pub mod error;
 pub mod experts;
@@ -31,6 +32,7 @@ pub mod ssm;
 pub mod status;
 pub mod stft;
 pub mod testing;
+pub mod transducer;
 pub mod window;
 
 pub use driver::{Buffer, Gpu, Info, Recorded, Schedule};

@@ -16,13 +16,19 @@
 
 mod attention;
 mod chain;
+mod conv;
 mod host;
 pub mod lower;
 mod movement;
+mod pool;
+mod recurrent;
 mod run;
 mod slice;
 mod softmax;
 mod source;
+mod ssm;
+mod stft;
+mod window;
 
 use super::Device;
 use crate::graph::{Graph, Sizes};
@@ -185,6 +191,24 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::Attention(op) => attention::lower(op, cx)?,
         Op::AttentionGrad(op) => attention::grad(op, cx)?,
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx)?,
+        Op::Unfold(op) => window::unfold(op, cx)?,
+        Op::Fold(op) => window::fold(op, cx)?,
+        Op::Conv(op) => conv::conv(op, cx)?,
+        Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
+        Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,
+        Op::MaxPool(op) => pool::max_pool(op, cx)?,
+        Op::MaxPoolGrad(op) => pool::max_pool_grad(op, cx)?,
+        Op::AveragePool(op) => pool::average_pool(op, cx)?,
+        Op::AveragePoolGrad(op) => pool::average_pool_grad(op, cx)?,
+        Op::Lstm(op) => recurrent::lstm(op, cx)?,
+        Op::LstmGrad(op) => recurrent::lstm_grad(op, cx)?,
+        Op::Gru(op) => recurrent::gru(op, cx)?,
+        Op::GruGrad(op) => recurrent::gru_grad(op, cx)?,
+        Op::Ssm(_) => ssm::ssm(cx)?,
+        Op::SsmGrad(_) => ssm::grad(cx)?,
+        Op::Stft(op) => stft::stft(op, cx)?,
+        Op::StftInputGrad(op) => stft::stft_input_grad(op, cx)?,
+        Op::StftWindowGrad(op) => stft::stft_window_grad(op, cx)?,
         _ => return Err("there is no kernel for it yet".into()),
     }
     Ok(())
