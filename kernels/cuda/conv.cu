@@ -13,10 +13,12 @@
 // one on its way in registers while one is multiplied; shared memory 12.5 KiB or 10.5 KiB, two slabs.
 // At most 128 registers: two blocks a multiprocessor. Bound: the f32 pipe, which gets 32 products for 12 values
 // from shared memory, and about a third more instructions for finding places.
+// The bf16 variants round both factors and sum in f32 (tiled_mma.cuh): tile 128 x 128, sm_80 tensor cores.
 // Depthwise (one channel a group): a thread an output, 9 to 31 products each: bound by memory and L1.
 #include "gpu.cuh"
 #include "divide.cuh"
 #include "tiled.cuh"
+#include "tiled_mma.cuh"
 
 struct Conv {
   int batch, groups, channels, filters, ih, iw, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw;
@@ -218,7 +220,23 @@ struct Weights {
 
 __device__ __forceinline__ int at_least_one(int n) { return n > 0 ? n : 1; }
 
-template <int BM>
+// How a tile of a product is made: by the f32 pipe, or from factors rounded to bf16 by tensor cores.
+template <int BM> struct Scalar {
+  static constexpr int ROWS = BM;
+  template <class A, class B, class Out>
+  static __device__ __forceinline__ void tile(int m, int n, int k0, int k1, const A& a, const B& b, const Out& out) {
+    product<BM, 128, 4, BM == 64 ? 8 : 4>(m, n, k0, k1, a, b, out);
+  }
+};
+struct Tensor {
+  static constexpr int ROWS = 128;
+  template <class A, class B, class Out>
+  static __device__ __forceinline__ void tile(int m, int n, int k0, int k1, const A& a, const B& b, const Out& out) {
+    product_bf16(m, n, k0, k1, a, b, out);
+  }
+};
+
+template <class Way>
 __device__ __forceinline__ void forward(const float* x, const float* w, const float* bias, float* y, const Conv& s) {
   int places = s.oh * s.ow, tiles = (s.batch * places + 127) / 128, g = blockIdx.x / tiles;
   int depth = s.channels * s.kh * s.kw;
@@ -226,11 +244,11 @@ __device__ __forceinline__ void forward(const float* x, const float* w, const fl
   WindowsBySpot b(x + (size_t)g * s.channels * s.ih * s.iw, s);
   Planes out{y + (size_t)g * s.filters * places, bias ? bias + g * s.filters : nullptr, s.filters, s.batch,
              (size_t)places, (size_t)s.groups * s.filters * places, Divide(places)};
-  product<BM, 128, 4, BM == 64 ? 8 : 4>(blockIdx.y * BM, (blockIdx.x % tiles) * 128, 0, depth, a, b, out);
+  Way::tile(blockIdx.y * Way::ROWS, (blockIdx.x % tiles) * 128, 0, depth, a, b, out);
 }
 
 // The grid's first number is tiles x groups x phases, tiles those of the largest phase.
-template <int BM>
+template <class Way>
 __device__ __forceinline__ void input_grad(const float* y, const float* w, const float* bias, float* x, const Conv& s) {
   int largest = s.batch * ((s.ih + s.sh - 1) / s.sh) * ((s.iw + s.sw - 1) / s.sw);
   int tiles = (largest + 127) / 128, z = blockIdx.x / tiles, phase = z / s.groups, g = z % s.groups;
@@ -243,11 +261,11 @@ __device__ __forceinline__ void input_grad(const float* y, const float* w, const
              Divide(at_least_one(taps)), Divide(at_least_one(v.taps))};
   PhasePlanes out{x + (size_t)g * s.channels * s.ih * s.iw, bias ? bias + g * s.channels : nullptr, s, h, v,
                   Divide(count), Divide(v.count)};
-  product<BM, 128, 4, BM == 64 ? 8 : 4>(blockIdx.y * BM, n0, 0, s.filters * taps, a, b, out);
+  Way::tile(blockIdx.y * Way::ROWS, n0, 0, s.filters * taps, a, b, out);
 }
 
 // The grid's first number is tiles x groups x parts; part p goes to w + p (all weights).
-template <int BM>
+template <class Way>
 __device__ __forceinline__ void weight_grad(const float* x, const float* y, float* w, int part, const Conv& s) {
   int columns = s.channels * s.kh * s.kw, tiles = (columns + 127) / 128, z = blockIdx.x / tiles;
   int g = z % s.groups, p = z / s.groups, places = s.oh * s.ow, depth = s.batch * places;
@@ -256,24 +274,28 @@ __device__ __forceinline__ void weight_grad(const float* x, const float* y, floa
   WindowsByTap b(x + (size_t)g * s.channels * s.ih * s.iw, s);
   Weights out{w + ((size_t)p * s.groups + g) * s.filters * columns, s.filters, columns};
   int k0 = p * part, k1 = depth - k0 < part ? depth : k0 + part;
-  product<BM, 128, 4, BM == 64 ? 8 : 4>(blockIdx.y * BM, (blockIdx.x % tiles) * 128, k0, k1, a, b, out);
+  Way::tile(blockIdx.y * Way::ROWS, (blockIdx.x % tiles) * 128, k0, k1, a, b, out);
 }
 
-#define PRODUCTS(FORWARD, INPUT, WEIGHT, BM)                                                                     \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                           \
+#define PRODUCTS(FORWARD, INPUT, WEIGHT, BLOCKS, ...)                                                            \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                      \
       FORWARD(const float* x, const float* w, const float* bias, float* y, SIZES) {                              \
-    forward<BM>(x, w, bias, y, CONV);                                                                        \
+    forward<__VA_ARGS__>(x, w, bias, y, CONV);                                                                   \
   }                                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                           \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                      \
       INPUT(const float* y, const float* w, const float* bias, float* x, SIZES) {                                \
-    input_grad<BM>(y, w, bias, x, CONV);                                                                     \
+    input_grad<__VA_ARGS__>(y, w, bias, x, CONV);                                                                \
   }                                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                           \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                      \
       WEIGHT(const float* x, const float* y, float* w, int part, SIZES) {                                        \
-    weight_grad<BM>(x, y, w, part, CONV);                                                                    \
+    weight_grad<__VA_ARGS__>(x, y, w, part, CONV);                                                               \
   }
-PRODUCTS(conv_64_f32, conv_input_64_f32, conv_weight_64_f32, 64)
-PRODUCTS(conv_32_f32, conv_input_32_f32, conv_weight_32_f32, 32)
+PRODUCTS(conv_64_f32, conv_input_64_f32, conv_weight_64_f32, 2, Scalar<64>)
+PRODUCTS(conv_32_f32, conv_input_32_f32, conv_weight_32_f32, 2, Scalar<32>)
+PRODUCTS(conv_bf16, conv_input_bf16, conv_weight_bf16, 1, Tensor)
+CUEMU_EXPORT(conv_bf16)
+CUEMU_EXPORT(conv_input_bf16)
+CUEMU_EXPORT(conv_weight_bf16)
 CUEMU_EXPORT(conv_64_f32)
 CUEMU_EXPORT(conv_input_64_f32)
 CUEMU_EXPORT(conv_weight_64_f32)

@@ -30,6 +30,16 @@ pub struct Conv {
     pub dilation: [usize; 2],
 }
 
+/// What the factors of products are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Factors {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bf16, for tensor cores; sums are in `f32`. Of values that are bf16 already the products are exact.
+    Bf16,
+}
+
 const NAME: &str = "convolution";
 /// Columns of a tile.
 const TILE: usize = 128;
@@ -79,9 +89,16 @@ impl Conv {
         self.channels == 1 && self.filters <= 8
     }
 
-    /// Rows of a tile for `rows` rows, where `blocks` tiles of 64 would run: whether to take 64.
-    fn large(rows: usize, blocks: usize) -> bool {
-        rows > 32 && blocks * rows.div_ceil(64) >= parts::FULL / 2
+    /// Which of the kernels for tiles of 128, 64 and 32 rows to take, and its rows, where `blocks` blocks are needed for
+    /// each row of tiles.
+    fn choose(rows: usize, blocks: usize, factors: Factors, kernels: [&'static str; 3]) -> (&'static str, usize) {
+        let [bf16, large, small] = kernels;
+        match factors {
+            Factors::Bf16 => (bf16, 128),
+            // Small tiles where there are few rows, or too few tiles for a large device.
+            Factors::F32 if rows > 32 && blocks * rows.div_ceil(64) >= parts::FULL / 2 => (large, 64),
+            Factors::F32 => (small, 32),
+        }
     }
 
     /// Into how many parts the weight gradient's sum is cut, and the depth of a part.
@@ -106,7 +123,7 @@ fn launch(kernel: &'static str, grid: [usize; 2], pointers: &[Ptr], sizes: &[Arg
 ///
 /// # Errors
 /// Arrays of 2³¹ values or more; a stride or dilation of 0.
-pub fn forward(s: &Conv, x: Ptr, w: Ptr, bias: Ptr, y: Ptr) -> Result<Vec<Launch>, CudaError> {
+pub fn forward(s: &Conv, factors: Factors, x: Ptr, w: Ptr, bias: Ptr, y: Ptr) -> Result<Vec<Launch>, CudaError> {
     let sizes = s.arguments()?;
     if s.values()[2] == 0 {
         return Ok(vec![]);
@@ -117,7 +134,8 @@ pub fn forward(s: &Conv, x: Ptr, w: Ptr, bias: Ptr, y: Ptr) -> Result<Vec<Launch
         return launch("conv_depthwise_f32", grid, &[x, w, bias, y], &sizes);
     }
     let blocks = (s.batch * places).div_ceil(TILE) * s.groups;
-    let (kernel, rows) = if Conv::large(s.filters, blocks) { ("conv_64_f32", 64) } else { ("conv_32_f32", 32) };
+    let kernels = ["conv_bf16", "conv_64_f32", "conv_32_f32"];
+    let (kernel, rows) = Conv::choose(s.filters, blocks, factors, kernels);
     launch(kernel, [blocks, s.filters.div_ceil(rows)], &[x, w, bias, y], &sizes)
 }
 
@@ -126,7 +144,7 @@ pub fn forward(s: &Conv, x: Ptr, w: Ptr, bias: Ptr, y: Ptr) -> Result<Vec<Launch
 ///
 /// # Errors
 /// As [`forward`].
-pub fn input_grad(s: &Conv, y: Ptr, w: Ptr, bias: Ptr, x: Ptr) -> Result<Vec<Launch>, CudaError> {
+pub fn input_grad(s: &Conv, factors: Factors, y: Ptr, w: Ptr, bias: Ptr, x: Ptr) -> Result<Vec<Launch>, CudaError> {
     let sizes = s.arguments()?;
     if s.values()[0] == 0 {
         return Ok(vec![]);
@@ -139,8 +157,8 @@ pub fn input_grad(s: &Conv, y: Ptr, w: Ptr, bias: Ptr, x: Ptr) -> Result<Vec<Lau
     let phases = s.stride[0] * s.stride[1];
     let largest = s.batch * s.input[0].div_ceil(s.stride[0]) * s.input[1].div_ceil(s.stride[1]);
     let blocks = largest.div_ceil(TILE) * s.groups * phases;
-    let (kernel, rows) =
-        if Conv::large(s.channels, blocks) { ("conv_input_64_f32", 64) } else { ("conv_input_32_f32", 32) };
+    let kernels = ["conv_input_bf16", "conv_input_64_f32", "conv_input_32_f32"];
+    let (kernel, rows) = Conv::choose(s.channels, blocks, factors, kernels);
     launch(kernel, [blocks, s.channels.div_ceil(rows)], &[y, w, bias, x], &sizes)
 }
 
@@ -154,7 +172,14 @@ pub fn weight_grad_workspace(s: &Conv) -> usize {
 ///
 /// # Errors
 /// As [`forward`].
-pub fn weight_grad(s: &Conv, x: Ptr, y: Ptr, w: Ptr, workspace: Ptr) -> Result<Vec<Launch>, CudaError> {
+pub fn weight_grad(
+    s: &Conv,
+    factors: Factors,
+    x: Ptr,
+    y: Ptr,
+    w: Ptr,
+    workspace: Ptr,
+) -> Result<Vec<Launch>, CudaError> {
     let sizes = s.arguments()?;
     let weights = s.values()[1];
     if weights == 0 {
@@ -169,8 +194,8 @@ pub fn weight_grad(s: &Conv, x: Ptr, y: Ptr, w: Ptr, workspace: Ptr) -> Result<V
     count(NAME, "the weight gradient's parts", &[parts, weights])?;
     let blocks = (s.channels * taps).div_ceil(TILE) * s.groups * parts;
     let to = if parts == 1 { w } else { workspace };
-    let (kernel, rows) =
-        if Conv::large(s.filters, blocks) { ("conv_weight_64_f32", 64) } else { ("conv_weight_32_f32", 32) };
+    let kernels = ["conv_weight_bf16", "conv_weight_64_f32", "conv_weight_32_f32"];
+    let (kernel, rows) = Conv::choose(s.filters, blocks, factors, kernels);
     let sizes: Vec<Arg> = std::iter::once(Arg::from(int(NAME, "values of a part", part)?)).chain(sizes).collect();
     let mut all = launch(kernel, [blocks, s.filters.div_ceil(rows)], &[x, y, to], &sizes)?;
     if parts > 1 {

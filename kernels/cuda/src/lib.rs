@@ -25,6 +25,7 @@ pub mod parts;
 pub mod plain;
 pub mod pool;
 pub mod recurrent;
+pub mod router;
 pub mod size;
 pub mod softmax;
 pub mod sources;

@@ -1,6 +1,6 @@
 //! Convolutions and their gradients on the emulator, and on the GPU where there is one.
 
-use mobilis_cuda::conv::{Conv, forward, input_grad, weight_grad, weight_grad_workspace};
+use mobilis_cuda::conv::{Conv, Factors, forward, input_grad, weight_grad, weight_grad_workspace};
 use mobilis_cuda::testing::{devices, difference, download, upload, values};
 use mobilis_cuda::{CudaError, Ptr};
 
@@ -41,9 +41,27 @@ fn cases() -> Vec<Conv> {
         conv([1, 1, 1, 1], [1, 1], [1, 1], [1, 1], none, [1, 1]),
         // One channel for many filters.
         conv([1, 1, 1, 40], [1, 30], [1, 10], [1, 5], none, [1, 1]),
-        // Large tiles and a sum in parts.
-        Conv { batch: 3, ..conv([1, 1, 4, 40], [90, 65], [2, 2], [1, 1], [[1, 0], [0, 1]], [1, 1]) },
+        // A sum in parts.
+        Conv { batch: 3, ..conv([1, 1, 2, 3], [10, 20], [1, 1], [1, 1], none, [1, 1]) },
+        // So many blocks that tiles are large: of filters, of channels.
+        conv([1, 132, 2, 33], [1, 5], [1, 1], [1, 1], none, [1, 1]),
+        conv([1, 132, 33, 2], [1, 5], [1, 1], [1, 1], none, [1, 1]),
     ]
+}
+
+/// Values as the factors are: those that tensor cores take are bf16 already, so that products are exact.
+fn given(count: usize, seed: u64, factors: Factors) -> Vec<f32> {
+    let exact = values(count, seed);
+    match factors {
+        Factors::F32 => exact,
+        Factors::Bf16 => exact.into_iter().map(|v| half::bf16::from_f32(v).to_f32()).collect(),
+    }
+}
+
+/// Every case, by both kinds of products; by tensor cores only those that are products of matrices.
+fn both() -> impl Iterator<Item = (Conv, Factors)> {
+    let tensor = cases().into_iter().filter(|s| s.channels > 1 && s.groups < 100).map(|s| (s, Factors::Bf16));
+    cases().into_iter().map(|s| (s, Factors::F32)).chain(tensor)
 }
 
 /// Calls `f` with the places in `x`, `w` and `y` of every product.
@@ -83,9 +101,9 @@ fn sizes(s: &Conv) -> [usize; 3] {
 #[test]
 fn forward_equals_the_sum_of_its_definition() {
     for gpu in devices() {
-        for s in cases() {
+        for (s, factors) in both() {
             let [nx, nw, ny] = sizes(&s);
-            let (x, w, bias) = (values(nx, 1), values(nw, 2), values(s.groups * s.filters, 3));
+            let (x, w, bias) = (given(nx, 1, factors), given(nw, 2, factors), values(s.groups * s.filters, 3));
             let plane = s.output[0] * s.output[1];
             for with_bias in [true, false] {
                 let mut expected: Vec<f64> =
@@ -94,9 +112,9 @@ fn forward_equals_the_sum_of_its_definition() {
                 let (xd, wd, bd) = (upload(&gpu, &x), upload(&gpu, &w), upload(&gpu, &bias));
                 let y = gpu.alloc(ny * 4).unwrap();
                 let b = if with_bias { bd.ptr() } else { Ptr::NULL };
-                gpu.run(&forward(&s, xd.ptr(), wd.ptr(), b, y.ptr()).unwrap()).unwrap();
+                gpu.run(&forward(&s, factors, xd.ptr(), wd.ptr(), b, y.ptr()).unwrap()).unwrap();
                 let d = difference(&download(&y, ny), &expected);
-                assert!(d < 1e-6, "{s:?}: {d}");
+                assert!(d < 1e-6, "{s:?} {factors:?}: {d}");
             }
         }
     }
@@ -105,17 +123,17 @@ fn forward_equals_the_sum_of_its_definition() {
 #[test]
 fn the_input_gradient_is_the_transposed_sum() {
     for gpu in devices() {
-        for s in cases() {
+        for (s, factors) in both() {
             let [nx, nw, ny] = sizes(&s);
-            let (y, w, bias) = (values(ny, 4), values(nw, 5), values(s.groups * s.channels, 6));
+            let (y, w, bias) = (given(ny, 4, factors), given(nw, 5, factors), values(s.groups * s.channels, 6));
             let plane = s.input[0] * s.input[1];
             let mut expected: Vec<f64> = (0..nx).map(|i| bias[i / plane % bias.len()] as f64).collect();
             products(&s, |xi, wi, yi| expected[xi] += y[yi] as f64 * w[wi] as f64);
             let (yd, wd, bd) = (upload(&gpu, &y), upload(&gpu, &w), upload(&gpu, &bias));
             let x = gpu.alloc(nx * 4).unwrap();
-            gpu.run(&input_grad(&s, yd.ptr(), wd.ptr(), bd.ptr(), x.ptr()).unwrap()).unwrap();
+            gpu.run(&input_grad(&s, factors, yd.ptr(), wd.ptr(), bd.ptr(), x.ptr()).unwrap()).unwrap();
             let d = difference(&download(&x, nx), &expected);
-            assert!(d < 1e-6, "{s:?}: {d}");
+            assert!(d < 1e-6, "{s:?} {factors:?}: {d}");
         }
     }
 }
@@ -123,17 +141,17 @@ fn the_input_gradient_is_the_transposed_sum() {
 #[test]
 fn the_weight_gradient_sums_over_all_places_in_one_order() {
     for gpu in devices() {
-        for s in cases() {
+        for (s, factors) in both() {
             let [nx, nw, ny] = sizes(&s);
-            let (x, y) = (values(nx, 7), values(ny, 8));
+            let (x, y) = (given(nx, 7, factors), given(ny, 8, factors));
             let mut expected = vec![0f64; nw];
             products(&s, |xi, wi, yi| expected[wi] += x[xi] as f64 * y[yi] as f64);
             let (xd, yd) = (upload(&gpu, &x), upload(&gpu, &y));
             let (w, scratch) = (gpu.alloc(nw * 4).unwrap(), gpu.alloc(weight_grad_workspace(&s)).unwrap());
-            gpu.run(&weight_grad(&s, xd.ptr(), yd.ptr(), w.ptr(), scratch.ptr()).unwrap()).unwrap();
+            gpu.run(&weight_grad(&s, factors, xd.ptr(), yd.ptr(), w.ptr(), scratch.ptr()).unwrap()).unwrap();
             let found: Vec<f32> = download(&w, nw);
             let d = difference(&found, &expected);
-            assert!(d < 2e-6, "{s:?}: {d}");
+            assert!(d < 2e-6, "{s:?} {factors:?}: {d}");
         }
     }
 }
@@ -142,16 +160,16 @@ fn the_weight_gradient_sums_over_all_places_in_one_order() {
 fn empty_arrays_launch_nothing_or_give_the_bias() {
     let s = conv([0, 1, 2, 3], [1, 5], [1, 2], [1, 1], [[0, 0]; 2], [1, 1]);
     let p = Ptr(256);
-    assert!(forward(&s, p, p, p, p).unwrap().is_empty());
-    assert!(input_grad(&s, p, p, p, p).unwrap().is_empty());
+    assert!(forward(&s, Factors::F32, p, p, p, p).unwrap().is_empty());
+    assert!(input_grad(&s, Factors::F32, p, p, p, p).unwrap().is_empty());
     for gpu in devices() {
         // No sequences: the weight's gradient is zero. No channels: the output is the bias.
         let w = gpu.alloc(12 * 4).unwrap();
-        gpu.run(&weight_grad(&s, Ptr::NULL, Ptr::NULL, w.ptr(), Ptr::NULL).unwrap()).unwrap();
+        gpu.run(&weight_grad(&s, Factors::F32, Ptr::NULL, Ptr::NULL, w.ptr(), Ptr::NULL).unwrap()).unwrap();
         assert_eq!(download::<f32>(&w, 12), [0.0; 12]);
         let s = Conv { batch: 2, channels: 0, ..s };
         let (bias, y) = (upload(&gpu, &[1f32, 2.0, 3.0]), gpu.alloc(24 * 4).unwrap());
-        gpu.run(&forward(&s, Ptr::NULL, Ptr::NULL, bias.ptr(), y.ptr()).unwrap()).unwrap();
+        gpu.run(&forward(&s, Factors::F32, Ptr::NULL, Ptr::NULL, bias.ptr(), y.ptr()).unwrap()).unwrap();
         let expected: Vec<f32> = (0..24).map(|i| (i / 4 % 3 + 1) as f32).collect();
         assert_eq!(download::<f32>(&y, 24), expected);
     }
@@ -161,7 +179,7 @@ fn empty_arrays_launch_nothing_or_give_the_bias() {
 fn what_does_not_fit_is_refused_before_a_launch() {
     let s = conv([1, 1, 2, 3], [1, 5], [1, 2], [1, 1], [[0, 0]; 2], [1, 1]);
     let p = Ptr(256);
-    let refused = |s: &Conv| match forward(s, p, p, p, p) {
+    let refused = |s: &Conv| match forward(s, Factors::F32, p, p, p, p) {
         Err(CudaError::Refused { message, .. }) => message,
         other => panic!("{other:?}"),
     };

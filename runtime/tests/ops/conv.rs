@@ -1,8 +1,9 @@
 use mobilis_runtime::graph::trace::type_of;
 use mobilis_runtime::graph::{Dim, Extent};
 use mobilis_runtime::ops::conv::{Geometry, conv, conv_input_grad, conv_weight_grad};
+use mobilis_runtime::ops::elementwise::{UnaryKind, unary};
 use mobilis_runtime::ops::movement::permute;
-use mobilis_runtime::testing::{check, check_cpu, evaluate, noise, real, try_traced, values};
+use mobilis_runtime::testing::{CPU, agree, check, check_cpu, evaluate, noise, real, try_traced, values};
 
 #[test]
 fn literals_in_one_dimension() {
@@ -172,4 +173,13 @@ fn mistakes_are_told_in_words() {
     assert_eq!(message(&[1, 2, 5], &[1, 2, 3], &zero), "conv: has a stride and a dilation of at least 1");
     let odd = Geometry::square(1, 1, 0, 1).grouped(Extent::constant(2));
     assert_eq!(message(&[1, 4, 5], &[3, 2, 3], &odd), "conv: cannot divide 3 filters into 2 groups");
+}
+
+/// Devices may multiply what was rounded to bf16 by tensor cores: the products are the same.
+#[test]
+fn rounded_factors_multiply_exactly() {
+    let g = Geometry::square(2, 2, 1, 1);
+    let round = |h| unary(UnaryKind::Bf16, h);
+    let given = [real(&[2, 3, 6, 5], 1), real(&[4, 3, 3, 2], 2)];
+    agree(&given, |h| vec![conv(round(h[0]), permute(round(h[1]), &[0, 1, 2, 3]), None, &g)], CPU);
 }
