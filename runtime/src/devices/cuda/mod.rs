@@ -22,6 +22,12 @@ pub mod lower;
 mod movement;
 mod pool;
 mod recurrent;
+mod contraction;
+mod experts;
+mod host;
+pub mod lower;
+mod movement;
+mod product;
 mod run;
 mod slice;
 mod softmax;
@@ -190,6 +196,10 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::Pad(op) => slice::pad(op, cx)?,
         Op::Attention(op) => attention::lower(op, cx)?,
         Op::AttentionGrad(op) => attention::grad(op, cx)?,
+        Op::Einsum(op) => contraction::lower(op, cx)?,
+        Op::Product(op) => product::lower(op, cx)?,
+        Op::Experts(op) => experts::forward(op, cx)?,
+        Op::ExpertsGrad(op) => experts::grad(op, cx)?,
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx)?,
         Op::Unfold(op) => window::unfold(op, cx)?,
         Op::Fold(op) => window::fold(op, cx)?,
