@@ -1,6 +1,7 @@
 //! Elementwise operations on GPUs: every one is a chain of at least one step, and every chain one kernel.
 
 use super::lower::{Lower, Lowering};
+use crate::devices::view::View;
 use crate::graph::DType;
 use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
@@ -25,8 +26,7 @@ fn kind(dtype: DType) -> Kind {
 
 pub fn lower(op: &Chain, cx: &mut Lower) -> Lowering {
     let sizes = cx.output_sizes(0).to_vec();
-    let steps = op.steps.iter().map(|s| step(s, cx)).collect::<Result<Vec<_>, String>>()?;
-    let views: Vec<_> = (0..op.inputs).map(|i| cx.view(i)).collect();
+    let views: Vec<View> = (0..op.inputs).map(|i| cx.view(i)).collect();
     // Whether an input is read where an output of this storage would be written, value for value.
     let aligned = |i: usize, dtype: DType| {
         let v = &views[i];
@@ -49,6 +49,12 @@ pub fn lower(op: &Chain, cx: &mut Lower) -> Lowering {
         taken.extend(heir);
         outputs.push((*result, cx.output_in_place(port, heir)));
     }
+    emit(op, &views, &outputs, &sizes, cx)
+}
+
+/// Adds the launch of a chain over inputs that lie anywhere, to results by number.
+pub fn emit(op: &Chain, views: &[View], outputs: &[chain::Output], sizes: &[usize], cx: &mut Lower) -> Lowering {
+    let steps = op.steps.iter().map(|s| step(s, cx)).collect::<Result<Vec<_>, String>>()?;
     let inputs: Vec<Input> = views
         .iter()
         .map(|view| {
@@ -57,7 +63,7 @@ pub fn lower(op: &Chain, cx: &mut Lower) -> Lowering {
             Input { at: cx.address(view), kind: kind(view.dtype), strides }
         })
         .collect();
-    cx.launch(chain(&inputs, &steps, &outputs, &sizes)?);
+    cx.launch(chain(&inputs, &steps, outputs, sizes)?);
     Ok(())
 }
 

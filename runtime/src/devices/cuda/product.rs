@@ -1,5 +1,7 @@
-//! Joined products of matrices on GPUs: for each result one product a left side, each adding to the one before.
+//! Joined products of matrices on GPUs: for each result one product a left side, each adding to the one before,
+//! and then the chain that follows, in place.
 
+use super::chain::emit;
 use super::contraction::{multiply, own, stride};
 use super::lower::{Lower, Lowering};
 use crate::devices::lower::Emit;
@@ -33,20 +35,34 @@ fn operand(input: usize, axes: &Axes, cx: &mut Lower) -> Operand {
 }
 
 pub fn lower(op: &Product, cx: &mut Lower) -> Lowering {
-    if op.after.iter().any(Option::is_some) {
-        return Err("chains after products have no kernel yet".into());
-    }
     let left: Vec<Operand> = op.left.iter().enumerate().map(|(i, axes)| operand(i, axes, cx)).collect();
     for (j, terms) in op.right.iter().enumerate() {
         let right: Vec<Operand> =
             terms.iter().enumerate().map(|(i, axes)| operand(op.right_input(j, i), axes, cx)).collect();
-        let port = op.ports(j).0.ok_or("a result that goes nowhere")?;
-        let to = own(port, cx);
+        let (port, more) = op.ports(j);
+        let kept = port.map(|port| own(port, cx));
+        let results: Vec<View> = more.map(|port| own(port, cx)).collect();
+        // A product that is not wanted itself passes through the chain's first real result.
+        let real = || results.iter().find(|v| v.dtype == DType::F32).cloned();
+        let (rows, columns) = (left[0].rows, right[0].columns);
+        let to = kept.or_else(real).unwrap_or_else(|| {
+            let piece = cx.buffer(rows * columns, DType::F32);
+            View::whole(piece.slot, &[rows, columns], DType::F32)
+        });
         for (i, (a, b)) in left.iter().zip(&right).enumerate() {
-            let c = Matrix::rows(cx.address(&to), b.columns);
-            let mut g = Gemm::new([a.rows, b.columns, a.columns], a.at, b.at, c);
+            let c = Matrix::rows(cx.address(&to), columns);
+            let mut g = Gemm::new([rows, columns, a.columns], a.at, b.at, c);
             g.epilogue.beta = if i > 0 { 1.0 } else { 0.0 };
             multiply(&g, cx)?;
+        }
+        if let (Some(after), Some(first)) = (&op.after[j], results.first()) {
+            let sizes = first.sizes.clone();
+            let product = View { offset: to.offset, ..View::whole(to.slot, &sizes, DType::F32) };
+            let views: Vec<View> =
+                after.inputs.iter().map(|i| i.map_or_else(|| product.clone(), |i| cx.view(i))).collect();
+            let numbers = after.chain.results.iter().copied();
+            let outputs: Vec<_> = numbers.zip(results.iter().map(|v| cx.address(v))).collect();
+            emit(&after.chain, &views, &outputs, &sizes, cx)?;
         }
     }
     Ok(())
