@@ -10,6 +10,7 @@
 #include "gpu.cuh"
 #include "epilogue.cuh"
 #include "status.cuh"
+#include "tiles.cuh"
 
 constexpr int BK = 8, THREADS = 256;
 
@@ -121,33 +122,24 @@ static __device__ __forceinline__ void each(Tiles<W>& shared, float (&sum)[W / 1
     f(&shared.stage[0][0], [=](int s) { return pass / 4 * 64 + s * 4 + pass % 4; });
   }
 }
-// Stores sums as they are, in rows of n.
-template <int W, class Row>
-static __device__ __forceinline__ void store_sums(float* to, const float* stage, Row row, int i0, int j0, int m, int n) {
-#pragma unroll 1
-  for (int q = threadIdx.x; q < 16 * W; q += THREADS) {
-    int i = i0 + row(q / W), j = j0 + q % W;
-    if (i < m && j < n) to[(long long)i * n + j] = stage[q / W * (W + 4) + q % W];
-  }
-}
-
 template <int W>
 static __device__ __forceinline__ void product(int m, int n, int k, int inner, int part, float* partial, Operand a, Operand b,
                                                int a_kind, int b_kind, const Epilogue& e) {
-  int tm = (m + W - 1) / W, tn = (n + W - 1) / W, tiles = tm * tn;
-  int batch = blockIdx.x / tiles, tile = blockIdx.x % tiles, bo = batch / inner, bi = batch % inner;
-  int i0 = tile % tm * W, j0 = tile / tm * W, l0 = (int)blockIdx.y * part, l1 = k - l0 > part ? l0 + part : k;
+  TileOrder order(m, n, W, W);
+  int tiles = order.count, batch = blockIdx.x / tiles, bo = batch / inner, bi = batch % inner, i0, j0;
+  order.at(blockIdx.x % tiles, i0, j0);
+  int l0 = (int)blockIdx.y * part, l1 = k - l0 > part ? l0 + part : k;
   int ta = a_kind & 15, tb = b_kind & 15;
   Side sa{a.at + a.index(0, 0, bo, bi) * num_bytes(ta), a.row, a.col, ta, a_kind >> 4, nullptr, 1};
   Side sb{b.at + b.index(0, 0, bo, bi) * num_bytes(tb), b.col, b.row, tb, b_kind >> 4, nullptr, 1};
-  DYN_SMEM(Tiles<W>, memory);
-  Tiles<W>& shared = *memory;
+  DYN_SMEM(char, memory);
+  Tiles<W>& shared = *(Tiles<W>*)memory;
   float sum[W / 16][W / 16], most = 0.f;
   tile_sums<W, 0, 0>(shared, sa, sb, m, n, i0, j0, l0, l1, sum);
   float* to = partial + ((long long)blockIdx.y * (gridDim.x / tiles) + batch) * m * n;
   each<W>(shared, sum, [&](const float* stage, auto row) {
     auto inside = [&](int s) { return i0 + row(s) < m ? i0 + row(s) : -1; };
-    if (partial) store_sums<W>(to, stage, row, i0, j0, m, n);
+    if (partial) store_rows(to, stage, W + 4, 16, W, inside, j0, n, threadIdx.x, THREADS);
     else epilogue_rows(e, stage, W + 4, 16, W, inside, j0, n, bo, bi, threadIdx.x, THREADS, most);
   });
   if (!partial) epilogue_amax(e, most);
@@ -244,8 +236,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int* rows = order + first;
   Side sa{a, a_row, 1, a_kind & 15, a_kind >> 4, rows, shared};
   Side sb{(const char*)table[expert], b_col, b_row, b_kind & 15, b_kind >> 4, nullptr, 1};
-  DYN_SMEM(Tiles<64>, memory);
-  Tiles<64>& tiles = *memory;
+  DYN_SMEM(char, memory);
+  Tiles<64>& tiles = *(Tiles<64>*)memory;
   float sum[4][4], most = 0.f;
   tile_sums<64, 1, 0>(tiles, sa, sb, m, n, i0, j0, 0, k, sum);
   Epilogue e = EPILOGUE;
@@ -266,11 +258,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   int first = starts[expert], rows = starts[expert + 1] - first;
   Side sa{(const char*)a, 1, m, a_kind & 15, a_kind >> 4, order + first, a_shared};
   Side sb{(const char*)b, 1, n, b_kind & 15, b_kind >> 4, order + first, b_shared};
-  DYN_SMEM(Tiles<64>, memory);
-  Tiles<64>& tiles = *memory;
+  DYN_SMEM(char, memory);
+  Tiles<64>& tiles = *(Tiles<64>*)memory;
   float sum[4][4];
   tile_sums<64, 2, 2>(tiles, sa, sb, m, n, i0, j0, 0, rows, sum);
   float* to = (float*)table[expert];
-  each<64>(tiles, sum, [&](const float* stage, auto row) { store_sums<64>(to, stage, row, i0, j0, m, n); });
+  each<64>(tiles, sum, [&](const float* stage, auto row) {
+    auto inside = [&](int s) { return i0 + row(s) < m ? i0 + row(s) : -1; };
+    store_rows(to, stage, 68, 16, 64, inside, j0, n, threadIdx.x, THREADS);
+  });
 }
 CUEMU_EXPORT(gemm_grouped_grad_f32)
