@@ -25,7 +25,7 @@ struct Side {
 };
 
 template <int MAP>
-static __device__ __forceinline__ float4 quad(const Side& s, int i, int l, int ni, int nl) {
+DEVFN float4 quad(const Side& s, int i, int l, int ni, int nl) {
   float4 v = make_float4(0.f, 0.f, 0.f, 0.f);
   if (i >= ni || l >= nl) return v;
   bool along = s.mode & 1;
@@ -45,7 +45,7 @@ static __device__ __forceinline__ float4 quad(const Side& s, int i, int l, int n
 
 // Where thread t's four values of a tile of W rows go: (i, l).
 template <int W>
-static __device__ __forceinline__ void place(int mode, int t, int& i, int& l) {
+DEVFN void place(int mode, int t, int& i, int& l) {
   if (mode & 1) i = t % (W / 4) * 4, l = t / (W / 4);
   else i = t / (BK / 4), l = t % (BK / 4) * 4;
 }
@@ -57,14 +57,14 @@ template <int W> struct Tiles {
   };
 };
 template <int W>
-static __device__ __forceinline__ void put(float (*tile)[W + 4], int mode, int i, int l, float4 v) {
+DEVFN void put(float (*tile)[W + 4], int mode, int i, int l, float4 v) {
   if (mode & 1) *(float4*)&tile[l][i] = v;
   else tile[l][i] = v.x, tile[l + 1][i] = v.y, tile[l + 2][i] = v.z, tile[l + 3][i] = v.w;
 }
 
 // The sums of the tile at (i0, j0) over l0 .. l1.
 template <int W, int MAPA, int MAPB>
-static __device__ __forceinline__ void tile_sums(Tiles<W>& shared, const Side& a, const Side& b, int m, int n, int i0, int j0, int l0, int l1,
+DEVFN void tile_sums(Tiles<W>& shared, const Side& a, const Side& b, int m, int n, int i0, int j0, int l0, int l1,
                                                  float (&sum)[W / 16][W / 16]) {
   float(*sa)[BK][W + 4] = shared.a, (*sb)[BK][W + 4] = shared.b;
   constexpr int T = W / 16;
@@ -107,7 +107,7 @@ static __device__ __forceinline__ void tile_sums(Tiles<W>& shared, const Side& a
 
 // Brings sums to f(stage, row), 16 rows a pass: row(s) is the tile's row of row s of the stage.
 template <int W, class F>
-static __device__ __forceinline__ void each(Tiles<W>& shared, float (&sum)[W / 16][W / 16], F f) {
+DEVFN void each(Tiles<W>& shared, float (&sum)[W / 16][W / 16], F f) {
   int s = threadIdx.x / 16, tx = threadIdx.x % 16 * 4;
 #pragma unroll 1
   for (int pass = 0; pass < W / 16; pass++) {
@@ -123,7 +123,7 @@ static __device__ __forceinline__ void each(Tiles<W>& shared, float (&sum)[W / 1
   }
 }
 template <int W>
-static __device__ __forceinline__ void product(int m, int n, int k, int inner, int part, float* partial, Operand a, Operand b,
+DEVFN void product(int m, int n, int k, int inner, int part, float* partial, Operand a, Operand b,
                                                int a_kind, int b_kind, const Epilogue& e) {
   TileOrder order(m, n, W, W);
   int tiles = order.count, batch = blockIdx.x / tiles, bo = batch / inner, bi = batch % inner, i0, j0;
@@ -132,8 +132,8 @@ static __device__ __forceinline__ void product(int m, int n, int k, int inner, i
   int ta = a_kind & 15, tb = b_kind & 15;
   Side sa{a.at + a.index(0, 0, bo, bi) * num_bytes(ta), a.row, a.col, ta, a_kind >> 4, nullptr, 1};
   Side sb{b.at + b.index(0, 0, bo, bi) * num_bytes(tb), b.col, b.row, tb, b_kind >> 4, nullptr, 1};
-  DYN_SMEM(char, memory);
-  Tiles<W>& shared = *(Tiles<W>*)memory;
+  DYN_SMEM(char, tile_memory);
+  Tiles<W>& shared = *(Tiles<W>*)tile_memory;
   float sum[W / 16][W / 16], most = 0.f;
   tile_sums<W, 0, 0>(shared, sa, sb, m, n, i0, j0, l0, l1, sum);
   float* to = partial + ((long long)blockIdx.y * (gridDim.x / tiles) + batch) * m * n;

@@ -62,7 +62,7 @@ template <class T, int W, bool KMAJOR, int THREADS> struct Tile {
 };
 
 template <class T, bool KA, bool KB, int W, int WARPS_M, int WARPS_N>
-static __device__ __forceinline__ void product(int m, int n, int k, int inner, int part, float* partial, const Operand& a, const Operand& b,
+DEVFN void product(int m, int n, int k, int inner, int part, float* partial, const Operand& a, const Operand& b,
                                                const Epilogue& e) {
   constexpr int THREADS = WARPS_M * WARPS_N * 32, WM = W / WARPS_M, WN = W / WARPS_N, LD = W + 4;
   typedef Tile<T, W, KA, THREADS> A;

@@ -18,21 +18,21 @@ constexpr int PLANES8 = 6, PLANES4 = 7, ROWS = 2;
 template <int TYPE> struct Per { static constexpr int value = TYPE == F32 ? 4 : TYPE <= F16 ? 8 : TYPE == PLANES4 ? 32 : 16; };
 
 // A whole number of 23 bits or fewer as f32: its bits below those of 2^23.
-static __device__ __forceinline__ float whole(uint32_t v, float less) { return __uint_as_float(0x4b000000u | v) - (8388608.f + less); }
+DEVFN float whole(uint32_t v, float less) { return __uint_as_float(0x4b000000u | v) - (8388608.f + less); }
 
 // Values 4 q .. 4 q + 3 of the 16 bytes.
 template <int TYPE>
-static __device__ __forceinline__ float4 decode(const uint4& w, int q, float d) {
+DEVFN float4 decode(const uint4& w, int q, float d) {
   const uint32_t word[4] = {w.x, w.y, w.z, w.w};
   if (TYPE == F32) return make_float4(__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w));
   if (TYPE == BF16 || TYPE == F16) {
     uint32_t a = word[q * 2 & 3], b = word[(q * 2 + 1) & 3];
     if (TYPE == BF16)
       return make_float4(__uint_as_float(a << 16), __uint_as_float(a & 0xffff0000u), __uint_as_float(b << 16), __uint_as_float(b & 0xffff0000u));
-    return make_float4(num_f16((uint16_t)a), num_f16((uint16_t)(a >> 16)), num_f16((uint16_t)b), num_f16((uint16_t)(b >> 16)));
+    return make_float4(num_of<f16>((uint16_t)a), num_of<f16>((uint16_t)(a >> 16)), num_of<f16>((uint16_t)b), num_of<f16>((uint16_t)(b >> 16)));
   }
   uint32_t a = word[q & 3];
-  if (TYPE == E4M3) return make_float4(num_e4m3((uint8_t)a), num_e4m3((uint8_t)(a >> 8)), num_e4m3((uint8_t)(a >> 16)), num_e4m3((uint8_t)(a >> 24)));
+  if (TYPE == E4M3) return make_float4(num_of<e4m3>((uint8_t)a), num_of<e4m3>((uint8_t)(a >> 8)), num_of<e4m3>((uint8_t)(a >> 16)), num_of<e4m3>((uint8_t)(a >> 24)));
   if (TYPE == PLANES4) {
     a = q & 4 ? a >> 4 : a;
     return make_float4(d * whole(a & 15, 8.f), d * whole(a >> 8 & 15, 8.f), d * whole(a >> 16 & 15, 8.f), d * whole(a >> 24 & 15, 8.f));
@@ -44,7 +44,7 @@ static __device__ __forceinline__ float4 decode(const uint4& w, int q, float d) 
 }
 
 template <int TYPE, int M>
-static __device__ __forceinline__ void rows(int m, int n, int k, int inner, int share, int vec, Operand x, Operand w, const uint16_t* scales,
+DEVFN void rows(int m, int n, int k, int inner, int share, int vec, Operand x, Operand w, const uint16_t* scales,
                                             const Epilogue& e) {
   constexpr int PER = Per<TYPE>::value;
   constexpr bool BLOCKS = TYPE == PLANES8 || TYPE == PLANES4;
@@ -77,7 +77,7 @@ static __device__ __forceinline__ void rows(int m, int n, int k, int inner, int 
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
       raw[r] = *(const uint4*)(ws[r] + (long long)c * 16);
-      d[r] = BLOCKS ? num_f16(scales[jr[r] * (k / 32) + c * PER / 32]) : 0.f;
+      d[r] = BLOCKS ? num_of<f16>(scales[jr[r] * (k / 32) + c * PER / 32]) : 0.f;
     }
 #pragma unroll
     for (int q = 0; q < PER / 4; q++) {
@@ -158,7 +158,7 @@ GEMV(gemv_q4_0_8, PLANES4, 8)
 CUEMU_EXPORT(gemv_q4_0_8)
 
 template <int TYPE, int M>
-static __device__ __forceinline__ void columns(int m, int n, int k, int inner, int part, int vec, float* partial, Operand x, Operand w,
+DEVFN void columns(int m, int n, int k, int inner, int part, int vec, float* partial, Operand x, Operand w,
                                                const Epilogue& e) {
   constexpr int V = TYPE == F32 ? 4 : 8, W = 32 * V;
   DYN_SMEM(float, memory);
@@ -244,7 +244,7 @@ extern "C" __global__ void __launch_bounds__(256)
     dequantize_planes(int bits, const uint8_t* q, const uint16_t* scales, char* to, int type, long long count) {
   long long i = (long long)blockIdx.x * 256 + threadIdx.x;
   if (i >= count) return;
-  float d = num_f16(scales[i >> 5]);
+  float d = num_of<f16>(scales[i >> 5]);
   int v = bits == 8 ? (int)(signed char)q[i] : (int)((i & 16) ? q[(i >> 5) * 16 + (i & 15)] >> 4 : q[(i >> 5) * 16 + (i & 15)] & 15) - 8;
   num_store(to, type, i, d * (float)v);
 }

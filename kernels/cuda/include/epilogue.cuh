@@ -35,7 +35,7 @@ struct Epilogue {
 #define EPILOGUE                                                                                                   \
   (Epilogue{TAKE(c), TAKE(bias), TAKE(gate), TAKE(residual), scale_a, scale_b, scale, amax, alpha, beta, activation, types})
 
-static __device__ __forceinline__ float activate(int kind, float v) {
+DEVFN float activate(int kind, float v) {
   switch (kind) {
     case RELU: return v < 0.f ? 0.f : v;
     case GELU: return 0.5f * v * (1.f + erff(v * 0.70710678118654752f));
@@ -49,7 +49,7 @@ static __device__ __forceinline__ float activate(int kind, float v) {
 }
 
 // The value of the result at (i, j), before `scale`. `i` is the row of the result, `r` that of scales of rows.
-static __device__ __forceinline__ float epilogue_value(const Epilogue& e, float sum, int i, int j, int bo, int bi) {
+DEVFN float epilogue_value(const Epilogue& e, float sum, int i, int j, int bo, int bi) {
   float v = e.alpha * sum;
   if (e.scale_a) v *= e.scale_a[i];
   if (e.scale_b) v *= e.scale_b[j];
@@ -62,7 +62,7 @@ static __device__ __forceinline__ float epilogue_value(const Epilogue& e, float 
 }
 
 // Stores one value; `most` gathers the thread's greatest magnitude.
-static __device__ __forceinline__ void epilogue_store(const Epilogue& e, float sum, int i, int j, int bo, int bi, float& most) {
+DEVFN void epilogue_store(const Epilogue& e, float sum, int i, int j, int bo, int bi, float& most) {
   float v = epilogue_value(e, sum, i, j, bo, bi);
   most = fmaxf(most, fabsf(v));
   if (e.scale) v *= *e.scale;
@@ -70,7 +70,7 @@ static __device__ __forceinline__ void epilogue_store(const Epilogue& e, float s
 }
 
 // Two neighbours of a row (j is even, both inside the result): one store where their place allows it.
-static __device__ __forceinline__ void epilogue_pair(const Epilogue& e, float s0, float s1, int i, int j, int bo, int bi, float& most) {
+DEVFN void epilogue_pair(const Epilogue& e, float s0, float s1, int i, int j, int bo, int bi, float& most) {
   int type = e.types & 15;
   long long at = e.c.index(i, j, bo, bi);
   float v[2] = {s0, s1};
@@ -87,8 +87,7 @@ static __device__ __forceinline__ void epilogue_pair(const Epilogue& e, float s0
   } else if (type == F32) {
     *(float2*)((float*)e.c.at + at) = make_float2(v[0], v[1]);
   } else {
-    uint32_t lo = type == BF16 ? num_to_bf16(v[0]) : num_to_f16(v[0]), hi = type == BF16 ? num_to_bf16(v[1]) : num_to_f16(v[1]);
-    *(uint32_t*)((uint16_t*)e.c.at + at) = lo | hi << 16;
+    *(uint32_t*)((uint16_t*)e.c.at + at) = type == BF16 ? pack_bf16(v[0], v[1]) : pack_f16(v[0], v[1]);
   }
 }
 
@@ -96,7 +95,7 @@ static __device__ __forceinline__ void epilogue_pair(const Epilogue& e, float s0
 // gives the row of the result for a row of the stage, or -1. Neighbouring threads store neighbours; the loop stays a
 // loop, so that its many cases are compiled once.
 template <class Row>
-static __device__ __forceinline__ void epilogue_rows(const Epilogue& e, const float* stage, int ld, int rows, int width, Row row, int j0,
+DEVFN void epilogue_rows(const Epilogue& e, const float* stage, int ld, int rows, int width, Row row, int j0,
                                                      int n, int bo, int bi, int t, int threads, float& most) {
   int pairs = width / 2;
 #pragma unroll 1
@@ -110,7 +109,7 @@ static __device__ __forceinline__ void epilogue_rows(const Epilogue& e, const fl
 }
 
 // The greatest magnitude of all threads so far; bits of numbers that are not negative are ordered as they are.
-static __device__ __forceinline__ void epilogue_amax(const Epilogue& e, float most) {
+DEVFN void epilogue_amax(const Epilogue& e, float most) {
   if (!e.amax) return;
   for (int d = 16; d; d >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, d));
   if ((threadIdx.x & 31) == 0) atomicMax(e.amax, __float_as_uint(most));

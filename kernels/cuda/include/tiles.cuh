@@ -16,7 +16,7 @@ struct TileOrder {
 
 // Stores rows of sums that stand in shared memory, `ld` apart, as rows of n; row(s) is the result's row or -1.
 template <class Row>
-static __device__ __forceinline__ void store_rows(float* to, const float* stage, int ld, int rows, int width, Row row, int j0, int n, int t,
+DEVFN void store_rows(float* to, const float* stage, int ld, int rows, int width, Row row, int j0, int n, int t,
                                                   int threads) {
 #pragma unroll 1
   for (int q = t; q < rows * width; q += threads) {

@@ -2,7 +2,7 @@
 
 use mobilis_cuda::gemm::{Activation, Element, Epilogue, Gemm, Matrix, choose, gemm};
 use mobilis_cuda::testing::{devices, difference, download, upload, values};
-use mobilis_cuda::{Buffer, Gpu, Ptr};
+use mobilis_cuda::{Buffer, Gpu, Info, Ptr};
 use mobilis_kernels::fp8::Fp8;
 
 /// Values of an element type on a device, and what they are.
@@ -97,16 +97,29 @@ struct Operands<'a> {
     amax: Option<&'a Buffer>,
 }
 
-fn run(gpu: &Gpu, g: &Gemm) -> String {
-    let choice = choose(g, gpu.info()).unwrap();
+fn run(gpu: &Gpu, as_on: &Info, g: &Gemm) -> String {
+    let choice = choose(g, as_on).unwrap();
     let workspace = gpu.alloc(choice.workspace).unwrap();
     gpu.run(&gemm(g, &choice, workspace.ptr()).unwrap()).unwrap_or_else(|e| panic!("{choice}: {e}"));
     choice.to_string()
 }
 
 /// Runs a product and compares what is in `c` with sums in `f64`; the kernel's name.
-fn check(gpu: &Gpu, g: &Gemm, c: &Buffer, (a, b): (&Data, &Data), more: &Operands, tolerance: f64) -> String {
-    let name = run(gpu, g);
+fn check(gpu: &Gpu, g: &Gemm, c: &Buffer, data: (&Data, &Data), more: &Operands, tolerance: f64) -> String {
+    check_on(gpu, gpu.info(), g, c, data, more, tolerance)
+}
+
+/// The same with the kernel that another device would get.
+fn check_on(
+    gpu: &Gpu,
+    as_on: &Info,
+    g: &Gemm,
+    c: &Buffer,
+    (a, b): (&Data, &Data),
+    more: &Operands,
+    tolerance: f64,
+) -> String {
+    let name = run(gpu, as_on, g);
     let mut bytes = vec![0u8; c.bytes()];
     c.download(&mut bytes).unwrap();
     let found = decode(g.c.element, &bytes);
@@ -340,11 +353,45 @@ fn what_is_not_a_number_stays_so_and_what_does_not_fit_is_refused() {
     for gpu in devices() {
         let (_a, _b, c, g) = plain(&gpu, [9, 9, 9], [false; 3], [F32, F32]);
         let bad = upload(&gpu, &[f32::NAN; 81]);
-        run(&gpu, &Gemm { a: Matrix { at: bad.ptr(), ..g.a }, ..g });
+        run(&gpu, gpu.info(), &Gemm { a: Matrix { at: bad.ptr(), ..g.a }, ..g });
         assert!(download::<f32>(&c, 81).iter().all(|v| v.is_nan()));
         let wrong = Gemm { m: 1 << 31, ..g };
         assert!(choose(&wrong, gpu.info()).unwrap_err().to_string().contains("at most 2147483647"));
         let blocks = Gemm { b: g.b.of(Element::Q8_0), ..g };
         assert!(choose(&blocks, gpu.info()).unwrap_err().to_string().contains("planes"));
+    }
+}
+
+#[test]
+fn tensor_cores_of_ampere() {
+    let mut kernels = std::collections::BTreeSet::new();
+    for gpu in devices() {
+        let mut ampere = gpu.info().clone();
+        ampere.capability = 80;
+        for (at, element) in [Element::Bf16, Element::F16, F32].into_iter().enumerate() {
+            for (i, size) in [[64, 96, 80], [136, 72, 40], [24, 40, 1600], [312, 264, 32]].into_iter().enumerate() {
+                for t in 0..4 {
+                    if size[0] > 200 && t != at {
+                        continue;
+                    }
+                    let (a, b, c, mut g) = plain(&gpu, size, [t & 1 > 0, t & 2 > 0, i == 1], [element, element]);
+                    g.tf32 = true;
+                    // A width that no line of 16 bytes holds, where lines go the other way.
+                    if i == 1 && t == 2 {
+                        g.n = 70;
+                    }
+                    let choice = choose(&g, &ampere).unwrap();
+                    kernels.insert(choice.to_string());
+                    assert!(choice.kernel.contains("sm80"), "{choice}");
+                    let tolerance = if element == F32 { 1e-3 } else { 2e-6 };
+                    check_on(&gpu, &ampere, &g, &c, (&a, &b), &Operands::default(), tolerance);
+                }
+            }
+        }
+    }
+    if !kernels.is_empty() {
+        for word in ["nn", "nt", "tn", "tt", "bf16", "_f16", "tf32", "sm80_128", "sm80_64", "k/", "turned"] {
+            assert!(kernels.iter().any(|k| k.contains(word)), "{word} is not among {kernels:?}");
+        }
     }
 }

@@ -16,6 +16,8 @@ pub enum Way {
     Columns,
     /// Tiles on ordinary multipliers.
     Plain,
+    /// Tiles on Ampere's tensor cores.
+    Ampere,
     /// Planes become numbers first, then whatever suits those.
     Dequantized,
 }
@@ -132,16 +134,60 @@ pub fn choose(g: &Gemm, gpu: &Info) -> Result<Choice, CudaError> {
             return Ok(Choice { kernel, turned, tile: [FEW, width], splits, part, workspace, ..none(Way::Columns) });
         }
     }
-    let sms = gpu.multiprocessors as usize;
+    let (sms, results) = (gpu.multiprocessors as usize, p.m * p.n * p.count());
     let tiles = |w: usize| p.m.div_ceil(w) * p.n.div_ceil(w) * p.count();
-    let (w, kernel) = if tiles(128) >= sms { (128, "gemm_f32_128") } else { (64, "gemm_f32_64") };
-    let results = p.m * p.n * p.count();
+    let w = if tiles(128) >= sms { 128 } else { 64 };
+    let (way, kernel) = match (ampere_kernel(&p, w), w) {
+        (Some(kernel), _) if gpu.capability >= 80 => (Way::Ampere, kernel),
+        (_, 128) => (Way::Plain, "gemm_f32_128"),
+        _ => (Way::Plain, "gemm_f32_64"),
+    };
     let (splits, part) = match tiles(w) < sms {
         true => splits(tiles(w), p.k, 2 * sms, 256, results),
         false => (1, p.k.max(1)),
     };
     let workspace = if splits > 1 { results * splits * 4 } else { 0 };
-    Ok(Choice { kernel, turned, tile: [w, w], splits, part, workspace, ..none(Way::Plain) })
+    Ok(Choice { kernel, turned, tile: [w, w], splits, part, workspace, ..none(way) })
+}
+
+/// Whether k stands together in an operand whose lines all begin at 16 bytes; nothing where they do not. `i` is the
+/// distance between rows of `a` or columns of `b`, `l` that along k.
+pub(super) fn lines(x: &Matrix, batch: [usize; 2], i: usize, l: usize) -> Option<bool> {
+    match (i, l) {
+        (_, 1) => vectors(x, batch, i).then_some(true),
+        (1, _) => vectors(x, batch, l).then_some(false),
+        _ => None,
+    }
+}
+
+/// The kernel for tiles of this width on Ampere's tensor cores.
+fn ampere_kernel(g: &Gemm, width: usize) -> Option<&'static str> {
+    let (a, b) = (lines(&g.a, g.batch, g.a.row, g.a.col)?, lines(&g.b, g.batch, g.b.col, g.b.row)?);
+    if g.a.element != g.b.element || (g.a.element == Element::F32 && !g.tf32) {
+        return None;
+    }
+    let kernels = match (g.a.element, width) {
+        (Element::F32, 128) => {
+            ["gemm_nn_tf32_sm80_128", "gemm_nt_tf32_sm80_128", "gemm_tn_tf32_sm80_128", "gemm_tt_tf32_sm80_128"]
+        }
+        (Element::F32, _) => {
+            ["gemm_nn_tf32_sm80_64", "gemm_nt_tf32_sm80_64", "gemm_tn_tf32_sm80_64", "gemm_tt_tf32_sm80_64"]
+        }
+        (Element::Bf16, 128) => {
+            ["gemm_nn_bf16_sm80_128", "gemm_nt_bf16_sm80_128", "gemm_tn_bf16_sm80_128", "gemm_tt_bf16_sm80_128"]
+        }
+        (Element::Bf16, _) => {
+            ["gemm_nn_bf16_sm80_64", "gemm_nt_bf16_sm80_64", "gemm_tn_bf16_sm80_64", "gemm_tt_bf16_sm80_64"]
+        }
+        (Element::F16, 128) => {
+            ["gemm_nn_f16_sm80_128", "gemm_nt_f16_sm80_128", "gemm_tn_f16_sm80_128", "gemm_tt_f16_sm80_128"]
+        }
+        (Element::F16, _) => {
+            ["gemm_nn_f16_sm80_64", "gemm_nt_f16_sm80_64", "gemm_tn_f16_sm80_64", "gemm_tt_f16_sm80_64"]
+        }
+        _ => return None,
+    };
+    Some(kernels[2 * !a as usize + b as usize])
 }
 
 /// Types and places that kernels can read and write.

@@ -16,7 +16,7 @@ pub fn gemm(g: &Gemm, choice: &Choice, workspace: Ptr) -> Result<Vec<Launch>, Cu
         Way::Nothing => Ok(vec![]),
         Way::Rows => Ok(vec![rows(&p, choice)]),
         Way::Columns => columns(&p, choice, workspace),
-        Way::Plain => plain(&p, choice, workspace),
+        Way::Plain | Way::Ampere => plain(&p, choice, workspace),
         Way::Dequantized => {
             let then = choice.then.as_ref().ok_or_else(|| refused("gemm", "a choice that was not chosen"))?;
             let mut launches = dequantize(&p, workspace, Element::F32)?;
@@ -94,9 +94,14 @@ fn plain(g: &Gemm, choice: &Choice, workspace: Ptr) -> Result<Vec<Launch>, CudaE
     list.extend(operand(&g.b));
     list.extend(args![a, b]);
     list.extend(epilogue(&g.c, &g.epilogue));
-    let mut launches = vec![
-        Launch::new(choice.kernel, [grid(blocks)?, choice.splits as u32, 1], 256, list).shared(tiles(choice.tile[0])),
-    ];
+    let width = choice.tile[0];
+    let (threads, shared) = match choice.way {
+        // Four stages of 64 bytes of k for both operands.
+        Way::Ampere => (if width == 128 { 256 } else { 128 }, (4 * 2 * 64 * width) as u32),
+        _ => (256, tiles(width)),
+    };
+    let size = [grid(blocks)?, choice.splits as u32, 1];
+    let mut launches = vec![Launch::new(choice.kernel, size, threads, list).shared(shared)];
     launches.extend(reduce(g, choice, workspace)?);
     Ok(launches)
 }
