@@ -1,11 +1,11 @@
 // epilogue.cuh: what becomes of a product before it is stored, the same for every matrix product.
 //
-//   v = alpha * scale_a[i] * scale_b[j] * sum + beta * c[i][j]
+//   v = alpha * alpha_a * alpha_b * scale_a[i] * scale_b[j] * sum + beta * c[i][j]
 //   v = activation(v + bias[i][j]) * gate[i][j] + residual[i][j]
 //   amax = max(amax, |v|),  c[i][j] = v * scale  in the type of c
 //
 // Every operand is an address with strides (of values, not bytes) for rows, columns and two levels of a batch; a stride
-// of 0 repeats; a null address leaves the step out. `scale` and `amax` are one f32 each on the device.
+// of 0 repeats; a null address leaves the step out. `alpha_a`, `alpha_b`, `scale` and `amax` are one f32 each on the device.
 #pragma once
 #include "number.cuh"
 
@@ -31,9 +31,12 @@ struct Epilogue {
 };
 #define EPILOGUE_PARAMS                                                                                            \
   OPERAND(c), OPERAND(bias), OPERAND(gate), OPERAND(residual), const float *scale_a, const float *scale_b,         \
-      const float *scale, unsigned *amax, float alpha, float beta, int activation, unsigned types
+      const float *scale, unsigned *amax, const float *alpha_a, const float *alpha_b, float alpha, float beta, int activation, unsigned types
 #define EPILOGUE                                                                                                   \
-  (Epilogue{TAKE(c), TAKE(bias), TAKE(gate), TAKE(residual), scale_a, scale_b, scale, amax, alpha, beta, activation, types})
+  (Epilogue{TAKE(c), TAKE(bias), TAKE(gate), TAKE(residual), scale_a, scale_b, scale, amax, epilogue_alpha(alpha, alpha_a, alpha_b), beta, activation, types})
+
+// The factor on sums: a number times what stands on the device.
+DEVFN float epilogue_alpha(float alpha, const float* a, const float* b) { return alpha * (a ? *a : 1.f) * (b ? *b : 1.f); }
 
 DEVFN float activate(int kind, float v) {
   switch (kind) {

@@ -1,6 +1,6 @@
 //! Matrix products of every kind on the emulator, and on the GPU where there is one, against sums in `f64`.
 
-use mobilis_cuda::gemm::{Activation, Element, Epilogue, Gemm, Matrix, choose, gemm};
+use mobilis_cuda::gemm::{Activation, Blocks, Element, Epilogue, Gemm, Matrix, choose, gemm};
 use mobilis_cuda::testing::{devices, difference, download, upload, values};
 use mobilis_cuda::{Buffer, Gpu, Info, Ptr};
 use mobilis_kernels::fp8::Fp8;
@@ -93,6 +93,7 @@ struct Operands<'a> {
     row_scales: Option<&'a Data>,
     column_scales: Option<&'a Data>,
     scale: f64,
+    factor: Option<f64>,
     before: f64,
     amax: Option<&'a Buffer>,
 }
@@ -132,7 +133,7 @@ fn check_on(
                 for j in 0..g.n {
                     let at = [o, inner];
                     let mut v: f64 = (0..g.k).map(|l| a.get(&g.a, i, l, at) * b.get(&g.b, l, j, at)).sum();
-                    v *= e.alpha as f64;
+                    v *= e.alpha as f64 * more.factor.unwrap_or(1.0);
                     v *= more.row_scales.map_or(1.0, |s| s.exact[i]) * more.column_scales.map_or(1.0, |s| s.exact[j]);
                     v += e.beta as f64 * more.before;
                     let operand =
@@ -320,12 +321,13 @@ fn epilogues_do_all_their_steps() {
                 amax.upload(&[0; 4]).unwrap();
                 g.c = Matrix { at: c.ptr(), element, ..g.c };
                 g.epilogue = Epilogue {
-                    alpha: 0.25,
+                    alpha: 0.25 / 0.375,
                     beta,
                     bias: Some(bias.matrix(0, [0, 1, 0, 0])),
                     activation,
                     gate: Some(gate.matrix(0, [n, 1, 0, 0])),
                     residual: Some(residual.matrix(0, [1, m, 0, 0])),
+                    factors: [scale.ptr(), Ptr::NULL],
                     row_scales: rows.buffer.ptr(),
                     column_scales: columns.buffer.ptr(),
                     scale: scale.ptr(),
@@ -338,6 +340,7 @@ fn epilogues_do_all_their_steps() {
                     row_scales: Some(&rows),
                     column_scales: Some(&columns),
                     scale: 0.375,
+                    factor: Some(0.375),
                     before: 2.0,
                     amax: Some(&amax),
                 };
@@ -391,6 +394,117 @@ fn tensor_cores_of_ampere() {
     }
     if !kernels.is_empty() {
         for word in ["nn", "nt", "tn", "tt", "bf16", "_f16", "tf32", "sm80_128", "sm80_64", "k/", "turned"] {
+            assert!(kernels.iter().any(|k| k.contains(word)), "{word} is not among {kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn tensor_cores_of_hopper() {
+    let mut kernels = std::collections::BTreeSet::new();
+    for gpu in devices().into_iter().filter(|g| g.info().capability / 10 == 9) {
+        // Few multiprocessors: blocks take several tiles in turn.
+        let mut few = gpu.info().clone();
+        few.multiprocessors = 2;
+        for (at, element) in [Element::Bf16, Element::F16].into_iter().enumerate() {
+            for (i, size) in [[264, 400, 200], [136, 72, 72], [64, 80, 1104]].into_iter().enumerate() {
+                for t in 0..4 {
+                    if t != i + at && (t != 3 || at > 0) {
+                        continue;
+                    }
+                    let (a, b, _, mut g) = plain(&gpu, size, [t & 1 > 0, t & 2 > 0, i == 1], [element, element]);
+                    let out = [element, F32, F32][i];
+                    let c = gpu.alloc(size[0] * size[1] * out.bytes()).unwrap();
+                    g.c = Matrix { at: c.ptr(), element: out, ..g.c };
+                    let bias = Data::new(&gpu, size[1], 3, F32);
+                    g.epilogue.alpha = 0.5;
+                    if i == 1 {
+                        g.epilogue.bias = Some(bias.matrix(0, [0, 1, 0, 0]));
+                        g.epilogue.activation = Activation::Silu;
+                    }
+                    let more = Operands { bias: Some(&bias), ..Operands::default() };
+                    let tolerance = if i == 0 { 5e-3 } else { 3e-6 };
+                    kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &more, tolerance));
+                }
+            }
+        }
+        // A batch whose right side is shared by the outer level, rows as they stand in memory: [m, outer, inner, k].
+        let [m, n, k, o, i] = [72, 80, 40, 2, 3];
+        let a = Data::new(&gpu, m * o * i * k, 1, Element::Bf16);
+        let b = Data::new(&gpu, i * n * k, 2, Element::Bf16);
+        let c = gpu.alloc(o * i * m * n * 4).unwrap();
+        let mut g = Gemm::new(
+            [m, n, k],
+            a.matrix(0, [o * i * k, 1, i * k, k]),
+            b.matrix(0, [1, k, 0, n * k]),
+            Matrix { at: c.ptr(), row: n, col: 1, outer: i * m * n, inner: m * n, ..Matrix::default() },
+        );
+        g.batch = [o, i];
+        kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &Operands::default(), 2e-6));
+    }
+    if !kernels.is_empty() {
+        for word in ["nn", "nt", "tn", "tt", "bf16", "_f16", "sm90_256", "sm90_128", "k/", "turned"] {
+            assert!(kernels.iter().any(|k| k.contains(word)), "{word} is not among {kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn values_of_eight_bits() {
+    let mut kernels = std::collections::BTreeSet::new();
+    for gpu in devices().into_iter().filter(|g| g.info().capability / 10 == 9) {
+        let mut few = gpu.info().clone();
+        few.multiprocessors = 2;
+        let (e4, e5) = (Element::E4M3, Element::E5M2);
+        for (at, (types, size)) in [
+            ([e4, e4], [264, 272, 160]),
+            ([e5, e4], [100, 80, 400]),
+            ([e4, e5], [64, 80, 64]),
+            ([e4, e4], [100, 200, 300 / 16 * 16]),
+            ([e5, e4], [140, 130, 272]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let [m, n, k] = size;
+            let (a, b, c, mut g) = plain(&gpu, size, [false, true, false], types);
+            let (factors, rows, columns) =
+                (upload(&gpu, &[0.25f32, 3.0]), Data::new(&gpu, m, 4, F32), Data::new(&gpu, n, 5, F32));
+            let mut more = Operands::default();
+            let (mut a, mut b) = (a, b);
+            match at {
+                0 => {
+                    g.epilogue.factors = [factors.ptr(), factors.ptr().at(4)];
+                    more.factor = Some(0.75);
+                }
+                1 | 2 => {
+                    (g.epilogue.row_scales, g.epilogue.column_scales) = (rows.buffer.ptr(), columns.buffer.ptr());
+                    (more.row_scales, more.column_scales) = (Some(&rows), Some(&columns));
+                }
+                _ => {
+                    let blocks = k.div_ceil(128);
+                    // Factors of rows with rows together, those of blocks with blocks of k together.
+                    let (fa, fb) = (values(m * blocks, 6), values(n.div_ceil(128) * blocks, 7));
+                    a.exact.iter_mut().enumerate().for_each(|(i, v)| *v *= fa[i % k / 128 * m + i / k] as f64);
+                    b.exact
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(i, v)| *v *= fb[i / k / 128 * blocks + i % k / 128] as f64);
+                    let (fa, fb) = (upload(&gpu, &fa), upload(&gpu, &fb));
+                    g.blocks = Some(Blocks { a: fa.ptr(), a_far: [1, m], b: fb.ptr(), b_far: [blocks, 1] });
+                    kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &more, 3e-6));
+                    continue;
+                }
+            }
+            kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &more, 3e-6));
+        }
+        // Sums of 128 values in full precision, without factors.
+        let (a, b, c, mut g) = plain(&gpu, [70, 64, 144], [false, true, false], [e5, e4]);
+        g.blocks = Some(Blocks { a: Ptr::NULL, a_far: [0; 2], b: Ptr::NULL, b_far: [0; 2] });
+        kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &Operands::default(), 3e-6));
+    }
+    if !kernels.is_empty() {
+        for word in ["e4m3_e4m3_256", "e5m2_e4m3_128", "e4m3_e5m2_128", "e4m3_e4m3_blocks", "e5m2_e4m3_blocks"] {
             assert!(kernels.iter().any(|k| k.contains(word)), "{word} is not among {kernels:?}");
         }
     }

@@ -18,6 +18,8 @@ pub enum Way {
     Plain,
     /// Tiles on Ampere's tensor cores.
     Ampere,
+    /// Tiles on Hopper's tensor cores.
+    Hopper,
     /// Planes become numbers first, then whatever suits those.
     Dequantized,
 }
@@ -39,6 +41,8 @@ pub struct Choice {
     pub part: usize,
     /// Bytes of workspace, aligned to 256.
     pub workspace: usize,
+    /// Blocks at most, where they take tiles in turn: the multiprocessors.
+    pub blocks: usize,
     /// What follows it, where it is not alone.
     pub then: Option<Box<Choice>>,
 }
@@ -75,12 +79,12 @@ pub(super) fn vectors(x: &Matrix, batch: [usize; 2], other: usize) -> bool {
 }
 
 /// How many parts `k` is cut into so that `tiles` of them fill a device, each at least `least` long: parts are
-/// multiples of 32.
+/// multiples of 128.
 fn splits(tiles: usize, k: usize, wanted: usize, least: usize, results: usize) -> (usize, usize) {
     // Sums that meet in memory should be few beside what is read.
     let most = ((64 << 20) / (results.max(1) * 4)).clamp(1, 64);
     let count = wanted.div_ceil(tiles.max(1)).min(k / least.max(1)).min(most).max(1);
-    let part = k.div_ceil(count).next_multiple_of(32).max(32);
+    let part = k.div_ceil(count).next_multiple_of(128).max(128);
     (k.div_ceil(part).max(1), part)
 }
 
@@ -101,6 +105,7 @@ pub fn choose(g: &Gemm, gpu: &Info) -> Result<Choice, CudaError> {
         splits: 1,
         part: g.k.max(1).next_multiple_of(32),
         workspace: 0,
+        blocks: gpu.multiprocessors as usize,
         then: None,
     };
     if g.m == 0 || g.n == 0 || g.count() == 0 {
@@ -117,7 +122,7 @@ pub fn choose(g: &Gemm, gpu: &Info) -> Result<Choice, CudaError> {
         return Ok(Choice { kernel: "dequantize_planes", workspace, then, tile: [1, 256], ..none(Way::Dequantized) });
     }
     let few = |g: &Gemm| g.m <= FEW && g.a.element == Element::F32 && g.k >= 32;
-    let turned = if few(g) { false } else { few(&g.turned()) || (g.c.col != 1 && g.c.row == 1) };
+    let turned = if few(g) || g.blocks.is_some() { false } else { few(&g.turned()) || (g.c.col != 1 && g.c.row == 1) };
     let p = if turned { g.turned() } else { *g };
     if few(&p) && p.a.row.max(1).saturating_mul(FEW) < 1 << 31 {
         let wide = matches!(p.b.element, Element::F32 | Element::Bf16 | Element::F16);
@@ -135,6 +140,24 @@ pub fn choose(g: &Gemm, gpu: &Info) -> Result<Choice, CudaError> {
         }
     }
     let (sms, results) = (gpu.multiprocessors as usize, p.m * p.n * p.count());
+    if gpu.capability / 10 == 9
+        && let Some((kernel, tile)) = super::hopper::kernel(&p, sms)
+    {
+        let tiles = p.m.div_ceil(tile[0]) * p.n.div_ceil(tile[1]) * p.count();
+        let (splits, part) = match tiles < sms {
+            true => splits(tiles, p.k, sms, 512, results),
+            false => (1, p.k.next_multiple_of(128)),
+        };
+        let workspace = if splits > 1 { results * splits * 4 } else { 0 };
+        return Ok(Choice { kernel, turned, tile, splits, part, workspace, ..none(Way::Hopper) });
+    }
+    if p.blocks.is_some() {
+        let what = format!("{:?} by {:?}, {} by {} by {}", p.a.element, p.b.element, p.m, p.n, p.k);
+        return Err(refused(
+            "gemm",
+            format!("factors for blocks need compute capability 9.0, {what}, k-major and by 16 bytes"),
+        ));
+    }
     let tiles = |w: usize| p.m.div_ceil(w) * p.n.div_ceil(w) * p.count();
     let w = if tiles(128) >= sms { 128 } else { 64 };
     let (way, kernel) = match (ampere_kernel(&p, w), w) {

@@ -17,6 +17,7 @@ pub fn gemm(g: &Gemm, choice: &Choice, workspace: Ptr) -> Result<Vec<Launch>, Cu
         Way::Rows => Ok(vec![rows(&p, choice)]),
         Way::Columns => columns(&p, choice, workspace),
         Way::Plain | Way::Ampere => plain(&p, choice, workspace),
+        Way::Hopper => super::hopper::launches(&p, choice, workspace),
         Way::Dequantized => {
             let then = choice.then.as_ref().ok_or_else(|| refused("gemm", "a choice that was not chosen"))?;
             let mut launches = dequantize(&p, workspace, Element::F32)?;
@@ -63,7 +64,8 @@ pub(crate) fn epilogue(c: &Matrix, e: &Epilogue) -> Vec<Arg> {
     let mut list = vec![];
     [c, &bias, &gate, &residual].into_iter().for_each(|x| list.extend(operand(x)));
     let types = [c, &bias, &gate, &residual].iter().enumerate().fold(0, |t, (i, x)| t | (x.element as u32) << (4 * i));
-    list.extend(args![e.row_scales, e.column_scales, e.scale, e.amax, e.alpha, e.beta, e.activation as i32, types]);
+    list.extend(args![e.row_scales, e.column_scales, e.scale, e.amax, e.factors[0], e.factors[1]]);
+    list.extend(args![e.alpha, e.beta, e.activation as i32, types]);
     list
 }
 

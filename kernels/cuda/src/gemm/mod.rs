@@ -1,16 +1,17 @@
-//! Matrix products (`gemm.cu`, `gemv.cu`): what is to be computed ([`Gemm`]), which kernel does it
+//! Matrix products (`gemm.cu`, `gemv.cu`, `gemm_sm80.cu`, `gemm_sm90.cu`, `gemm_fp8.cu`): what is to be computed ([`Gemm`]), which kernel does it
 //! ([`choose`], a pure function whose result can be printed), and its launches ([`gemm`]).
 //!
 //! `c[i][j] = epilogue(sum over l of a[i][l] b[l][j])` for every matrix of a batch with two levels. Operands
 //! have any strides and several element types; the sum is `f32`. The epilogue is
 //!
 //! ```text
-//! v = alpha * row_scales[i] * column_scales[j] * sum + beta * c[i][j]
+//! v = alpha * factors * row_scales[i] * column_scales[j] * sum + beta * c[i][j]
 //! v = activation(v + bias[i][j]) * gate[i][j] + residual[i][j]
 //! amax = max(amax, |v|),   c[i][j] = v * scale, rounded to c's type
 //! ```
 
 mod choice;
+mod hopper;
 pub(crate) mod launch;
 
 pub use choice::{Choice, Way, choose};
@@ -137,6 +138,8 @@ pub struct Epilogue {
     pub gate: Option<Matrix>,
     /// Added after that.
     pub residual: Option<Matrix>,
+    /// Two more factors on sums, each one `f32` on the device, or null.
+    pub factors: [Ptr; 2],
     /// A factor for each row, `f32`, or null.
     pub row_scales: Ptr,
     /// A factor for each column, `f32`, or null.
@@ -156,12 +159,28 @@ impl Default for Epilogue {
             activation: Activation::Identity,
             gate: None,
             residual: None,
+            factors: [Ptr::NULL; 2],
             row_scales: Ptr::NULL,
             column_scales: Ptr::NULL,
             scale: Ptr::NULL,
             amax: Ptr::NULL,
         }
     }
+}
+
+/// Factors for blocks of values of eight bits, `f32`: for each row of `a` and each column of `b` in groups of 128, along
+/// every 128 values of `k`. Either may be null: then all are 1, and what the kernel does besides is to add sums of
+/// 128 values in full precision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Blocks {
+    /// The factors of `a`.
+    pub a: Ptr,
+    /// Between rows, and between blocks of `k`.
+    pub a_far: [usize; 2],
+    /// The factors of `b`.
+    pub b: Ptr,
+    /// Between groups of columns, and between blocks of `k`.
+    pub b_far: [usize; 2],
 }
 
 /// A product of matrices.
@@ -185,6 +204,8 @@ pub struct Gemm {
     pub planes: Ptr,
     /// What becomes of sums.
     pub epilogue: Epilogue,
+    /// Factors for blocks of `a` and `b`, values of eight bits.
+    pub blocks: Option<Blocks>,
     /// Whether `f32` operands may be rounded to TF32 (ten bits of fraction).
     pub tf32: bool,
 }

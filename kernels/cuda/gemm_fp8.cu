@@ -1,0 +1,43 @@
+// Matrix products of eight bits on Hopper's tensor cores, E4M3 and E5M2, sums in f32 (include/hopper.cuh).
+//
+// Both operands have k together, as the tensor cores ask: quantize.cu writes transposed copies with the values. One factor
+// for each operand, or for each row and column, is part of the epilogue: 128 x 256 by 128 in four stages and clusters of
+// two, or 128 x 128 in six. `*_blocks` (128 x 128) adds sums of 128 values in full precision, scaled by the factors of
+// a's rows by 128 of k and b's blocks of 128 x 128; without factors it is the product with exact sums that gradients ask for.
+// 384 threads, registers 40 and 232. Bound: 1,979 TFLOP/s; with blocks two thirds of it, as the additions take turns with
+// the tensor cores of the other warpgroup.
+#include "hopper.cuh"
+
+#if HOPPER
+#define BODY(A, B, BN, STAGES, CLUSTER, PROMOTE) Hopper<A, B, true, true, BN, STAGES, CLUSTER, PROMOTE>::run(&ma, &mb, &mc, HOPPER_SHAPE, EPILOGUE)
+#define PAIRS __cluster_dims__(2, 1, 1)
+#else
+#define PAIRS
+#define BODY(A, B, BN, STAGES, CLUSTER, PROMOTE)
+#endif
+#define LARGE(name, A, B)                                                                              \
+  extern "C" __global__ void PAIRS __launch_bounds__(384, 1) name(HOPPER_PARAMS) { \
+    BODY(A, B, 256, 4, 2, false);                                                                      \
+  }
+#define SMALL(name, A, B, PROMOTE)                                           \
+  extern "C" __global__ void __launch_bounds__(384, 1) name(HOPPER_PARAMS) { \
+    BODY(A, B, 128, 6, 1, PROMOTE);                                          \
+  }
+LARGE(gemm_e4m3_e4m3_256, e4m3, e4m3)
+CUEMU_EXPORT(gemm_e4m3_e4m3_256)
+LARGE(gemm_e4m3_e5m2_256, e4m3, e5m2)
+CUEMU_EXPORT(gemm_e4m3_e5m2_256)
+LARGE(gemm_e5m2_e4m3_256, e5m2, e4m3)
+CUEMU_EXPORT(gemm_e5m2_e4m3_256)
+SMALL(gemm_e4m3_e4m3_128, e4m3, e4m3, false)
+CUEMU_EXPORT(gemm_e4m3_e4m3_128)
+SMALL(gemm_e4m3_e5m2_128, e4m3, e5m2, false)
+CUEMU_EXPORT(gemm_e4m3_e5m2_128)
+SMALL(gemm_e5m2_e4m3_128, e5m2, e4m3, false)
+CUEMU_EXPORT(gemm_e5m2_e4m3_128)
+SMALL(gemm_e4m3_e4m3_blocks, e4m3, e4m3, true)
+CUEMU_EXPORT(gemm_e4m3_e4m3_blocks)
+SMALL(gemm_e4m3_e5m2_blocks, e4m3, e5m2, true)
+CUEMU_EXPORT(gemm_e4m3_e5m2_blocks)
+SMALL(gemm_e5m2_e4m3_blocks, e5m2, e4m3, true)
+CUEMU_EXPORT(gemm_e5m2_e4m3_blocks)
