@@ -16,18 +16,15 @@
 
 mod attention;
 mod chain;
-mod conv;
-mod host;
-pub mod lower;
-mod movement;
-mod pool;
-mod recurrent;
 mod contraction;
+mod conv;
 mod experts;
 mod host;
 pub mod lower;
 mod movement;
+mod pool;
 mod product;
+mod recurrent;
 mod run;
 mod slice;
 mod softmax;
