@@ -8,7 +8,8 @@
 //!
 //! The text depends on the steps and on how inputs lie (contiguous, repeated, strided along which
 //! dimensions), not on sizes, strides or addresses, which are arguments: so one text serves all sizes of a
-//! model. It is named and kept by [`generated`](crate::generated).
+//! model. It is named and kept by [`generated`](crate::generated). A chain of one step needs no text: single
+//! operations are compiled ahead of time (`elementwise.cu`).
 //!
 //! Bound: the bytes of all inputs and outputs over copy bandwidth.
 
@@ -16,6 +17,7 @@ use crate::generated::{self, NAME};
 use crate::{Arg, CudaError, Launch, Ptr};
 
 mod layout;
+mod single;
 mod text;
 
 /// How values are stored.
@@ -135,6 +137,9 @@ pub fn chain(inputs: &[Input], steps: &[Step], outputs: &[Output], sizes: &[usiz
     let total: usize = sizes.iter().product();
     if total == 0 || outputs.is_empty() {
         return Ok(vec![]);
+    }
+    if let Some(launch) = single::single(inputs, steps, outputs, sizes)? {
+        return Ok(vec![launch]);
     }
     let plan = layout::plan(inputs, steps, outputs, sizes);
     let kernel = generated::register("chain", &text::text(&plan, inputs, steps, outputs));

@@ -113,14 +113,8 @@ fn all_functions(names: &[&'static str], data: [Data; 2], result: impl Fn(&str) 
     };
     let unary = |name: &str| expected_arity(name) == 1;
     let steps: Vec<Step> = names.iter().map(|f| call(f, if unary(f) { &[0] } else { &[0, 1] }, result(f))).collect();
-    for gpu in devices() {
-        let buffers = data.clone().map(|d| d.upload(&gpu));
-        let inputs: Vec<Input> =
-            data.iter().zip(&buffers).map(|(d, b)| Input { at: b.ptr(), kind: d.kind(), strides: vec![1] }).collect();
-        let outs: Vec<Buffer> = steps.iter().map(|s| gpu.alloc(n * s.kind.bytes()).unwrap()).collect();
-        let outputs: Vec<Output> = outs.iter().enumerate().map(|(i, b)| (i as u16, b.ptr())).collect();
-        gpu.run(&chain(&inputs, &steps, &outputs, &[n]).unwrap()).unwrap();
-        for ((name, s), out) in names.iter().zip(&steps).zip(&outs) {
+    let check = |names: &[&'static str], steps: &[Step], outs: &[Buffer]| {
+        for ((name, s), out) in names.iter().zip(steps).zip(outs) {
             let found: Vec<f64> = match s.kind {
                 Kind::F32 => download::<f32>(out, n).into_iter().map(f64::from).collect(),
                 Kind::I32 => download::<i32>(out, n).into_iter().map(f64::from).collect(),
@@ -135,9 +129,25 @@ fn all_functions(names: &[&'static str], data: [Data; 2], result: impl Fn(&str) 
                 assert!(near(f, e), "{name}({a}, {b}) is {f}, not {e}");
             }
         }
+    };
+    for gpu in devices() {
+        let buffers = data.clone().map(|d| d.upload(&gpu));
+        let inputs: Vec<Input> =
+            data.iter().zip(&buffers).map(|(d, b)| Input { at: b.ptr(), kind: d.kind(), strides: vec![1] }).collect();
+        let outs: Vec<Buffer> = steps.iter().map(|s| gpu.alloc(n * s.kind.bytes()).unwrap()).collect();
+        let outputs: Vec<Output> = outs.iter().enumerate().map(|(i, b)| (i as u16, b.ptr())).collect();
+        gpu.run(&chain(&inputs, &steps, &outputs, &[n]).unwrap()).unwrap();
+        check(names, &steps, &outs);
+        // Each by itself is a kernel that needs no compiler.
+        for (s, out) in steps.iter().zip(&outs) {
+            out.fill(0x55).unwrap();
+            let launches = chain(&inputs, std::slice::from_ref(s), &[(0, out.ptr())], &[n]).unwrap();
+            assert!(mobilis_cuda::sources::of(launches[0].kernel).is_some(), "{s:?}");
+            gpu.run(&launches).unwrap();
+        }
+        check(names, &steps, &outs);
     }
 }
-
 fn expected_arity(name: &str) -> usize {
     let unary = "neg exp expm1 log log1p sqrt rsqrt recip abs sign sin cos tanh erf sigmoid floor ceil round not";
     if unary.split(' ').any(|u| u == name) { 1 } else { 2 }
@@ -227,6 +237,25 @@ fn inputs_lie_anyhow() {
                 );
                 assert_eq!(mask[i] == 1, found[i] > -0.5, "{i}");
             }
+        }
+    }
+}
+
+#[test]
+fn single_operations_over_strides() {
+    let (x, y) = (values(2 * 3 * 4 * 5, 1), values(3 * 5, 2));
+    for gpu in devices() {
+        let (a, b) = (upload(&gpu, &x), upload(&gpu, &y));
+        let out = gpu.alloc(120 * 4).unwrap();
+        // out[i, j, k, l] = a[l, j, i, k] - b[j, l] with a of [5, 3, 2, 4].
+        let a = Input { at: a.ptr(), kind: Kind::F32, strides: vec![4, 8, 1, 24] };
+        let b = Input { at: b.ptr(), kind: Kind::F32, strides: vec![0, 5, 0, 1] };
+        let launches = chain(&[a, b], &[call("sub", &[0, 1], Kind::F32)], &[(0, out.ptr())], &[2, 3, 4, 5]).unwrap();
+        assert_eq!(launches[0].kernel, "sub_f32");
+        gpu.run(&launches).unwrap();
+        for (at, f) in download::<f32>(&out, 120).iter().enumerate() {
+            let (i, j, k, l) = (at / 60, at / 20 % 3, at / 5 % 4, at % 5);
+            assert_eq!(*f, x[l * 24 + j * 8 + i * 4 + k] - y[j * 5 + l]);
         }
     }
 }

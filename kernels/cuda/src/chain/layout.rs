@@ -90,12 +90,12 @@ pub(super) fn plan(inputs: &[Input], steps: &[Step], outputs: &[Output], sizes: 
     Plan { sizes, places, vector, unroll, wide, ragged }
 }
 
-fn contiguous(sizes: &[usize]) -> Vec<usize> {
+pub(super) fn contiguous(sizes: &[usize]) -> Vec<usize> {
     (0..sizes.len()).map(|d| sizes[d + 1..].iter().product()).collect()
 }
 
 /// Drops dimensions of one index and joins neighbours that every input walks through as one.
-fn join(sizes: &[usize], strides: Vec<Vec<usize>>) -> (Vec<usize>, Vec<Vec<usize>>) {
+pub(super) fn join(sizes: &[usize], strides: Vec<Vec<usize>>) -> (Vec<usize>, Vec<Vec<usize>>) {
     let mut to: Vec<usize> = vec![];
     let mut out: Vec<Vec<usize>> = vec![vec![]; strides.len()];
     for (d, n) in sizes.iter().copied().enumerate().filter(|d| d.1 != 1) {
