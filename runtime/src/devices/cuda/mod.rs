@@ -19,12 +19,19 @@ mod chain;
 mod contraction;
 mod conv;
 mod experts;
+mod gather;
 mod host;
+mod loss;
 pub mod lower;
 mod movement;
+mod norm;
+mod order;
 mod pool;
 mod product;
+mod random;
 mod recurrent;
+mod reduce;
+mod rope;
 mod run;
 mod slice;
 mod softmax;
@@ -38,6 +45,7 @@ use crate::graph::{Graph, Sizes};
 use crate::module::store::{Data, OnDevice};
 use crate::ops::Op;
 use lower::{Lower, Lowering};
+use mobilis_cuda::softmax::Along;
 use mobilis_cuda::{Buffer, CudaError, Gpu, Schedule};
 pub use run::Bound;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -166,6 +174,11 @@ fn warn(gpu: &Gpu, fallbacks: &[Fallback]) {
     }
 }
 
+/// Sizes around dimension `axis`.
+fn along(sizes: &[usize], axis: usize) -> Along {
+    Along { outer: sizes[..axis].iter().product(), n: sizes[axis], inner: sizes[axis + 1..].iter().product() }
+}
+
 fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
     match op {
         Op::Input(op) => {
@@ -216,6 +229,24 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::Stft(op) => stft::stft(op, cx)?,
         Op::StftInputGrad(op) => stft::stft_input_grad(op, cx)?,
         Op::StftWindowGrad(op) => stft::stft_window_grad(op, cx)?,
+        Op::SoftmaxGrad(op) => softmax::grad(op.axis, op.log, cx)?,
+        Op::Reduce(op) => reduce::lower(op, cx)?,
+        Op::Norm(op) => norm::lower(op, cx)?,
+        Op::NormGrad(op) => norm::grad(op, cx)?,
+        Op::Take(op) => gather::take(op, cx)?,
+        Op::Gather(op) => gather::gather(op, cx)?,
+        Op::TakeAdd(op) => gather::take_add(op, cx)?,
+        Op::ScatterAdd(op) => gather::scatter_add(op, cx)?,
+        Op::Embedding(_) => gather::embedding(cx)?,
+        Op::EmbeddingGrad(_) => gather::embedding_grad(cx)?,
+        Op::CumSum(op) => order::cumsum(op, cx)?,
+        Op::ArgExtreme(op) => order::arg_extreme(op, cx)?,
+        Op::Sort(op) => order::sort(op, cx)?,
+        Op::Random(op) => random::lower(op, cx)?,
+        Op::RopeTable(op) => rope::lower_table(op, cx)?,
+        Op::Rope(op) => rope::lower(op, cx)?,
+        Op::CrossEntropy(op) => loss::lower(&op.options, cx)?,
+        Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
         _ => return Err("there is no kernel for it yet".into()),
     }
     Ok(())

@@ -71,7 +71,7 @@ pub fn write_rows(op: &WriteRows, cx: &mut Lower) -> Lowering {
 
 /// For operations that change a part of their first input: the output, which has that input's values and
 /// takes its place where nobody else needs it, and input `other`, not in the memory that is written.
-fn in_place(cx: &mut Lower, other: usize) -> (Ptr, Ptr) {
+pub fn in_place(cx: &mut Lower, other: usize) -> (Ptr, Ptr) {
     let view = cx.view(0);
     // What begins a buffer may be the same memory; what lies within one might overlap.
     let moves_in = view.is_contiguous() && view.offset == 0;
