@@ -78,7 +78,7 @@ pub(super) fn compile(file: &str, text: &str, arch: &str) -> Result<Vec<u8>, Cud
         sys::nvrtcCreateProgram(&mut program, text.as_ptr(), name.as_ptr(), count, texts, names)
             .result()
             .map_err(|e| failed(file, format!("{e:?}")))?;
-        let options = [format!("--gpu-architecture={arch}"), "--std=c++17".into(), "--generate-line-info".into()];
+        let options = [format!("--gpu-architecture={arch}"), "--std=c++17".into(), "-default-device".into(), "--generate-line-info".into()];
         let cubin = result::compile_program(program, &options).map_err(|e| {
             let log = result::get_program_log(program).unwrap_or_default();
             let log =
