@@ -419,6 +419,11 @@ impl Driver for Cuda {
         Ok(Some(Box::new(Graph { ready, context: self.context, stream: self.stream })))
     }
 
+    #[cfg(feature = "bench")]
+    fn stream(&self) -> Option<*mut c_void> {
+        self.enter().ok().map(|()| self.stream.cast())
+    }
+
     fn timed(&self, body: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError> {
         self.enter()?;
         let event =

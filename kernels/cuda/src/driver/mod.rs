@@ -10,7 +10,11 @@ mod emulated;
 #[cfg(feature = "driver")]
 pub mod image;
 #[cfg(feature = "driver")]
+mod libraries;
+#[cfg(feature = "driver")]
 mod nvrtc;
+#[cfg(feature = "bench")]
+pub mod vendor;
 
 use crate::plain::{self, Plain};
 use crate::{Arg, CudaError, Launch, Ptr, Tile};
@@ -95,6 +99,11 @@ trait Driver: Send + Sync {
         body()?;
         self.synchronize()?;
         Ok(start.elapsed().as_secs_f64())
+    }
+    /// The stream, for another library's calls.
+    #[cfg(feature = "bench")]
+    fn stream(&self) -> Option<*mut c_void> {
+        None
     }
     /// Notes what `body` asks for instead of doing it, where the device can repeat that as a whole; else
     /// nothing is asked for.

@@ -1,5 +1,6 @@
 //! NVRTC, NVIDIA's compiler as a library, opened at run time.
 
+use super::libraries;
 use crate::CudaError;
 use crate::sources::HEADERS;
 use cudarc::nvrtc::{result, sys};
@@ -10,38 +11,13 @@ fn failed(file: &str, message: impl Into<String>) -> CudaError {
     CudaError::Compile { file: file.into(), message: message.into() }
 }
 
-/// Opens the library from where it usually is beside the loader's own folders: `MOBILIS_CUDA_LIBRARIES` (folders,
-/// separated by colons), `CUDA_HOME`, `/usr/local/cuda`. What is open is then found by its name.
-#[cfg(unix)]
-fn preload() {
-    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    let named = std::env::var("MOBILIS_CUDA_LIBRARIES").unwrap_or_default();
-    let mut folders: Vec<String> = named.split(':').filter(|s| !s.is_empty()).map(String::from).collect();
-    for home in ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(|v| std::env::var(v).ok()) {
-        folders.extend([format!("{home}/lib64"), format!("{home}/lib")]);
-    }
-    folders.push("/usr/local/cuda/lib64".into());
-    // The library opens its own part by name, so that one comes first.
-    for names in [["libnvrtc-builtins.so.13.0", "libnvrtc-builtins.so.13.1"], ["libnvrtc.so.13", "libnvrtc.so"]] {
-        for path in folders.iter().flat_map(|f| names.iter().map(move |n| format!("{f}/{n}"))) {
-            // SAFETY: NVIDIA's library, whose initialisers are its own.
-            if let Ok(library) = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
-                // It stays open for cudarc.
-                std::mem::forget(library);
-                break;
-            }
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn preload() {}
-
 /// The version, or that there is none.
 pub(super) fn version() -> Result<String, CudaError> {
     static VERSION: OnceLock<Option<String>> = OnceLock::new();
     let ask = || {
-        preload();
+        // The library opens its own part by name, so that one comes first.
+        let parts = ["libnvrtc-builtins.so.13.0", "libnvrtc-builtins.so.13.1"];
+        libraries::preload(&[&parts, &["libnvrtc.so.13", "libnvrtc.so"]]);
         // SAFETY: opens the library, as above.
         if !unsafe { sys::is_culib_present() } {
             return None;
@@ -78,7 +54,12 @@ pub(super) fn compile(file: &str, text: &str, arch: &str) -> Result<Vec<u8>, Cud
         sys::nvrtcCreateProgram(&mut program, text.as_ptr(), name.as_ptr(), count, texts, names)
             .result()
             .map_err(|e| failed(file, format!("{e:?}")))?;
-        let options = [format!("--gpu-architecture={arch}"), "--std=c++17".into(), "-default-device".into(), "--generate-line-info".into()];
+        let options = [
+            format!("--gpu-architecture={arch}"),
+            "--std=c++17".into(),
+            "-default-device".into(),
+            "--generate-line-info".into(),
+        ];
         let cubin = result::compile_program(program, &options).map_err(|e| {
             let log = result::get_program_log(program).unwrap_or_default();
             let log =

@@ -1,0 +1,69 @@
+//! Attention with 16,384 tokens in all and a model width of 2,048, as in FlashAttention's own figures.
+
+use crate::measure::{Case, Make, Operands, Peak};
+use mobilis_cuda::attention::{
+    Element as Half, Kernels, Operand, Problem, Sizes, forward, forward_workspace, forward16,
+};
+use mobilis_cuda::gemm::Element;
+use mobilis_cuda::{CudaError, Launch};
+
+/// Tokens of all examples.
+const TOKENS: usize = 16384;
+/// Features of all heads.
+const WIDTH: usize = 2048;
+
+pub fn cases() -> Vec<Case> {
+    let mut all = vec![];
+    for (d, causal, lengths) in
+        [(128, true, &[2048, 4096, 8192, 16384][..]), (128, false, &[8192]), (64, true, &[8192])]
+    {
+        all.extend(
+            lengths
+                .iter()
+                .map(|t| case(Sizes { b: TOKENS / t, t: *t, s: *t, g: WIDTH / d, r: 1, d, e: d }, causal, true)),
+        );
+    }
+    // A step over a cache: 32 examples, 8 key-value heads of 4 query heads each.
+    all.push(case(Sizes { b: 32, t: 1, s: 4096, g: 8, r: 4, d: 128, e: 128 }, false, false));
+    all.push(case(Sizes { b: 4, t: 2048, s: 2048, g: 16, r: 1, d: 128, e: 128 }, true, false));
+    all
+}
+
+fn case(n: Sizes, causal: bool, half: bool) -> Case {
+    let pairs = (n.b * n.g * n.r * n.t * n.s) as f64 * if causal { 0.5 } else { 1.0 };
+    let values = n.b * (n.t * n.g * n.r * (n.d + n.e) + n.s * n.g * (n.d + n.e));
+    let full: Make = Box::new(move |o| launches(o, n, causal, half));
+    let less = Sizes { b: 1, t: n.t.min(80), s: 96, g: 1, r: n.r, ..n };
+    let small: Make = Box::new(move |o| launches(o, less, causal, half));
+    let kind = if half { "bf16" } else { "f32" };
+    let mask = if causal { " causal" } else { "" };
+    Case {
+        name: format!("attention {kind} d{}{mask} {}x{}x{}", n.d, n.b, n.t, n.s),
+        flops: 2.0 * pairs * (n.d + n.e) as f64,
+        bytes: (values * if half { 2 } else { 4 }) as f64,
+        // One row of queries is bound by the cache's bytes.
+        peak: match (n.t, half) {
+            (1, _) => Peak::None,
+            (_, true) => Peak::Bf16,
+            (_, false) => Peak::F32,
+        },
+        peer: None,
+        make: [full, small],
+    }
+}
+
+fn launches(o: &mut Operands, n: Sizes, causal: bool, half: bool) -> Result<Vec<Launch>, CudaError> {
+    let element = if half { Element::Bf16 } else { Element::F32 };
+    let heads = n.g * n.r;
+    let q = Operand::packed(o.random(n.b * n.t * heads * n.d, element)?, n.t, heads, n.d);
+    let k = Operand::packed(o.random(n.b * n.s * n.g * n.d, element)?, n.s, n.g, n.d);
+    let v = Operand::packed(o.random(n.b * n.s * n.g * n.e, element)?, n.s, n.g, n.e);
+    let (out, lse) = (o.space(n.b * n.t * heads * n.e * element.bytes())?, o.space(4 * n.b * heads * n.t)?);
+    let problem = Problem { causal, ..Problem::new(n) };
+    let info = o.gpu().info().clone();
+    if half {
+        return forward16(&problem, &info, Kernels::of(&problem, &info), Half::Bf16, [q, k, v], None, out, lse);
+    }
+    let workspace = o.space(forward_workspace(&problem, &info)?)?;
+    forward(&problem, &info, [q, k, v], out, lse, workspace)
+}

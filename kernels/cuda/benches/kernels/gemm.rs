@@ -1,0 +1,89 @@
+//! Products, beside cuBLASLt on the same sizes: large ones, and one row by weights of several formats.
+
+use crate::measure::{Case, Make, Operands, Peak};
+use mobilis_cuda::gemm::{Element, Gemm, Matrix, choose, gemm};
+use mobilis_cuda::{CudaError, Launch};
+
+/// A product `c = a bᵀ`: the types of `a` and `b`, its sizes, whether TF32 is allowed.
+struct Row {
+    name: &'static str,
+    a: Element,
+    b: Element,
+    size: (usize, usize, usize),
+    tf32: bool,
+    peak: Peak,
+    peer: bool,
+}
+
+const fn row(name: &'static str, a: Element, b: Element, size: (usize, usize, usize), peak: Peak, peer: bool) -> Row {
+    Row { name, a, b, size, tf32: matches!(peak, Peak::Tf32), peak, peer }
+}
+
+use Element::{Bf16, E4M3, F32, I8, Q4_0, Q8_0};
+
+const TABLE: &[Row] = &[
+    row("gemm f32", F32, F32, (4096, 4096, 4096), Peak::F32, true),
+    row("gemm f32 flat", F32, F32, (512, 4096, 4096), Peak::F32, true),
+    row("gemm tf32", F32, F32, (4096, 4096, 4096), Peak::Tf32, true),
+    row("gemm bf16", Bf16, Bf16, (4096, 4096, 4096), Peak::Bf16, true),
+    row("gemm bf16", Bf16, Bf16, (8192, 8192, 8192), Peak::Bf16, true),
+    row("gemm bf16 ffn", Bf16, Bf16, (8192, 14336, 4096), Peak::Bf16, true),
+    row("gemm fp8", E4M3, E4M3, (4096, 4096, 7168), Peak::Fp8, true),
+    row("gemm fp8", E4M3, E4M3, (4096, 7168, 16384), Peak::Fp8, true),
+    row("decode f32", F32, F32, (1, 14336, 4096), Peak::None, true),
+    row("decode bf16", F32, Bf16, (1, 14336, 4096), Peak::None, false),
+    row("decode fp8", F32, E4M3, (1, 14336, 4096), Peak::None, false),
+    row("decode int8", F32, I8, (1, 14336, 4096), Peak::None, false),
+    row("decode q8_0", F32, Q8_0, (1, 14336, 4096), Peak::None, false),
+    row("decode q4_0", F32, Q4_0, (1, 14336, 4096), Peak::None, false),
+    row("decode bf16 head", F32, Bf16, (1, 128_256, 4096), Peak::None, false),
+];
+
+/// Bytes of `count` weights, with the scales of their blocks.
+fn weight_bytes(element: Element, count: usize) -> usize {
+    match element {
+        Q8_0 => count + count / 16,
+        Q4_0 => count / 2 + count / 16,
+        other => count * other.bytes(),
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    TABLE.iter().map(case).collect()
+}
+
+fn case(row: &'static Row) -> Case {
+    let (m, n, k) = row.size;
+    let full: Make = Box::new(move |o| launches(o, row, row.size));
+    let small: Make = Box::new(move |o| launches(o, row, (row.size.0.min(72), 96, 128)));
+    let out = if row.a == F32 { 4 } else { 2 };
+    Case {
+        name: format!("{} {m}x{n}x{k}", row.name),
+        flops: 2.0 * m as f64 * n as f64 * k as f64,
+        bytes: (m * k * row.a.bytes() + weight_bytes(row.b, n * k) + m * n * out) as f64,
+        peak: row.peak,
+        peer: row.peer.then_some((row.size, row.b, row.tf32)),
+        make: [full, small],
+    }
+}
+
+fn launches(o: &mut Operands, row: &Row, (m, n, k): (usize, usize, usize)) -> Result<Vec<Launch>, CudaError> {
+    let out = if row.a == F32 { F32 } else { Bf16 };
+    let a = Matrix::rows(o.random(m * k, row.a)?, k).of(row.a);
+    let (values, planes) = match row.b {
+        Q8_0 | Q4_0 => {
+            let bytes = if row.b == Q8_0 { n * k } else { n * k / 2 };
+            (o.random(bytes, I8)?, o.random(n * k / 32, Element::F16)?)
+        }
+        other => (o.random(n * k, other)?, mobilis_cuda::Ptr::NULL),
+    };
+    let b = Matrix::rows(values, k).turned().of(row.b);
+    let c = Matrix::rows(o.space(m * n * out.bytes())?, n).of(out);
+    let mut product = Gemm { m, n, k, batch: [1, 1], a, b, c, planes, tf32: row.tf32, ..Gemm::default() };
+    if row.b == I8 {
+        product.epilogue.column_scales = o.random(n, F32)?;
+    }
+    let choice = choose(&product, o.gpu().info())?;
+    let workspace = o.space(choice.workspace)?;
+    gemm(&product, &choice, workspace)
+}
