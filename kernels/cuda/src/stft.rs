@@ -66,7 +66,7 @@ impl Stft {
     }
 
     /// Spectra back to frames.
-    fn to_frames(&self, y: Ptr, frames: Ptr) -> Launch {
+    fn to_frames(self, y: Ptr, frames: Ptr) -> Launch {
         let (n, t) = (self.window as i32, self.frames as i32);
         if let Some((pairs, shared)) = self.pairs() {
             let args = args![y, frames, pairs as i32, n, t];
