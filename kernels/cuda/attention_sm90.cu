@@ -1,5 +1,5 @@
-// Attention in bf16 or f16 for Hopper, forward (FlashAttention-3, Shah et al. 2024). Causal, windows, positions, the
-// soft cap, grouped queries, and sequences packed one after another; neither lengths, masks nor dropout.
+// Attention in bf16, f16 or e4m3 for Hopper, forward (FlashAttention-3, Shah et al. 2024). Causal, windows, positions,
+// the soft cap, grouped queries, and (16 bits) sequences packed one after another; neither lengths, masks nor dropout.
 //
 // A block stays on its multiprocessor and takes tiles of C * 64 rows of queries of one head in turn. Warpgroup 0
 // produces: one thread loads Q, and K and V in steps of N keys, by TMA into two slots each. Warpgroups 1 .. C consume 64
@@ -14,6 +14,9 @@
 //   128  2  128  64 + 64 + 32           32 + 128 = 160 KB
 //   192  2  96   96 + 48 + 24           48 + 144 = 192 KB
 //   256  2  64   128 + 32 + 16          64 + 128 = 192 KB
+// e4m3: N = 128, C = 2, blocks of 128 features, scales for each example and key-value head, results in bf16, weights
+// times 2^8. The second wgmma wants eight-bit values by keys: `attention_fp8_values` turns V beforehand, and orders the keys
+// of each 32 so that accumulators are operands: place 16 h + 4 t + 2 j + e has key 8 (2 h + j) + 2 t + e.
 // Threads 128 * (C + 1); the producer keeps 24 or 32 registers, consumers have 240 (C = 3: 160).
 // Heavy tiles come first; heads go in sections whose keys and values fit the second cache.
 // Bound: wgmma, 4 * D operations for each pair of query and key; at N = 128 an exponential costs as much time as 2 * D / 4
@@ -58,14 +61,22 @@ ATTENTION_FN Work work_of(Attend& a, const Packed& packed, int n, int most_t, in
   return w;
 }
 
-template <class T, int D, int N, int C>
-ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const TensorMap& mv, Attend a, Packed packed, T* out,
-                          float* lse, int section, int count) {
+// What e4m3 values are multiplied by, for each example and key-value head; null for 16 bits.
+struct Scales {
+  const float *q, *k, *v;
+};
+
+template <class T, class O, int D, int N, int C>
+ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const TensorMap& mv, Attend a, Packed packed,
+                          Scales scales, O* out, float* lse, int section, int count) {
 #if HOPPER
-  constexpr int BLOCKS = (D + 63) / 64, Q = 64 * 64, KV = N * 64;  // values of a block of features
-  constexpr uint32_t Q_BYTES = C * BLOCKS * Q * 2, KV_BYTES = BLOCKS * KV * 2;
-  DYN_SMEM(T, qs);  // [C][BLOCKS][64 rows][64]
-  T *ks = qs + C * BLOCKS * Q, *vs = ks + 2 * BLOCKS * KV;
+  constexpr bool EIGHT = sizeof(T) == 1;
+  // Features of 128 bytes, and bytes of a block of so many.
+  constexpr int F = 128 / sizeof(T), BLOCKS = (D + F - 1) / F, Q = 64 * 128, K = N * 128;
+  constexpr int K_SLOT = BLOCKS * K, V_SLOT = EIGHT ? D * N : BLOCKS * K;
+  static_assert(!EIGHT || N == 128, "rows of turned values are 128 bytes");
+  DYN_SMEM(unsigned char, qs);  // [C][BLOCKS][64 rows][128 bytes]
+  unsigned char *ks = qs + C * BLOCKS * Q, *vs = ks + 2 * K_SLOT;
   __shared__ uint64_t q_full, q_empty, k_full[2], k_empty[2], v_full[2], v_empty[2];
   int group = threadIdx.x / 128, total = a.b * a.g * a.r, most_t = a.t;
   if (threadIdx.x == 0) {
@@ -89,22 +100,24 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
       if (w.end == w.begin) continue;
       int b = packed.starts_q ? 0 : w.b, kv = w.h / a.r;
       mbar_wait(&q_empty, (tile & 1) ^ 1);
-      mbar_expect(&q_full, Q_BYTES);
+      mbar_expect(&q_full, C * BLOCKS * Q);
       for (int c = 0; c < C; c++)
         for (int f = 0; f < BLOCKS; f++)
-          tma_load_4d(qs + (c * BLOCKS + f) * Q, &mq, &q_full, f * 64, (int)w.q0 + w.row0 + c * 64, w.h, b);
+          tma_load_4d(qs + (c * BLOCKS + f) * Q, &mq, &q_full, f * F, (int)w.q0 + w.row0 + c * 64, w.h, b);
       tile++;
       for (int j = w.end - 1; j >= w.begin; j--, step++) {
         int s = step & 1;
         uint32_t parity = (step >> 1 & 1) ^ 1;
         mbar_wait(&k_empty[s], parity);
-        mbar_expect(&k_full[s], KV_BYTES);
+        mbar_expect(&k_full[s], K_SLOT);
         for (int f = 0; f < BLOCKS; f++)
-          tma_load_4d(ks + (s * BLOCKS + f) * KV, &mk, &k_full[s], f * 64, (int)w.k0 + j * N, kv, b);
+          tma_load_4d(ks + s * K_SLOT + f * K, &mk, &k_full[s], f * F, (int)w.k0 + j * N, kv, b);
         mbar_wait(&v_empty[s], parity);
-        mbar_expect(&v_full[s], KV_BYTES);
-        for (int f = 0; f < BLOCKS; f++)
-          tma_load_4d(vs + (s * BLOCKS + f) * KV, &mv, &v_full[s], f * 64, (int)w.k0 + j * N, kv, b);
+        mbar_expect(&v_full[s], V_SLOT);
+        if (EIGHT) tma_load_4d(vs + s * V_SLOT, &mv, &v_full[s], j * N, 0, kv, b);
+        else
+          for (int f = 0; f < BLOCKS; f++)
+            tma_load_4d(vs + s * V_SLOT + f * K, &mv, &v_full[s], f * F, (int)w.k0 + j * N, kv, b);
       }
     }
     return;
@@ -113,18 +126,18 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
   int own = group - 1, thread = threadIdx.x % 128, lane = thread & 31, next = (own + 1) % C;
   bool one = thread == 0;
   uint64_t q_desc = desc128(qs + own * BLOCKS * Q), k_desc = desc128(ks);
-  uint64_t v_desc = wgmma_desc<128>(vs, KV * 2, 1024);
+  uint64_t v_desc = EIGHT ? desc128(vs) : wgmma_desc<128>(vs, K, 1024);
   unsigned step = 0, tile = 0;
   float o[D / 2], z[N / 2];
-  uint32_t p[N / 16][4];
+  uint32_t p[N * sizeof(T) / 32][4];
   // z = Q K^T of a slot.
   auto scores = [&](int s) {
     wgmma_hold(z);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < D / 16; k++) {
+    for (int k = 0; k < D * (int)sizeof(T) / 32; k++) {
       int f = k / 4, x = k % 4;
-      wgmma<N, T>(z, q_desc + (f * Q * 2 + x * 32) / 16, k_desc + (uint64_t)((s * BLOCKS + f) * KV * 2 + x * 32) / 16, k > 0);
+      wgmma<N, T>(z, q_desc + (f * Q + x * 32) / 16, k_desc + (uint64_t)(s * K_SLOT + f * K + x * 32) / 16, k > 0);
     }
     wgmma_commit();
   };
@@ -133,8 +146,8 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
     wgmma_hold(o);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < N / 16; k++)
-      wgmma_rs<D, T, T, 1>(o, p[k], v_desc + (uint64_t)(s * BLOCKS * KV * 2 + k * 16 * 128) / 16);
+    for (int k = 0; k < N * (int)sizeof(T) / 32; k++)
+      wgmma_rs<D, T, T, !EIGHT>(o, p[k], v_desc + (uint64_t)(s * V_SLOT + k * (EIGHT ? 32 : 16 * 128)) / 16);
     wgmma_commit();
   };
   for (int n = blockIdx.x; n < count; n += gridDim.x) {
@@ -148,14 +161,22 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
     int first = w.row0 + own * 64, last = first + 63 < a.t ? first + 63 : a.t - 1;
     // Keys that all 64 rows see.
     Span all = first < a.t ? Span{visible(a, w.b, last).from, visible(a, w.b, first).to} : Span{0, 0};
-    float factor = a.cap != 0.f ? LOG2E : a.scale * LOG2E;
+    float scale = a.scale, grow = 1.f;
+    if (EIGHT) {
+      int head = w.b * a.g + w.h / a.r;
+      scale *= scales.q[head] * scales.k[head];
+      grow = scales.v[head];
+    }
+    // Products to scores in base 2; e4m3 weights reach 2^8.
+    float factor = a.cap != 0.f ? LOG2E : scale * LOG2E;
+    constexpr float UP = EIGHT ? 8.f : 0.f;
 #pragma unroll
     for (int c = 0; c < D / 2; c++) o[c] = 0.f;
     // Scores to weights, in place.
     auto softmax = [&](int j) {
       if (a.cap != 0.f) {
 #pragma unroll
-        for (int c = 0; c < N / 2; c++) z[c] = a.cap * quick_tanh(z[c] * (a.scale / a.cap));
+        for (int c = 0; c < N / 2; c++) z[c] = a.cap * quick_tanh(z[c] * (scale / a.cap));
       }
       if (j * N < all.from || j * N + N > all.to) {
 #pragma unroll
@@ -173,6 +194,7 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
         float base = top == -INFINITY ? 0.f : top * factor, sum = 0.f;
         shrink[y] = quick_exp2(m[y] * factor - base);
+        base -= UP;
         m[y] = top;
 #pragma unroll
         for (int c = 0; c < N / 8; c++)
@@ -183,9 +205,13 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
     };
     auto pack_weights = [&] {
 #pragma unroll
-      for (int k = 0; k < N / 16; k++)
+      for (int k = 0; k < N * (int)sizeof(T) / 32; k++)
 #pragma unroll
-        for (int c = 0; c < 4; c++) p[k][c] = pack2<T>(z[8 * k + 2 * c], z[8 * k + 2 * c + 1]);
+        for (int c = 0; c < 4; c++)
+          if constexpr (EIGHT) {
+            int x = 16 * k + (c >> 1) * 8 + (c & 1) * 2;
+            p[k][c] = pack4<T>(z[x], z[x + 1], z[x + 4], z[x + 5]);
+          } else p[k][c] = pack2<T>(z[8 * k + 2 * c], z[8 * k + 2 * c + 1]);
     };
     if (steps > 0) {
       // The ring: a warpgroup issues its products when it is its turn.
@@ -237,19 +263,36 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
       sum += __shfl_xor_sync(~0u, sum, 2);
       int row = row0 + 8 * y;
       if (row >= a.t) continue;
-      float by = sum == 0.f ? 0.f : 1.f / sum;
-      T* to = out + ((pb * a.t + w.q0 + row) * heads + w.h) * a.e;
+      float by = sum == 0.f ? 0.f : grow / sum;
+      O* to = out + ((pb * a.t + w.q0 + row) * heads + w.h) * a.e;
 #pragma unroll
       for (int c = 0; c < D / 8; c++) {
         int f = c * 8 + (lane & 3) * 2;
-        if (f < a.e) *(uint32_t*)(to + f) = pack2<T>(o[4 * c + 2 * y] * by, o[4 * c + 2 * y + 1] * by);
+        if (f < a.e) *(uint32_t*)(to + f) = pack2<O>(o[4 * c + 2 * y] * by, o[4 * c + 2 * y + 1] * by);
       }
       if ((lane & 3) == 0)
         lse[(pb * heads + w.h) * (packed.starts_q ? packed.total_q : a.t) + w.q0 + row] =
-            sum == 0.f ? -INFINITY : m[y] * (a.cap != 0.f ? 1.f : a.scale) + logf(sum);
+            sum == 0.f ? -INFINITY : m[y] * (a.cap != 0.f ? 1.f : scale) + logf(sum) - UP / LOG2E;
     }
   }
 #endif
+}
+
+// V [b s g e] as e4m3 by keys, [b g e padded s] in the order of the second wgmma, zeros behind the last key: values over
+// `scale`. A block turns 32 keys by 32 features; 128 threads.
+template <class S>
+ATTENTION_FN void turn(const S* v, Strides nv, const float* scale, e4m3* to, int s, int g, int e, int padded) {
+  __shared__ float tile[32][33];
+  int keys = padded / 32, features = (e + 31) / 32, n = blockIdx.x;
+  int j0 = n % keys * 32, f0 = n / keys % features * 32, h = n / keys / features % g, b = n / keys / features / g;
+  int x = threadIdx.x & 31;
+  for (int y = threadIdx.x >> 5; y < 32; y += 4)
+    tile[y][x] = j0 + y < s && f0 + x < e ? to_f32(v[b * nv.b + (j0 + y) * nv.t + h * nv.h + f0 + x]) : 0.f;
+  __syncthreads();
+  float by = 1.f / scale[b * g + h];
+  int key = 8 * (2 * (x >> 4) + (x >> 1 & 1)) + 2 * (x >> 2 & 3) + (x & 1);
+  for (int y = threadIdx.x >> 5; y < 32; y += 4)
+    if (f0 + y < e) to[(((long long)b * g + h) * e + f0 + y) * padded + j0 + x] = e4m3(tile[key][y] * by);
 }
 }  // namespace
 
@@ -257,7 +300,21 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
   (const __grid_constant__ TensorMap mq, const __grid_constant__ TensorMap mk,                                 \
    const __grid_constant__ TensorMap mv, const int* starts_q, const int* starts_k, long long total_q, T* out,  \
    float* lse, int section, int count, ATTEND_PARAMS) {                                                        \
-    forward<T, D, N, C>(mq, mk, mv, ATTEND_ARGS, {starts_q, starts_k, total_q}, out, lse, section, count);     \
+    forward<T, T, D, N, C>(mq, mk, mv, ATTEND_ARGS, {starts_q, starts_k, total_q}, {nullptr, nullptr, nullptr}, \
+                           out, lse, section, count);                                                          \
+  }
+
+#define FORWARD8(D)                                                                                            \
+  (const __grid_constant__ TensorMap mq, const __grid_constant__ TensorMap mk,                                 \
+   const __grid_constant__ TensorMap mv, const float* scale_q, const float* scale_k, const float* scale_v,     \
+   bf16* out, float* lse, int section, int count, ATTEND_PARAMS) {                                             \
+    forward<e4m3, bf16, D, 128, 2>(mq, mk, mv, ATTEND_ARGS, {nullptr, nullptr, 0}, {scale_q, scale_k, scale_v}, \
+                                   out, lse, section, count);                                                  \
+  }
+#define TURN(S)                                                                                                \
+  (const S* v, long long vb, long long vt, long long vh, const float* scale, e4m3* to, int s, int g, int e,    \
+   int padded) {                                                                                               \
+    turn<S>(v, {vb, vt, vh}, scale, to, s, g, e, padded);                                                      \
   }
 
 extern "C" __global__ void __launch_bounds__(512, 1) attention_forward_bf16_64_sm90 FORWARD(bf16, 64, 128, 3)
@@ -280,3 +337,19 @@ extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_f16_192_s
 CUEMU_EXPORT(attention_forward_f16_192_sm90)
 extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_f16_256_sm90 FORWARD(f16, 256, 64, 2)
 CUEMU_EXPORT(attention_forward_f16_256_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_e4m3_64_sm90 FORWARD8(64)
+CUEMU_EXPORT(attention_forward_e4m3_64_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_e4m3_96_sm90 FORWARD8(96)
+CUEMU_EXPORT(attention_forward_e4m3_96_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_e4m3_128_sm90 FORWARD8(128)
+CUEMU_EXPORT(attention_forward_e4m3_128_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_e4m3_192_sm90 FORWARD8(192)
+CUEMU_EXPORT(attention_forward_e4m3_192_sm90)
+extern "C" __global__ void __launch_bounds__(384, 1) attention_forward_e4m3_256_sm90 FORWARD8(256)
+CUEMU_EXPORT(attention_forward_e4m3_256_sm90)
+extern "C" __global__ void __launch_bounds__(128) attention_fp8_values_f32 TURN(float)
+CUEMU_EXPORT(attention_fp8_values_f32)
+extern "C" __global__ void __launch_bounds__(128) attention_fp8_values_bf16 TURN(bf16)
+CUEMU_EXPORT(attention_fp8_values_bf16)
+extern "C" __global__ void __launch_bounds__(128) attention_fp8_values_f16 TURN(f16)
+CUEMU_EXPORT(attention_fp8_values_f16)

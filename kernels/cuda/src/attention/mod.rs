@@ -1,11 +1,14 @@
-//! Attention in single precision with every option (`attention.cu`).
+//! Attention: in single precision with every option (`attention.cu`), over caches ([`decode`]), in 16 bits on tensor cores
+//! ([`forward16`], [`backward16`]) and in eight ([`forward8`]).
 
 mod decode;
+mod fp8;
 mod tensor;
 
 use crate::launch::Arg;
 use crate::{CudaError, Info, Launch, Ptr, args};
 pub use decode::{Element, Pages, decode, decode_workspace, suits};
+pub use fp8::{forward8, turn_values, turned_bytes};
 pub use tensor::{Kernels, Packed, backward16, backward16_workspace, forward16};
 
 /// An operand `[b, positions, heads, features]`: where it begins, and the distances in values between examples,

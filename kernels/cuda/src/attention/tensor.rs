@@ -1,6 +1,6 @@
 //! Attention in 16 bits on tensor cores (`attention_sm80.cu`, `attention_sm90.cu`): which kernels, for which head sizes.
 
-use super::{Element, Gradients, Operand, Problem, blocks, int, refused};
+use super::{Element, Gradients, Operand, Problem, Sizes, blocks, int, refused};
 use crate::launch::Arg;
 use crate::{CudaError, Info, Launch, Ptr, Swizzle, Tile, args};
 
@@ -130,6 +130,12 @@ pub fn forward16(
 /// Bytes of keys and values that shall stay in the second cache: a good half of an H100's.
 const CACHE: usize = 32 << 20;
 
+/// Query heads, whole groups of them, whose keys and values fit the second cache.
+pub(super) fn section(n: &Sizes, bytes: usize) -> usize {
+    let groups = CACHE / (n.s * (n.d + n.e) * bytes).max(1);
+    groups.max(1).saturating_mul(n.r).min(n.b * n.g * n.r)
+}
+
 #[allow(clippy::too_many_arguments)]
 fn hopper(
     problem: &Problem,
@@ -154,8 +160,7 @@ fn hopper(
     };
     let heads = n.g * n.r;
     let count = blocks(&[n.t.div_ceil(64 * consumers), heads, n.b])?;
-    // Sections of whole groups of query heads.
-    let section = (CACHE / (n.s * (n.d + n.e) * 2).max(1)).max(1).saturating_mul(n.r).min(n.b * heads);
+    let section = section(&n, 2);
     let (b, t) = packed.map_or((n.b, n.t), |p| (1, p.total_q));
     // Arrays without a distance, or of nothing, still need sizes and strides that the descriptor takes.
     let tile = |o: &Operand, positions: usize, heads: usize, features: usize, rows: usize| {

@@ -2,5 +2,6 @@
 
 mod cached;
 mod definition;
+mod eight;
 mod single;
 mod tensor;
