@@ -8,7 +8,7 @@ use crate::devices::cuda::{self, Fallback};
 
 /// What was prepared: nothing.
 #[derive(Default)]
-pub(super) struct Programs;
+pub(super) struct Programs {}
 
 impl Programs {
     pub(super) fn memory(&self) -> Option<(usize, usize)> {

@@ -44,8 +44,8 @@ fn one(gpu: &Gpu, element: Element, seed: u64, n: Sizes, pages: usize) {
     }
     let mut p = Problem::new(n);
     p.causal = true;
-    p.window = (seed % 3 == 0).then_some(n.s / 2 + 1);
-    p.soft_cap = (seed % 2 == 0).then_some(3.0);
+    p.window = seed.is_multiple_of(3).then_some(n.s / 2 + 1);
+    p.soft_cap = seed.is_multiple_of(2).then_some(3.0);
     let given = Given { lengths: Some(lengths.clone()), offset: Some(offset.clone()), ..Given::default() };
     // The definition multiplies by zero what is not seen.
     let clean = |x: &Tensor| Tensor {
