@@ -90,6 +90,14 @@ fn language_model() {
     assert!(written.starts_with("Call me Ishmael.") && written.len() > 300, "{text}");
 }
 
+/// A few steps of all precisions: scales keep FP8 beside bf16, and without them it falls behind.
+#[test]
+fn fp8_recipes() {
+    let text = run_with("10-fp8-recipes", &["40"]);
+    assert!(number(&text, "with scales every loss is within") < 1.0, "{text}");
+    assert!(number(&text, "without them, E4M3 is worse by") > 2.0, "{text}");
+}
+
 /// What is new learns; what was loaded is left alone.
 #[test]
 fn llama_with_another_mlp() {

@@ -65,6 +65,22 @@ fn codes_equal_nvidias_for_every_class_of_value() {
     }
 }
 
+/// Checksums (FNV-1a) of what NVIDIA's header itself gives, compiled for the host: CUDA 13.0.96's
+/// `__nv_cvt_float_to_fp8` and `__nv_cvt_float_to_e8m0` (saturating, rounding up) of every 257th `f32`.
+#[test]
+fn checksums_equal_those_of_nvidias_header() {
+    let sum = |code: &dyn Fn(f32) -> u8| {
+        (0..=u32::MAX).step_by(257).fold(0xcbf2_9ce4_8422_2325u64, |sum, bits| {
+            (sum ^ code(f32::from_bits(bits)) as u64).wrapping_mul(0x100_0000_01b3)
+        })
+    };
+    assert_eq!(sum(&|x| Fp8::E4M3.encode(x)), 0x2553_5b45_821a_39f3);
+    assert_eq!(sum(&|x| Fp8::E4M3.encode_open(x)), 0x2cbb_6e56_7627_e308);
+    assert_eq!(sum(&|x| Fp8::E5M2.encode(x)), 0xf63d_d37f_13a3_7883);
+    assert_eq!(sum(&|x| Fp8::E5M2.encode_open(x)), 0x7fbc_25ad_e67e_e5d3);
+    assert_eq!(sum(&to_e8m0), 0x3160_fa65_7ebb_0b79);
+}
+
 #[test]
 fn numbers_and_codes_equal_the_crate_float8s() {
     for code in 0..=255u8 {
