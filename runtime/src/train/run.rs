@@ -199,6 +199,8 @@ impl<I: Arguments> TrainStep<I> {
                 &self.update
             }
         };
+        // Gradients may be too great for this scale and fit the next one.
+        let bears = self.scale_may_fall();
         // The loss and the norm are the first two results.
         let mut found = [f64::NAN; 2];
         program.run(&inputs, |i, _, out| {
@@ -208,7 +210,7 @@ impl<I: Arguments> TrainStep<I> {
         })?;
         self.batches += 1;
         let [loss, grad_norm] = found;
-        if loss.is_finite() && !grad_norm.is_finite() && self.scale_falls() {
+        if loss.is_finite() && !grad_norm.is_finite() && bears {
             return Ok(StepReport { step: self.steps, updated: false, loss, grad_norm, learning_rate });
         }
         if !loss.is_finite() || !grad_norm.is_finite() {
@@ -225,9 +227,9 @@ impl<I: Arguments> TrainStep<I> {
     }
 
     /// Whether the loss has a scale that can be smaller than it is.
-    fn scale_falls(&self) -> bool {
-        let least = self.options.precision.scales_loss().map(|rules| rules.least);
-        self.loss_scale().zip(least).is_some_and(|(scale, least)| scale > least)
+    fn scale_may_fall(&self) -> bool {
+        let rules = self.options.precision.scales_loss();
+        rules.is_some_and(|rules| self.loss_scale().unwrap_or(rules.initial) > rules.least)
     }
 
     /// What the loss of the next run is multiplied by before gradients are taken, where it is scaled

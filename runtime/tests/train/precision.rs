@@ -422,7 +422,13 @@ fn half_precision_scales_the_loss_until_gradients_fit() -> Outcome {
     let low = scales[fall - 1];
     assert_eq!(scales[fall..fall + 4], [low, low, low, low + 1.0], "{scales:?} {updates:?}");
     assert_eq!(updates[fall..fall + 4], [true; 4]);
-    // With the least scale an overflow is an error.
+    // One that can still fall bears an overflow; with the least scale it is an error.
+    let scale = LossScale { initial: 2.0, hysteresis: 1, ..LossScale::default() };
+    let precision = Precision::new(Compute::F16).loss_scale(scale);
+    let mut step = model.train_step(Sgd::new(10.0), TrainOptions::default().precision(precision), loss)?;
+    let great = array(16, 3).map(|v| v * 1e6);
+    assert!(!step.run((&x, &great))?.updated);
+    assert!(step.run((&x, &great)).is_err());
     let scale = LossScale { initial: 1.0, ..LossScale::default() };
     let precision = Precision::new(Compute::F16).loss_scale(scale);
     let mut step = model.train_step(Sgd::new(10.0), TrainOptions::default().precision(precision), loss)?;

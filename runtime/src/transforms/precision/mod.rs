@@ -23,12 +23,13 @@
 //! | all else: embeddings, norms, softmax, losses, optimizer | f32 | f32 | f32 | f32 |
 //!
 //! Products add in f32. What a layer gives, forward and backward, is rounded to 16 bits; gradients
-//! by weights and what heads give stay f32. Inside of attention only operands and results are
-//! rounded; recurrent layers' steps are f32.
+//! by weights and what heads give stay f32. A head that is rounded is no longer
+//! [joined with its loss](crate::transforms::head): its logits are whole in memory. Inside of
+//! attention only operands and results are rounded; recurrent layers' steps are f32.
 //!
 //! A linear layer whose sizes (positions, inputs, outputs) are not all multiples of 16 (32 for MXFP8)
-//! is computed in bf16; the [report](PrecisionReport) lists every product with its formats and reasons. Sizes known at
-//! run time only are looked at then.
+//! is computed in bf16; the [report](PrecisionReport) lists every product with its formats and
+//! reasons. Sizes known at run time only are looked at then.
 //!
 //! `F16` comes with [dynamic scaling of the loss](LossScale). One rank is all there is today: where a
 //! plan splits a value over several, it puts a maximum over ranks behind every
