@@ -1,7 +1,7 @@
 //! One small language model, trained alike in every precision: what FP8 costs in quality, and what
 //! its scales are for.
 //!
-//! `cargo run --release --example 10-fp8-recipes [STEPS [FOLDER]]` (1000 steps: six minutes on two
+//! `cargo run --release --example 10-fp8-recipes [STEPS [FOLDER]]` (1000 steps: two minutes on two
 //! cores). With a folder, it writes the curves there as SVG.
 //!
 //! Every run has the same first parameters and the same batches; only [`Precision`] differs, and no

@@ -1,9 +1,9 @@
 //! From a traced loss to the program of a training step.
 //!
 //! [`build_step`] appends to a graph, in this order: the gradients of its first output by every
-//! parameter that is not frozen; roundings, where a [`Precision`] asks for them; accumulation over micro-batches where that is asked for; the
-//! global norm and clipping; the optimizer; and the updates of parameters, moments and the step
-//! counter. What comes out is an ordinary graph that any device runs: everything that changes is
+//! parameter that is not frozen; roundings, where a [`Precision`] asks for them; accumulation over
+//! micro-batches where that is asked for; the global norm and clipping; the optimizer; and the
+//! updates of parameters, moments and the step counter. What comes out is an ordinary graph that any device runs: everything that changes is
 //! a variable of it.
 
 use super::Clip;
