@@ -28,6 +28,7 @@ pub mod parts;
 pub mod plain;
 pub mod pool;
 pub mod random;
+pub mod quantize;
 pub mod recurrent;
 pub mod reduce;
 pub mod rope;
