@@ -21,6 +21,19 @@ __device__ __forceinline__ float f_sigmoid(float x) { return 1.0f / (1.0f + expf
 __device__ __forceinline__ float f_floor(float x) { return floorf(x); }
 __device__ __forceinline__ float f_ceil(float x) { return ceilf(x); }
 __device__ __forceinline__ float f_round(float x) { return rintf(x); }
+// To the nearest number of a format of 16 bits, ties to even: adding a power of two whose last bit is the last one to
+// keep rounds there.
+__device__ __forceinline__ float f_bf16(float x) {
+  unsigned u = __float_as_uint(x);
+  return x != x ? x : __uint_as_float((u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u);
+}
+__device__ __forceinline__ float f_f16(float x) {
+  unsigned a = __float_as_uint(x) & 0x7fffffffu, e = a & 0x7f800000u;
+  if (x != x) return x;
+  if (a >= 0x477ff000u) return copysignf(__uint_as_float(0x7f800000u), x);
+  float magic = __uint_as_float((e > 113u << 23 ? e : 113u << 23) + (13u << 23));
+  return copysignf((__uint_as_float(a) + magic) - magic, x);
+}
 
 __device__ __forceinline__ float f_add(float x, float y) { return x + y; }
 __device__ __forceinline__ float f_sub(float x, float y) { return x - y; }

@@ -101,6 +101,8 @@ const FUNCTIONS: &[(&str, usize, bool, bool)] = &[
     ("floor", 1, true, false),
     ("ceil", 1, true, false),
     ("round", 1, true, false),
+    ("bf16", 1, true, false),
+    ("f16", 1, true, false),
     ("not", 1, false, true),
     ("add", 2, true, true),
     ("sub", 2, true, true),

@@ -20,7 +20,7 @@ mod norm;
 mod order;
 mod pool;
 mod product;
-mod quantize;
+pub(super) mod quantize;
 mod random;
 mod recurrent;
 mod reduce;

@@ -28,6 +28,7 @@ mod norm;
 mod order;
 mod pool;
 mod product;
+mod quantize;
 mod random;
 mod recurrent;
 mod reduce;
@@ -210,6 +211,9 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::Product(op) => product::lower(op, cx)?,
         Op::Experts(op) => experts::forward(op, cx)?,
         Op::ExpertsGrad(op) => experts::grad(op, cx)?,
+        Op::Amax(_) => quantize::amax(cx)?,
+        Op::FormatScale(op) => quantize::scale(op, cx)?,
+        Op::Quantize(op) => quantize::quantize(op, cx)?,
         Op::Softmax(op) => softmax::lower(op.axis, op.log, cx)?,
         Op::Unfold(op) => window::unfold(op, cx)?,
         Op::Fold(op) => window::fold(op, cx)?,
