@@ -1,5 +1,7 @@
+use mobilis_runtime::graph::trace::Handle;
 use mobilis_runtime::ops::contraction::einsum;
-use mobilis_runtime::testing::{check, evaluate, real, values};
+use mobilis_runtime::ops::elementwise::{UnaryKind, unary};
+use mobilis_runtime::testing::{CPU, agree, check, evaluate, real, values};
 
 #[test]
 fn a_matrix_product() {
@@ -26,5 +28,27 @@ fn contractions_of_every_kind() {
     for (sizes, labels, output) in cases {
         let given: Vec<_> = sizes.iter().enumerate().map(|(i, s)| real(s, i as u64)).collect();
         check(&given, |h| vec![einsum(h, labels, output)]);
+    }
+}
+
+#[test]
+fn operands_of_sixteen_bits() {
+    let cases: &[(&[&[usize]; 2], &[&[u8]; 2], &[u8])] = &[
+        (&[&[20, 17], &[17, 24]], &[&[0, 1], &[1, 2]], &[0, 2]),
+        (&[&[33, 40], &[16, 33]], &[&[0, 1], &[2, 0]], &[2, 1]),
+        (&[&[2, 18, 3, 16], &[3, 70, 16]], &[&[0, 1, 2, 3], &[2, 4, 3]], &[0, 2, 1, 4]),
+        // Too few rows, and what one operand sums alone.
+        (&[&[3, 17], &[17, 24]], &[&[0, 1], &[1, 2]], &[0, 2]),
+        (&[&[20, 17, 3], &[17, 24]], &[&[0, 1, 3], &[1, 2]], &[0, 2]),
+    ];
+    for kind in [UnaryKind::Bf16, UnaryKind::F16] {
+        for (sizes, labels, output) in cases {
+            let given: Vec<_> = sizes.iter().enumerate().map(|(i, s)| real(s, i as u64)).collect();
+            let product = |h: &[Handle]| {
+                let rounded = [unary(kind, h[0]), unary(kind, h[1])];
+                vec![unary(UnaryKind::Tanh, einsum(&rounded, *labels, output))]
+            };
+            agree(&given, product, CPU);
+        }
     }
 }

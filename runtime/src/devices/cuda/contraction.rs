@@ -7,6 +7,7 @@
 //! with ones that stand nowhere: one value, repeated.
 
 use super::lower::{Lower, Lowering};
+use super::sixteen::packed;
 use crate::devices::lower::Emit;
 use crate::devices::reference::array::strides as contiguous;
 use crate::devices::view::View;
@@ -154,6 +155,7 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) -> Low
     let (in_a, in_b) = (a.labels.clone(), b.labels.clone());
     alone(&mut a, &in_b, output, cx)?;
     alone(&mut b, &in_a, output, cx)?;
+    let whole = a.labels.len() == in_a.len() && b.labels.len() == in_b.len();
     let pick = |of_a: bool, of_b: bool| -> Vec<u8> {
         output.iter().copied().filter(|l| in_a.contains(l) == of_a && in_b.contains(l) == of_b).collect()
     };
@@ -197,6 +199,8 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) -> Low
         matrix(&c, &rows, &columns, cx),
     );
     g.batch = [a.size(&batches[0]), a.size(&batches[1])];
+    // What was summed alone before is of no format.
+    let g = if whole { packed(&g, [0, 1], cx)? } else { g };
     multiply(&g, cx)?;
     if c.view.slot != out.view.slot {
         cx.copy_strided(&c.ordered(output).view, &out.view)?;

@@ -34,6 +34,7 @@ mod recurrent;
 mod reduce;
 mod rope;
 mod run;
+mod sixteen;
 mod slice;
 mod softmax;
 mod source;

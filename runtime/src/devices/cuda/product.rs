@@ -4,6 +4,7 @@
 use super::chain::emit;
 use super::contraction::{multiply, own, stride};
 use super::lower::{Lower, Lowering};
+use super::sixteen::packed;
 use crate::devices::lower::Emit;
 use crate::devices::view::View;
 use crate::graph::DType;
@@ -53,7 +54,7 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Lowering {
             let c = Matrix::rows(cx.address(&to), columns);
             let mut g = Gemm::new([rows, columns, a.columns], a.at, b.at, c);
             g.epilogue.beta = if i > 0 { 1.0 } else { 0.0 };
-            multiply(&g, cx)?;
+            multiply(&packed(&g, [i, op.right_input(j, i)], cx)?, cx)?;
         }
         if let (Some(after), Some(first)) = (&op.after[j], results.first()) {
             let sizes = first.sizes.clone();
