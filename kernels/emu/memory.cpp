@@ -1,4 +1,4 @@
-// memory.cpp: who may touch what, and races on shared memory.
+// memory.cpp: who may touch what, and races.
 //
 // Kernel files are compiled with -fsanitize=thread, which puts a call before every load and store; the calls
 // end here and not in a sanitizer's library. Global accesses must lie in a buffer of the device, shared ones in
@@ -127,7 +127,11 @@ struct Clocks {
   std::vector<std::vector<uint32_t>> fence_seen;     // by thread: what it knew then
   std::map<std::pair<unsigned, uint32_t>, std::vector<uint32_t>> barriers;
   std::vector<std::vector<Cell>> cells;              // by block: dynamic, then `__shared__`
+  std::unordered_map<uint64_t, Cell> global;         // by address: what the set has written
+  unsigned block_threads = 1;
+  unsigned block_of(unsigned thread) const { return thread / block_threads; }
 };
+constexpr uint32_t GLOBAL = ~0u;  // in the place of an address in shared memory
 
 void begin_clocks(Worker* w) {
   if (!races()) return;
@@ -146,6 +150,8 @@ void begin_clocks(Worker* w) {
   c.epoch.assign(blocks, 1);
   c.barriers.clear();
   c.cells.resize(blocks);
+  c.global.clear();
+  c.block_threads = c.threads / blocks;
   for (auto& x : c.cells) x.assign(w->shared_bytes / 4 + w->statics_bytes / 4 + 2, Cell{});
 }
 
@@ -269,16 +275,12 @@ static std::string who(Worker* w, Clocks& c, unsigned id) {
 }
 [[noreturn]] static void race(Worker* w, Clocks& c, uint32_t at, const char* now, const char* then, unsigned other, uint32_t site) {
   std::string place = site ? " at " + text_place({library_start + site}) : "";
-  std::string where = at < WINDOW ? "byte " + std::to_string(at) + " of dynamic shared memory" : "a __shared__ variable";
+  std::string where = at == GLOBAL ? "global memory" : at < WINDOW ? "byte " + std::to_string(at) + " of dynamic shared memory" : "a __shared__ variable";
   fail("race on %s: %s it while %s %s it%s, with no barrier between", where.c_str(), now, who(w, c, other).c_str(), then, place.c_str());
 }
 
 // One word: `id` touches the bytes of `mask`; what it must have seen, `f` must.
-static void touch_word(Worker* w, Clocks& c, Fiber* f, Block* b, uint32_t at, uint8_t mask, Access kind, unsigned id, uint32_t site, const char* what) {
-  auto& cells = c.cells[b->place];
-  size_t index = at < WINDOW ? at / 4 : w->shared_bytes / 4 + 1 + (at - WINDOW) / 4;
-  if (index >= cells.size()) return;
-  Cell& x = cells[index];
+static void touch_cell(Worker* w, Clocks& c, Fiber* f, Cell& x, uint32_t at, uint8_t mask, Access kind, unsigned id, uint32_t site, const char* what) {
   bool agent = id >= c.threads;
   const char* now = what ? what : kind == Read ? "the thread reads" : "the thread writes";
   if ((x.write_mask & mask) && x.writer != id && !(kind == Atomic && x.atomic)) {
@@ -304,6 +306,33 @@ static void touch_word(Worker* w, Clocks& c, Fiber* f, Block* b, uint32_t at, ui
   if (x.writer == id && x.write == c.clock[id] && x.write_mask) x.write_mask |= mask;
   else x.write_mask = mask;
   x.writer = id, x.write = c.clock[id], x.write_site = site, x.atomic = kind == Atomic;
+}
+static void touch_word(Worker* w, Clocks& c, Fiber* f, Block* b, uint32_t at, uint8_t mask, Access kind, unsigned id, uint32_t site, const char* what) {
+  auto& cells = c.cells[b->place];
+  size_t index = at < WINDOW ? at / 4 : w->shared_bytes / 4 + 1 + (at - WINDOW) / 4;
+  if (index < cells.size()) touch_cell(w, c, f, cells[index], at, mask, kind, id, site, what);
+}
+// Global memory: only words that the set has written have a cell, and only threads of one block are held against
+// each other (what orders blocks, flags and atomics, is not followed).
+static void touch_global(Fiber* f, uint64_t address, size_t bytes, Access kind, uint32_t site) {
+  Worker* w = f->block->worker;
+  Clocks& c = clocks(w);
+  for (uint64_t k = address & ~3ull; k < address + bytes; k += 4) {
+    uint8_t mask = 15;
+    if (k < address) mask &= 15 << (address - k);
+    if (k + 4 > address + bytes) mask &= 15 >> (k + 4 - address - bytes);
+    auto found = c.global.find(k);
+    if (found == c.global.end()) {
+      if (kind == Read) continue;
+      found = c.global.emplace(k, Cell{}).first;
+    }
+    Cell& x = found->second;
+    if (x.write_mask && c.block_of(x.writer) != f->block->place) {
+      if (kind != Read) x = Cell{};
+      else continue;
+    }
+    touch_cell(w, c, f, x, GLOBAL, mask, kind, f->id, site, nullptr);
+  }
 }
 static void touch_bytes(Fiber* f, Block* b, uint32_t at, size_t bytes, Access kind, unsigned id, uint32_t site, const char* what) {
   Worker* w = b->worker;
@@ -336,7 +365,10 @@ static void access(const void* p, size_t bytes, Access kind, uintptr_t site) {
   Worker* w = f->block->worker;
   if (f != w->current) fail("stack overflow: a thread has %zu KiB for its local variables", STACK >> 10);
   if (a - (uintptr_t)w->stacks < (w->stack_count + 1 + MARGIN) * STACK) return;  // another lane's, in a shuffle
-  if (known_global(w, a, bytes)) return;
+  if (known_global(w, a, bytes)) {
+    if (races()) touch_global(f, a, bytes, kind, (uint32_t)(site - library_start));
+    return;
+  }
   uint32_t at;
   Block* b = owner(p, &at);
   if (!b) return check_global(p, bytes, kind == Read ? "load" : kind == Write ? "store" : "atomic");
