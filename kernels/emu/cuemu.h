@@ -84,7 +84,11 @@ struct Fiber {
   void* asan;
   bool done;
 };
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t STACK = 256 << 10;  // red zones between variables
+#else
 constexpr size_t STACK = 64 << 10;
+#endif
 
 // Reads a word past the instrumentation of memory accesses.
 static inline void* peek(void* const& at) {

@@ -307,7 +307,6 @@ pub const MUTATIONS: &[Mutation] = &[
         "mbar_arrive(&empty);",
         0,
     ),
-    m(RIGHT, CLUSTERS, "no meeting at the end", "= sum;\n  cluster_sync();", "= sum;", 0),
     m(RIGHT, CLUSTERS, "no meeting at the beginning", "cluster_sync();\n  float sum", "float sum", 0),
     m(RIGHT, CLUSTERS, "half of the multicast", "&full, 3, 0", "&full, 1, 0", 0),
     m(
@@ -321,7 +320,8 @@ pub const MUTATIONS: &[Mutation] = &[
     m(RIGHT, WARPS, "fragments of B swapped", "mma<bf16>(d, x, y[0], y[1])", "mma<bf16>(d, x, y[1], y[0])", 0),
     m(RIGHT, WARPS, "rows of ldmatrix swapped", "&sa[lane % 16][lane / 16 * 8]", "&sa[lane / 2][lane % 2 * 8]", 0),
     m(RIGHT, WARPS, "B not transposed", "ldmatrix_x2_trans(fb", "ldmatrix_x2(fb", 0),
-    m(RIGHT, WARPS, "no wait between lanes", "__syncwarp();", "", 0),
+    m(RIGHT, WARPS, "no wait between lanes", "= bf16(b[i]);\n  __syncwarp();", "= bf16(b[i]);", 0),
+    m(RIGHT, CLUSTERS, "a slot given back before all lanes read it", "__syncwarp();", "", 0),
     m(
         RIGHT,
         GROUPS,
