@@ -37,6 +37,7 @@
 #define __shared__ static thread_local  // one block at a time per OS thread; clusters exchange the contents
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __grid_constant__
 #define __restrict__ __restrict
 #define __align__(n) __attribute__((aligned(n)))
