@@ -57,20 +57,26 @@ template <int D, int THREADS, class T> ATTENTION_FN void fetch(T* tile, const Ro
   }
 }
 
+// Piece 2 k + half of a row that is `row` beyond a multiple of 8; `half` is 0 or 1. Few registers for all k.
+template <int D, class T> ATTENTION_FN T* piece_of(T* tile, int row, int half, int k) {
+  int place = (half ^ (row & 7)) << 3;
+  return tile + row * pitch(D) + k / 4 * 64 + (place ^ (k % 4 << 4));
+}
+
 // The fragment of 16 rows and features 16 k.. as the left operand.
 template <int D, class T> ATTENTION_FN void left(uint32_t (&f)[4], T* tile, int row0, int k) {
   int lane = threadIdx.x & 31;
-  ldmatrix_x4(f, piece<D>(tile, row0 + (lane & 15), 2 * k + (lane >> 4)));
+  ldmatrix_x4(f, piece_of<D>(tile + row0 * pitch(D), lane & 15, lane >> 4, k));
 }
 // Of 16 rows as columns of the right operand, features 16 k..: two fragments.
 template <int D, class T> ATTENTION_FN void right(uint32_t (&f)[4], T* tile, int row0, int k) {
   int lane = threadIdx.x & 31;
-  ldmatrix_x4(f, piece<D>(tile, row0 + (lane & 7) + (lane >> 4) * 8, 2 * k + (lane >> 3 & 1)));
+  ldmatrix_x4(f, piece_of<D>(tile + row0 * pitch(D), (lane & 7) + (lane >> 4) * 8, lane >> 3 & 1, k));
 }
 // Of 16 rows as rows of the right operand, features 16 n..: two fragments.
 template <int D, class T> ATTENTION_FN void below(uint32_t (&f)[4], T* tile, int row0, int n) {
   int lane = threadIdx.x & 31;
-  ldmatrix_x4_trans(f, piece<D>(tile, row0 + (lane & 15), 2 * n + (lane >> 4)));
+  ldmatrix_x4_trans(f, piece_of<D>(tile + row0 * pitch(D), lane & 15, lane >> 4, n));
 }
 
 // acc[m][n] = A B^T: 16 MT rows from a0, 64 rows of B.
@@ -81,7 +87,8 @@ template <int D, int MT, class T> ATTENTION_FN void scores(float (&acc)[MT][8][4
     for (int n = 0; n < 8; n++)
 #pragma unroll
       for (int c = 0; c < 4; c++) acc[m][n][c] = 0.f;
-#pragma unroll
+  // Not all at once: addresses would fill the registers.
+#pragma unroll 4
   for (int k = 0; k < D / 16; k++) {
     uint32_t x[MT][4], y[4];
 #pragma unroll
@@ -144,15 +151,12 @@ ATTENTION_FN void forward(Attend a, const T* q, const T* k, const T* v, Strides 
   Rows<T> rq = {q + pb * nq.b + q0 * nq.t + g * a.r * nq.h, nq.t, nq.h, a.r, 0, rows, a.d};
   Rows<T> rk = {k + pb * nk.b + k0 * nk.t + g * nk.h, nk.t, 0, 1, keys.from, keys.to, a.d};
   Rows<T> rv = {v + pb * nv.b + k0 * nv.t + g * nv.h, nv.t, 0, 1, keys.from, keys.to, a.e};
-  Span seen[MT][2];
   float m[MT][2], l[MT][2], acc[MT][D / 8][4];
   int own = row0 + warp * MT * 16 + (lane >> 2);
 #pragma unroll
   for (int x = 0; x < MT; x++) {
 #pragma unroll
     for (int y = 0; y < 2; y++) {
-      int row = own + x * 16 + y * 8;
-      seen[x][y] = row < rows ? visible(a, b, row / a.r) : Span{0, 0};
       m[x][y] = -INFINITY, l[x][y] = 0.f;
     }
 #pragma unroll
@@ -188,12 +192,14 @@ ATTENTION_FN void forward(Attend a, const T* q, const T* k, const T* v, Strides 
       for (int y = 0; y < 2; y++) {
         float top = m[x][y];
         if (!whole) {
+          int row = own + x * 16 + y * 8;
+          Span seen = row < rows ? visible(a, b, row / a.r) : Span{0, 0};
 #pragma unroll
           for (int n = 0; n < 8; n++)
 #pragma unroll
             for (int c = 0; c < 2; c++) {
               int j = kt * 64 + n * 8 + (lane & 3) * 2 + c;
-              if (j < seen[x][y].from || j >= seen[x][y].to) z[x][n][2 * y + c] = -INFINITY;
+              if (j < seen.from || j >= seen.to) z[x][n][2 * y + c] = -INFINITY;
             }
         }
 #pragma unroll
@@ -282,11 +288,11 @@ ATTENTION_FN void backward(Attend a, const T* q, const T* k, const T* v, const T
   for (int c = 0; c < D / 8; c++)
 #pragma unroll
     for (int y = 0; y < 4; y++) acc1[0][c][y] = 0.f, acc2[0][c][y] = 0.f;
-  // The log-sum-exp of a row in base 2, and its delta.
+  // The log-sum-exp of a row in base 2 (infinity where its weights are zeros), and its delta.
   auto numbers = [&](int row, float& x, float& y) {
     bool in = row < rows;
     long long at = (pb * a.g * a.r + g * a.r + row % a.r) * row_of_lse + q0 + row / a.r;
-    x = in ? lse[at] * LOG2E : -INFINITY;
+    x = in && lse[at] != -INFINITY ? lse[at] * LOG2E : INFINITY;
     y = in ? delta[at] : 0.f;
   };
   auto get = [&](int ot, int buffer) {
@@ -323,26 +329,39 @@ ATTENTION_FN void backward(Attend a, const T* q, const T* k, const T* v, const T
     Span all = {visible(a, b, (to_ - 1) / a.r).from, visible(a, b, from / a.r).to};
     int key0 = turned ? row0 : ot * 64;
     bool whole = key0 >= all.from && key0 + 64 <= all.to && (!turned || ot * 64 + 64 <= rows);
+    // Bit 4 n + 2 c + y: whether that score counts.
+    unsigned sees = ~0u;
+    if (!whole) {
+      sees = 0;
+#pragma unroll 1
+      for (int n = 0; n < 16; n++) {
+        int column = ot * 64 + (n >> 1) * 8 + (lane & 3) * 2 + (n & 1);
+        Span seen = {0, 0};
+        if (turned && column < rows) seen = visible(a, b, column / a.r);
+#pragma unroll
+        for (int y = 0; y < 2; y++) {
+          if (!turned) seen = own_seen[y];
+          int j = turned ? own + 8 * y : column;
+          sees |= (unsigned)(j >= seen.from && j < seen.to) << (2 * n + y);
+        }
+      }
+    }
 #pragma unroll
     for (int n = 0; n < 8; n++)
 #pragma unroll
       for (int c = 0; c < 2; c++) {
         int column = n * 8 + (lane & 3) * 2 + c;
         float x = turned ? lses[buffer][column] : 0.f, d = turned ? deltas[buffer][column] : 0.f;
-        Span seen = {0, 0};
-        if (turned && !whole && ot * 64 + column < rows) seen = visible(a, b, (ot * 64 + column) / a.r);
 #pragma unroll
         for (int y = 0; y < 2; y++) {
-          if (!turned) x = own_lse[y], d = own_delta[y], seen = own_seen[y];
+          if (!turned) x = own_lse[y], d = own_delta[y];
           float s = z[0][n][2 * y + c] * a.scale, slope = a.scale;
           if (a.cap != 0.f) {
             float bounded = quick_tanh(s / a.cap);
             s = a.cap * bounded;
             slope *= 1.f - bounded * bounded;
           }
-          int j = turned ? own + 8 * y : ot * 64 + column;
-          bool sees = (whole || (j >= seen.from && j < seen.to)) && x != -INFINITY;
-          float p = sees ? quick_exp2(s * LOG2E - x) : 0.f;
+          float p = sees >> (4 * n + 2 * c + y) & 1 ? quick_exp2(s * LOG2E - x) : 0.f;
           z[0][n][2 * y + c] = p;
           if (kind != DV) dp[0][n][2 * y + c] = p == 0.f ? 0.f : p * (dp[0][n][2 * y + c] - d) * slope;
         }
@@ -406,21 +425,21 @@ ATTENTION_FN void make_delta(const T* go, Strides ng, const T* out, const float*
     make_delta<T>(go, {gb, gt, gh}, out, glse, delta, rows, t, heads, e);                                          \
   }
 
-extern "C" __global__ void __launch_bounds__(128) attention_forward_bf16_64_sm80 FORWARD(bf16, 64, 4, 2)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_bf16_64_sm80 FORWARD(bf16, 64, 4, 2)
 CUEMU_EXPORT(attention_forward_bf16_64_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_forward_bf16_96_sm80 FORWARD(bf16, 96, 4, 2)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_bf16_96_sm80 FORWARD(bf16, 96, 4, 2)
 CUEMU_EXPORT(attention_forward_bf16_96_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_forward_bf16_128_sm80 FORWARD(bf16, 128, 4, 2)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_bf16_128_sm80 FORWARD(bf16, 128, 4, 2)
 CUEMU_EXPORT(attention_forward_bf16_128_sm80)
 extern "C" __global__ void __launch_bounds__(256) attention_forward_bf16_192_sm80 FORWARD(bf16, 192, 8, 1)
 CUEMU_EXPORT(attention_forward_bf16_192_sm80)
 extern "C" __global__ void __launch_bounds__(256) attention_forward_bf16_256_sm80 FORWARD(bf16, 256, 8, 1)
 CUEMU_EXPORT(attention_forward_bf16_256_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_dq_bf16_64_sm80 BACKWARD(bf16, 64, DQ)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_dq_bf16_64_sm80 BACKWARD(bf16, 64, DQ)
 CUEMU_EXPORT(attention_dq_bf16_64_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_dq_bf16_128_sm80 BACKWARD(bf16, 128, DQ)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_dq_bf16_128_sm80 BACKWARD(bf16, 128, DQ)
 CUEMU_EXPORT(attention_dq_bf16_128_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_dq_bf16_256_sm80 BACKWARD(bf16, 256, DQ)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_dq_bf16_256_sm80 BACKWARD(bf16, 256, DQ)
 CUEMU_EXPORT(attention_dq_bf16_256_sm80)
 extern "C" __global__ void __launch_bounds__(128) attention_dkv_bf16_64_sm80 BACKWARD(bf16, 64, DKV)
 CUEMU_EXPORT(attention_dkv_bf16_64_sm80)
@@ -432,21 +451,21 @@ extern "C" __global__ void __launch_bounds__(128) attention_dv_bf16_256_sm80 BAC
 CUEMU_EXPORT(attention_dv_bf16_256_sm80)
 extern "C" __global__ void __launch_bounds__(128) attention_delta_bf16 DELTA(bf16)
 CUEMU_EXPORT(attention_delta_bf16)
-extern "C" __global__ void __launch_bounds__(128) attention_forward_f16_64_sm80 FORWARD(f16, 64, 4, 2)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_f16_64_sm80 FORWARD(f16, 64, 4, 2)
 CUEMU_EXPORT(attention_forward_f16_64_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_forward_f16_96_sm80 FORWARD(f16, 96, 4, 2)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_f16_96_sm80 FORWARD(f16, 96, 4, 2)
 CUEMU_EXPORT(attention_forward_f16_96_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_forward_f16_128_sm80 FORWARD(f16, 128, 4, 2)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_f16_128_sm80 FORWARD(f16, 128, 4, 2)
 CUEMU_EXPORT(attention_forward_f16_128_sm80)
 extern "C" __global__ void __launch_bounds__(256) attention_forward_f16_192_sm80 FORWARD(f16, 192, 8, 1)
 CUEMU_EXPORT(attention_forward_f16_192_sm80)
 extern "C" __global__ void __launch_bounds__(256) attention_forward_f16_256_sm80 FORWARD(f16, 256, 8, 1)
 CUEMU_EXPORT(attention_forward_f16_256_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_dq_f16_64_sm80 BACKWARD(f16, 64, DQ)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_dq_f16_64_sm80 BACKWARD(f16, 64, DQ)
 CUEMU_EXPORT(attention_dq_f16_64_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_dq_f16_128_sm80 BACKWARD(f16, 128, DQ)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_dq_f16_128_sm80 BACKWARD(f16, 128, DQ)
 CUEMU_EXPORT(attention_dq_f16_128_sm80)
-extern "C" __global__ void __launch_bounds__(128) attention_dq_f16_256_sm80 BACKWARD(f16, 256, DQ)
+extern "C" __global__ void __launch_bounds__(128, 2) attention_dq_f16_256_sm80 BACKWARD(f16, 256, DQ)
 CUEMU_EXPORT(attention_dq_f16_256_sm80)
 extern "C" __global__ void __launch_bounds__(128) attention_dkv_f16_64_sm80 BACKWARD(f16, 64, DKV)
 CUEMU_EXPORT(attention_dkv_f16_64_sm80)

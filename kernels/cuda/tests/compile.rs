@@ -19,6 +19,15 @@ const ALLOWED: &[(&str, &str, u32, &str)] = &[
     ("sin_f32", "*", 32, "the table by which sinf reduces large angles"),
     ("cos_f32", "*", 32, "the same of cosf"),
     ("stft_*", "*", 32, "the table by which sinf and cosf reduce large angles"),
+    (
+        "attention_dkv_bf16_128_sm80",
+        "*",
+        256,
+        "128 sums and 64 scores a thread; two kernels would make 8 products for 7",
+    ),
+    ("attention_dkv_f16_128_sm80", "*", 256, "as above"),
+    ("attention_dk_bf16_256_sm80", "*", 64, "128 sums and 64 scores a thread"),
+    ("attention_dk_f16_256_sm80", "*", 64, "as above"),
     ("attention_dq_f32_128", "*", 8, "one value outside the loops, for which a block less would run at once"),
 ];
 

@@ -2,10 +2,11 @@
 
 use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::attention::{
-    Element as Half, Kernels, Operand, Problem, Sizes, forward, forward_workspace, forward16,
+    Element as Half, Gradients, Kernels, Operand, Problem, Sizes, backward16, backward16_workspace, forward,
+    forward_workspace, forward16,
 };
 use mobilis_cuda::gemm::Element;
-use mobilis_cuda::{CudaError, Launch};
+use mobilis_cuda::{CudaError, Launch, Ptr};
 
 /// Tokens of all examples.
 const TOKENS: usize = 16384;
@@ -23,6 +24,7 @@ pub fn cases() -> Vec<Case> {
                 .map(|t| case(Sizes { b: TOKENS / t, t: *t, s: *t, g: WIDTH / d, r: 1, d, e: d }, causal, true)),
         );
     }
+    all.extend([4096, 16384].map(|t| both(Sizes { b: TOKENS / t, t, s: t, g: WIDTH / 128, r: 1, d: 128, e: 128 })));
     // A step over a cache: 32 examples, 8 key-value heads of 4 query heads each.
     all.push(case(Sizes { b: 32, t: 1, s: 4096, g: 8, r: 4, d: 128, e: 128 }, false, false));
     all.push(case(Sizes { b: 4, t: 2048, s: 2048, g: 16, r: 1, d: 128, e: 128 }, true, false));
@@ -66,4 +68,40 @@ fn launches(o: &mut Operands, n: Sizes, causal: bool, half: bool) -> Result<Vec<
     }
     let workspace = o.space(forward_workspace(&problem, &info)?)?;
     forward(&problem, &info, [q, k, v], out, lse, workspace)
+}
+
+/// Forward and backward, causal, bf16.
+fn both(n: Sizes) -> Case {
+    let pairs = (n.b * n.g * n.r * n.t * n.s) as f64 * 0.5;
+    let less = Sizes { b: 1, t: n.t.min(80), s: 96, g: 1, r: n.r, ..n };
+    Case {
+        name: format!("attention bf16 d{} causal forward + backward {}x{}x{}", n.d, n.b, n.t, n.s),
+        // Two products forward and five backward, as is usual to count.
+        flops: 3.5 * 2.0 * pairs * (n.d + n.e) as f64,
+        bytes: (n.b * n.t * n.g * n.r * (n.d + n.e) * 4 * 2) as f64,
+        peak: Peak::Bf16,
+        peer: None,
+        make: [Box::new(move |o| passes(o, n)), Box::new(move |o| passes(o, less))],
+    }
+}
+
+fn passes(o: &mut Operands, n: Sizes) -> Result<Vec<Launch>, CudaError> {
+    let heads = n.g * n.r;
+    let mut array = |positions, heads, features| {
+        let at = o.random(n.b * positions * heads * features, Element::Bf16)?;
+        Ok::<Operand, CudaError>(Operand::packed(at, positions, heads, features))
+    };
+    let (q, k) = (array(n.t, heads, n.d)?, array(n.s, n.g, n.d)?);
+    let (v, g) = (array(n.s, n.g, n.e)?, array(n.t, heads, n.e)?);
+    let (out, lse) = (o.space(n.b * n.t * heads * n.e * 2)?, o.space(4 * n.b * heads * n.t)?);
+    let (dq, dk) = (o.space(n.b * n.t * heads * n.d * 2)?, o.space(n.b * n.s * n.g * n.d * 2)?);
+    let dv = o.space(n.b * n.s * n.g * n.e * 2)?;
+    let problem = Problem { causal: true, ..Problem::new(n) };
+    let info = o.gpu().info().clone();
+    let kernels = Kernels::of(&problem, &info);
+    let workspace = o.space(backward16_workspace(&problem, None)?)?;
+    let to = Gradients { out, lse, g, g_lse: Ptr::NULL, dq, dk, dv, dmask: Ptr::NULL };
+    let mut all = forward16(&problem, &info, kernels, Half::Bf16, [q, k, v], None, out, lse)?;
+    all.extend(backward16(&problem, &info, kernels, Half::Bf16, [q, k, v], None, &to, workspace)?);
+    Ok(all)
 }

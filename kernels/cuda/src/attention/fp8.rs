@@ -86,10 +86,10 @@ pub fn forward8(
         return Ok(vec![]);
     }
     let (d, kernel): (usize, _) = match n.d.max(n.e) {
-        ..=64 => (64, "attention_forward_e4m3_64_sm90"),
-        ..=96 => (96, "attention_forward_e4m3_96_sm90"),
-        ..=128 => (128, "attention_forward_e4m3_128_sm90"),
-        ..=192 => (192, "attention_forward_e4m3_192_sm90"),
+        0..=64 => (64, "attention_forward_e4m3_64_sm90"),
+        65..=96 => (96, "attention_forward_e4m3_96_sm90"),
+        97..=128 => (128, "attention_forward_e4m3_128_sm90"),
+        129..=192 => (192, "attention_forward_e4m3_192_sm90"),
         _ => (256, "attention_forward_e4m3_256_sm90"),
     };
     let tile = |o: &Operand, positions: usize, heads: usize, rows: usize| {

@@ -1,4 +1,5 @@
-//! Attention in 16 bits on tensor cores (`attention_sm80.cu`, `attention_sm90.cu`): which kernels, for which head sizes.
+//! Attention in 16 bits on tensor cores (`attention_sm80.cu`, `attention_sm90.cu`,
+//! `attention_backward_sm90.cu`): which kernels, for which head sizes.
 
 use super::{Element, Gradients, Operand, Problem, Sizes, blocks, int, refused};
 use crate::launch::Arg;
@@ -130,6 +131,23 @@ pub fn forward16(
 /// Bytes of keys and values that shall stay in the second cache: a good half of an H100's.
 const CACHE: usize = 32 << 20;
 
+/// What a box of 64 features by so many positions moves over.
+struct Tiles<'a> {
+    problem: &'a Problem,
+    packed: Option<Packed>,
+    rows: usize,
+}
+
+impl Tiles<'_> {
+    /// Arrays without a distance, or of nothing, still need sizes and strides that the descriptor takes.
+    fn of(&self, o: &Operand, positions: usize, heads: usize, features: usize) -> Tile {
+        let b = if self.packed.is_some() { 1 } else { self.problem.sizes.b };
+        let sizes = [features, positions, heads, b].map(|n| n.max(1) as u64);
+        let strides = [o.t, o.h, o.b].map(|s| (s * 2).max(16) as u64);
+        Tile::new(o.at, 2, &sizes, &strides, &[64, self.rows as u32, 1, 1], Swizzle::B128)
+    }
+}
+
 /// Query heads, whole groups of them, whose keys and values fit the second cache.
 pub(super) fn section(n: &Sizes, bytes: usize) -> usize {
     let groups = CACHE / (n.s * (n.d + n.e) * bytes).max(1);
@@ -161,15 +179,10 @@ fn hopper(
     let heads = n.g * n.r;
     let count = blocks(&[n.t.div_ceil(64 * consumers), heads, n.b])?;
     let section = section(&n, 2);
-    let (b, t) = packed.map_or((n.b, n.t), |p| (1, p.total_q));
-    // Arrays without a distance, or of nothing, still need sizes and strides that the descriptor takes.
-    let tile = |o: &Operand, positions: usize, heads: usize, features: usize, rows: usize| {
-        let sizes = [features, positions, heads, b].map(|n| n.max(1) as u64);
-        let strides = [o.t, o.h, o.b].map(|s| (s * 2).max(16) as u64);
-        Tile::new(o.at, 2, &sizes, &strides, &[64, rows as u32, 1, 1], Swizzle::B128)
-    };
-    let s = packed.map_or(n.s, |p| p.total_k);
-    let mut args = args![tile(&q, t, heads, n.d, 64), tile(&k, s, n.g, n.d, keys), tile(&v, s, n.g, n.e, keys)];
+    let (t, s) = packed.map_or((n.t, n.s), |p| (p.total_q, p.total_k));
+    let tiles = |rows| Tiles { problem, packed, rows };
+    let mut args =
+        args![tiles(64).of(&q, t, heads, n.d), tiles(keys).of(&k, s, n.g, n.d), tiles(keys).of(&v, s, n.g, n.e)];
     args.extend(packing(packed));
     args.extend(args![out, lse, int(section, "heads")?, count as i32]);
     problem.push(&mut args)?;
@@ -192,9 +205,11 @@ pub fn backward16_workspace(problem: &Problem, packed: Option<Packed>) -> Result
 ///
 /// # Errors
 /// As of [`forward16`].
+#[allow(clippy::too_many_arguments)]
 pub fn backward16(
     problem: &Problem,
     info: &Info,
+    kernels: Kernels,
     element: Element,
     [q, k, v]: [Operand; 3],
     packed: Option<Packed>,
@@ -204,6 +219,9 @@ pub fn backward16(
     let n = problem.sizes;
     let width = check(problem, element, &[q, k, v, to.g])?;
     let rows = backward16_workspace(problem, packed)? / 4;
+    if kernels == Kernels::Sm90 && problem.lengths != Ptr::NULL {
+        return Err(refused("Hopper's kernels do not take lengths".into()));
+    }
     let d = [64, 128, 256].into_iter().find(|d| *d >= width).unwrap_or(256);
     let mut launches = vec![];
     let delta = if element == Element::Bf16 { "attention_delta_bf16" } else { "attention_delta_f16" };
@@ -216,6 +234,26 @@ pub fn backward16(
     [q, k, v, to.g].iter().for_each(|o| common.extend(o.strides()));
     common.extend(packing(packed));
     common.extend(args![to.lse, workspace]);
+    if kernels == Kernels::Sm90 && d <= 128 {
+        let tiles = Tiles { problem, packed, rows: 64 };
+        let t = packed.map_or(n.t, |p| p.total_q);
+        let s = packed.map_or(n.s, |p| p.total_k);
+        let maps = [tiles.of(&q, t, n.g * n.r, n.d), tiles.of(&k, s, n.g, n.d), tiles.of(&v, s, n.g, n.e)];
+        let g = tiles.of(&to.g, t, n.g * n.r, n.e);
+        let shared = shared(8 * TILE * d, 2048, info)?;
+        for (kernel, first, second, grid) in [
+            (kernel!(element, d, "dq", "sm90", [64, 128]), to.dq, Ptr::NULL, [n.t.div_ceil(128), n.b, n.g * n.r]),
+            (kernel!(element, d, "dkv", "sm90", [64, 128]), to.dk, to.dv, [n.s.div_ceil(128), n.b, n.g]),
+        ] {
+            let mut args: Vec<Arg> = maps.iter().chain([&g]).cloned().map(Arg::Tile).collect();
+            args.extend(packing(packed));
+            args.extend(args![to.lse, workspace, first, second]);
+            problem.push(&mut args)?;
+            launches.push(Launch::new(kernel, [blocks(&grid)?, 1, 1], 384, args).shared(shared));
+        }
+        launches.retain(|l| l.grid[0] > 0);
+        return Ok(launches);
+    }
     let tiles = if d <= 128 { 6 } else { 4 };
     let shared = shared(tiles * TILE * pitch(d), 1024, info)?;
     let mut add = |kernel, first: Ptr, second: Ptr, count: usize| -> Result<(), CudaError> {
