@@ -170,7 +170,14 @@ impl LoadArguments {
     fn build(&self, pretrained: Pretrained) -> Result<Language, CliError> {
         let place = pretrained.path.display().to_string();
         let config = Config::new(place, pretrained.config.clone());
-        let model = open(&config, &*pretrained.tensors).map_err(CliError::language)?;
+        // Reading a vocabulary takes about as long as opening the model: both at once.
+        let (model, tokenizer) = std::thread::scope(|scope| {
+            let files = &pretrained.tokenizer;
+            let tokenizer = scope.spawn(|| files.open());
+            let model = open(&config, &*pretrained.tensors).map_err(CliError::language);
+            (model, tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let model = model?;
         model.set_device(self.device.found()?);
         let model = match model {
             AnyModel::Text(model) => Writer::Continuing(model),
@@ -179,7 +186,7 @@ impl LoadArguments {
             }
             AnyModel::Seq2Seq(model) => Writer::Answering(model),
         };
-        let tokenizer = match pretrained.tokenizer.open() {
+        let tokenizer = match tokenizer {
             Err(TextError::NoTokenizer { .. }) => None,
             found => Some(found.map_err(CliError::language)?),
         };
