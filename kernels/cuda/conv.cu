@@ -220,22 +220,6 @@ struct Weights {
 
 __device__ __forceinline__ int at_least_one(int n) { return n > 0 ? n : 1; }
 
-// How a tile of a product is made: by the f32 pipe, or from factors rounded to bf16 by tensor cores.
-template <int BM> struct Scalar {
-  static constexpr int ROWS = BM;
-  template <class A, class B, class Out>
-  static __device__ __forceinline__ void tile(int m, int n, int k0, int k1, const A& a, const B& b, const Out& out) {
-    product<BM, 128, 4, BM == 64 ? 8 : 4>(m, n, k0, k1, a, b, out);
-  }
-};
-struct Tensor {
-  static constexpr int ROWS = 128;
-  template <class A, class B, class Out>
-  static __device__ __forceinline__ void tile(int m, int n, int k0, int k1, const A& a, const B& b, const Out& out) {
-    product_bf16(m, n, k0, k1, a, b, out);
-  }
-};
-
 template <class Way>
 __device__ __forceinline__ void forward(const float* x, const float* w, const float* bias, float* y, const Conv& s) {
   int places = s.oh * s.ow, tiles = (s.batch * places + 127) / 128, g = blockIdx.x / tiles;
@@ -323,6 +307,46 @@ extern "C" __global__ void __launch_bounds__(256)
   y[(size_t)row * places + p] = sum + (bias ? bias[filter] : 0.f);
 }
 CUEMU_EXPORT(conv_depthwise_f32)
+
+// Depthwise over lines, stride and dilation 1, one filter a channel, forward; backward with the kernel's places in
+// reverse. A block of 64 threads makes 256 outputs of a line: its inputs and the kernel lie in shared memory (an
+// unused word after every 32, so that threads 4 apart meet no bank twice); a thread slides over 4 neighbouring
+// outputs: one input and one factor read for 4 products. Grid: outputs / 256 x (sequence, channel).
+extern "C" __global__ void __launch_bounds__(64)
+    conv_line_f32(const float* x, const float* w, const float* bias, float* y, int channels, int in, int out, int taps,
+                  int before, int reversed) {
+  DYN_SMEM(float, line);
+  float* factors = line + (256 + taps) / 32 * 33 + 33;
+  int tiles = (out + 255) / 256, row = blockIdx.x / tiles, p0 = blockIdx.x % tiles * 256, channel = row % channels;
+  auto at = [](int i) { return i + (i >> 5); };
+  const float* from = x + (size_t)row * in;
+  for (int i = threadIdx.x; i < 255 + taps; i += 64) {
+    int p = p0 + i - before;
+    line[at(i)] = (unsigned)p < (unsigned)in ? from[p] : 0.f;
+  }
+  for (int k = threadIdx.x; k < taps; k += 64) factors[k] = w[(size_t)channel * taps + (reversed ? taps - 1 - k : k)];
+  __syncthreads();
+  int first = threadIdx.x * 4;
+  float a = line[at(first)], b = line[at(first + 1)], c = line[at(first + 2)], sum[4] = {};
+#pragma unroll 4
+  for (int k = 0; k < taps; k++) {
+    float d = line[at(first + k + 3)], v = factors[k];
+    sum[0] += v * a;
+    sum[1] += v * b;
+    sum[2] += v * c;
+    sum[3] += v * d;
+    a = b;
+    b = c;
+    c = d;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < 4; i++) line[at(first + i)] = sum[i];
+  __syncthreads();
+  float more = bias ? bias[channel] : 0.f;
+  for (int i = threadIdx.x; i < 256 && p0 + i < out; i += 64) y[(size_t)row * out + p0 + i] = line[at(i)] + more;
+}
+CUEMU_EXPORT(conv_line_f32)
 
 // Depthwise input gradient. Grid: places of the input / 256 x (sequence, group).
 extern "C" __global__ void __launch_bounds__(256)

@@ -5,6 +5,7 @@
 // the next slab is on its way in registers as f32 while one is multiplied. Operands and results as in tiled.cuh.
 // Bound: finding the places of 32 values a thread and slab, about twice the time of its 32 mma a warp.
 #pragma once
+#include "tiled.cuh"
 
 constexpr int WIDE = 128, MMA_DEPTH = 32, LINE = MMA_DEPTH + 8;
 
@@ -108,3 +109,19 @@ __device__ __forceinline__ void product_bf16(int m0, int n0, int k0, int k1, con
       }
     }
 }
+
+// How a tile of a product is made: by the f32 pipe, or from factors rounded to bf16 by tensor cores.
+template <int BM> struct Scalar {
+  static constexpr int ROWS = BM;
+  template <class A, class B, class Out>
+  static __device__ __forceinline__ void tile(int m, int n, int k0, int k1, const A& a, const B& b, const Out& out) {
+    product<BM, 128, 4, BM == 64 ? 8 : 4>(m, n, k0, k1, a, b, out);
+  }
+};
+struct Tensor {
+  static constexpr int ROWS = 128;
+  template <class A, class B, class Out>
+  static __device__ __forceinline__ void tile(int m, int n, int k0, int k1, const A& a, const B& b, const Out& out) {
+    product_bf16(m, n, k0, k1, a, b, out);
+  }
+};

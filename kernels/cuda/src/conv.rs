@@ -2,7 +2,7 @@
 
 use crate::parts;
 use crate::size::{count, int, refused};
-use crate::{Arg, CudaError, Launch, Ptr};
+use crate::{Arg, CudaError, Launch, Ptr, args};
 
 /// The sizes of a convolution, and how its kernel moves. `x` is `[batch, groups channels, input..]`, `w` is
 /// `[groups filters, channels, kernel..]`, `y` is `[batch, groups filters, output..]`.
@@ -89,6 +89,29 @@ impl Conv {
         self.channels == 1 && self.filters <= 8
     }
 
+    /// The launch over lines that take a step at a time, where this is one: a line's length before and after, and
+    /// whether it goes backward.
+    fn line(&self, backward: bool, pointers: [Ptr; 4]) -> Option<Launch> {
+        let one = |a: usize, b: usize| a == 1 && b == 1;
+        let taps = self.kernel[1];
+        let fits = one(self.channels, self.filters)
+            && one(self.input[0], self.kernel[0])
+            && one(self.output[0], self.stride[0])
+            && one(self.stride[1], self.dilation[1])
+            && self.before[0] == 0
+            && (3..=1024).contains(&taps);
+        let (from, to) = if backward { (self.output[1], self.input[1]) } else { (self.input[1], self.output[1]) };
+        let before = if backward { taps as i32 - 1 - self.before[1] as i32 } else { self.before[1] as i32 };
+        let [x, w, bias, y] = pointers;
+        let sizes = args![self.groups as i32, from as i32, to as i32, taps as i32, before, backward as i32];
+        let blocks = u32::try_from(to.div_ceil(256) * self.batch * self.groups).ok().filter(|b| *b < 1 << 31)?;
+        let shared = ((256 + taps) / 32 * 33 + 33 + taps) * 4;
+        fits.then(|| {
+            let args = args![x, w, bias, y].into_iter().chain(sizes).collect();
+            Launch::new("conv_line_f32", [blocks, 1, 1], 64, args).shared(shared as u32)
+        })
+    }
+
     /// Which of the kernels for tiles of 128, 64 and 32 rows to take, and its rows, where `blocks` blocks are needed for
     /// each row of tiles.
     fn choose(rows: usize, blocks: usize, factors: Factors, kernels: [&'static str; 3]) -> (&'static str, usize) {
@@ -129,6 +152,9 @@ pub fn forward(s: &Conv, factors: Factors, x: Ptr, w: Ptr, bias: Ptr, y: Ptr) ->
         return Ok(vec![]);
     }
     let places = s.output[0] * s.output[1];
+    if let Some(line) = s.line(false, [x, w, bias, y]) {
+        return Ok(vec![line]);
+    }
     if s.depthwise() {
         let grid = [places.div_ceil(256) * s.batch * s.groups * s.filters, 1];
         return launch("conv_depthwise_f32", grid, &[x, w, bias, y], &sizes);
@@ -148,6 +174,9 @@ pub fn input_grad(s: &Conv, factors: Factors, y: Ptr, w: Ptr, bias: Ptr, x: Ptr)
     let sizes = s.arguments()?;
     if s.values()[0] == 0 {
         return Ok(vec![]);
+    }
+    if let Some(line) = s.line(true, [y, w, bias, x]) {
+        return Ok(vec![line]);
     }
     if s.depthwise() {
         let grid = [(s.input[0] * s.input[1]).div_ceil(256) * s.batch * s.groups, 1];

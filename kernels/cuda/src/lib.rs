@@ -21,6 +21,7 @@ pub mod experts;
 pub mod gather;
 pub mod gemm;
 pub mod generated;
+pub mod joint;
 pub mod launch;
 pub mod loss;
 pub mod norm;
