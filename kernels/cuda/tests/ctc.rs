@@ -16,7 +16,7 @@ fn log_add(a: f64, b: f64) -> f64 {
 fn reference(logits: &[f64], classes: usize, labels: &[i32], blank: usize) -> (f64, Vec<f64>) {
     let time = logits.len() / classes;
     let n = 2 * labels.len() + 1;
-    let class = |s: usize| if s % 2 == 0 { blank } else { labels[s / 2] as usize };
+    let class = |s: usize| if s.is_multiple_of(2) { blank } else { labels[s / 2] as usize };
     let skips = |s: usize| s % 2 == 1 && s >= 3 && labels[s / 2] != labels[s / 2 - 1];
     let p: Vec<f64> = logits
         .chunks(classes)
