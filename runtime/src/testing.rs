@@ -218,7 +218,7 @@ mod gpu {
                 },
             })
             .collect();
-        let mut bound = cuda::bind(&gpu, graph, &Sizes::new()).unwrap_or_else(|e| panic!("{e}"));
+        let mut bound = cuda::bind(&gpu, graph, &Sizes::new(), &[]).unwrap_or_else(|e| panic!("{e}"));
         let mut results = vec![];
         let each = |v: Value, out: cpu::Out| {
             let data: Vec<f64> = match out {

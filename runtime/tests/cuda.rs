@@ -132,6 +132,71 @@ fn several_sizes_stay_prepared_and_none_is_needed() -> Outcome {
     Ok(())
 }
 
+/// Products read what the model stores, on one row and on several, without `f32` beside it.
+#[test]
+fn weights_are_read_as_they_are_stored() -> Outcome {
+    use mobilis::checkpoint::Blocks;
+    use mobilis::module::AnyVar;
+    use mobilis::module::encoded::{Encoded, Encoding};
+    use mobilis::module::store::{Data, Entry};
+    use mobilis::program::WeightFormat;
+    let Some(emulated) = device() else { return Ok(()) };
+    axes! { Wide = 64; Tall = 48; }
+    #[neural_module]
+    struct Net {
+        weight: Param![Tall, Wide],
+    }
+    for (encoding, format) in [
+        (Encoding::Bf16, WeightFormat::Bf16),
+        (Encoding::F16, WeightFormat::F16),
+        (Encoding::Blocks(Blocks::Q8_0), WeightFormat::Q8_0),
+        (Encoding::Blocks(Blocks::Q4_0), WeightFormat::Q4_0),
+    ] {
+        let (_, block) = encoding.block();
+        let count = 48 * 64;
+        let size = encoding.bytes(count).expect("whole blocks");
+        // Numbers of 16 bits and the scales of blocks have small exponents; the rest may be anything.
+        let bytes: Vec<u8> = (0..size)
+            .map(|i| match (encoding, i % block) {
+                (Encoding::Bf16, 1) => 0x3d,
+                (_, 1) => 0x2c,
+                _ => (noise(5, i as u64) * 128.0) as i8 as u8,
+            })
+            .collect();
+        let model = Model::init(Net::default(), 1)?;
+        let stored = Encoded::new(encoding, count, bytes).expect("as many bytes as that takes");
+        let entry = Entry::new("weight", &[48, 64], Data::Encoded(stored));
+        model.store().lock().insert(model.module().weight.id(), entry);
+        let run = |model: &Model<Net>| -> Result<Vec<Vec<f32>>, Box<dyn std::error::Error>> {
+            let program = model.compile(|m, x: Tensor![Batch, Wide]| einsum!(x[b i] * m.weight.get()[o i] => [b o]))?;
+            let mut all = vec![];
+            for n in [1, 3, 20] {
+                let x = <Array![Batch, Wide]>::from_fn([n, 64], |i| noise(7, (i[0] * 64 + i[1]) as u64) as f32)?;
+                all.push(program.run(x)?.data().to_vec());
+                if model.device() == emulated {
+                    let weights = program.weights();
+                    assert_eq!(weights.len(), 1, "{encoding} with {n} rows");
+                    assert_eq!((weights[0].format, weights[0].size, weights[0].bytes), (format, (48, 64), size));
+                }
+            }
+            Ok(all)
+        };
+        let model = model.on(emulated);
+        let found = run(&model)?;
+        let program = model.compile(|m, x: Tensor![Batch, Wide]| einsum!(x[b i] * m.weight.get()[o i] => [b o]))?;
+        assert!(program.with_weights(WeightFormat::Int8).is_err(), "weights are stored anew on the CPU alone");
+        let expected = run(&model.on(Device::Reference))?;
+        for (found, expected) in found.iter().zip(&expected) {
+            let largest = expected.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+            assert!(largest > 0.01, "{encoding}");
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() <= 1e-5 * largest, "{encoding}: {a} is not {b}");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn what_does_not_fit_is_told_with_the_plan() -> Outcome {
     let Some(emulated) = device() else { return Ok(()) };

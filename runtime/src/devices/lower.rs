@@ -8,6 +8,8 @@
 
 use super::plan::Life;
 use super::view::View;
+#[cfg(feature = "cuda")]
+use crate::graph::Node;
 use crate::graph::{DType, Extent, Graph, Sizes, TensorType, Value};
 use crate::ops::Op;
 use mobilis_kernels::memory::Piece;
@@ -119,6 +121,14 @@ impl<'g> Places<'g> {
     /// The number of an arena buffer; nothing for other slots.
     fn index(&self, slot: u32) -> Option<usize> {
         slot.checked_sub(self.externals).map(|i| i as usize).filter(|i| *i < self.lives.len())
+    }
+
+    /// How many values a variable has.
+    #[cfg(feature = "cuda")]
+    pub(super) fn var_count(&self, var: u32) -> Option<usize> {
+        let is = |node: &Node| matches!(&node.op, Op::Var(op) if op.index == var);
+        let node = self.graph.nodes.iter().position(is)?;
+        Some(self.shapes[node][0].iter().product())
     }
 
     fn touch(&mut self, slot: u32) {

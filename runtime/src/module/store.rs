@@ -286,6 +286,14 @@ impl Values {
         held.device.as_ref().map(|(version, copy)| (copy, *version == held.version))
     }
 
+    /// How a variable's value is stored, where that is not one number after the other.
+    pub(crate) fn encoding(&self, id: VarId) -> Option<super::encoded::Encoding> {
+        match &self.entries.get(&id)?.entry.data {
+            Data::Encoded(stored) => Some(stored.encoding()),
+            _ => None,
+        }
+    }
+
     /// Keeps a copy that holds a variable's value as it is.
     pub(crate) fn keep_on_device(&mut self, id: VarId, copy: Arc<dyn OnDevice>) {
         if let Some(held) = self.entries.get_mut(&id).and_then(Held::settled) {

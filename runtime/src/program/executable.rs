@@ -105,15 +105,23 @@ impl Executable {
         }
     }
 
-    /// The same with another storage for the weights that products read. It is the CPU's alone.
+    /// The same with another storage for the weights that products read. It is the CPU's alone: on GPUs products
+    /// read 16 bits, `Q8_0` and `Q4_0` as the model stores them, and all else in `f32`.
     ///
     /// # Errors
-    /// An exception whose pattern matches no variable.
+    /// An exception whose pattern matches no variable; another format than the model's on a GPU.
     pub fn with_weights(mut self, weights: Weights) -> Result<Executable, ProgramError> {
         let names = self.source.vars.iter().map(|v| v.name.as_str());
         if let Some(pattern) = weights.stray(names.clone()) {
             let hint = crate::suggest::did_you_mean(pattern, names);
             return Err(ProgramError::NoWeight { pattern: pattern.into(), hint });
+        }
+        if matches!(self.device, Device::Cuda(_) | Device::Emulated) && weights != Weights::default() {
+            return Err(ProgramError::Lower(format!(
+                "on `{}` weights are used as the model stores them: convert the model (`mobilis convert --dtype`), \
+                 or run it on the CPU",
+                self.device
+            )));
         }
         self.weights = PreparedWeights::new(weights);
         lock(&self.prepared).clear();
@@ -136,7 +144,10 @@ impl Executable {
 
     /// What became of the weights that products read, for the sizes of the runs so far.
     pub fn weights(&self) -> Vec<StoredWeight> {
-        self.weights.report(&self.optimized)
+        match self.device {
+            Device::Cpu | Device::Reference => self.weights.report(&self.optimized),
+            Device::Cuda(_) | Device::Emulated => self.on_gpu.weights(&self.optimized),
+        }
     }
 
     /// The graph as it was traced.

@@ -3,17 +3,23 @@
 use super::ProgramError;
 use super::executable::{Executable, PREPARED, Tapped, keep, lock};
 use super::host::{self, HostRef};
+use super::weights::{StoredWeight, WeightFormat};
 use crate::devices::cpu::Out;
+use crate::devices::cuda::lower::Reads;
 use crate::devices::cuda::{self, Bound, Fallback, Variable};
-use crate::graph::{Value, VarDecl};
+use crate::graph::{Graph, Value, VarDecl};
+use crate::module::encoded::Encoding;
 use crate::module::store::Values;
 use mobilis_cuda::{CudaError, Gpu};
+use mobilis_kernels::cpu::quant::Blocks;
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 struct Prepared {
     given: Vec<usize>,
+    /// How variables are stored that are not `f32`: products read some as they are.
+    encodings: Vec<Option<Encoding>>,
     bound: Bound,
     var_sizes: Vec<Vec<usize>>,
     result_sizes: HashMap<Value, Vec<usize>>,
@@ -30,6 +36,30 @@ impl Programs {
 
     pub(super) fn copies(&self) -> Option<usize> {
         lock(&self.0).last().map(|p| p.bound.copied)
+    }
+
+    /// The weights that products read as the model stores them.
+    pub(super) fn weights(&self, graph: &Graph) -> Vec<StoredWeight> {
+        let prepared = lock(&self.0);
+        let Some(p) = prepared.last() else { return vec![] };
+        let all = graph.vars.iter().zip(&p.var_sizes).zip(&p.encodings).zip(&p.bound.reads);
+        let found = all.filter_map(|(((decl, sizes), encoding), reads)| {
+            let encoding = (*encoding).filter(|_| reads.stored)?;
+            let (values, channels) = sizes.split_last()?;
+            let format = match encoding {
+                Encoding::Bf16 => WeightFormat::Bf16,
+                Encoding::F16 => WeightFormat::F16,
+                Encoding::Blocks(Blocks::Q8_0) => WeightFormat::Q8_0,
+                Encoding::Blocks(Blocks::Q4_0) => WeightFormat::Q4_0,
+                Encoding::Blocks(_) => WeightFormat::Stored,
+            };
+            let size = (channels.iter().product(), *values);
+            let bytes = encoding.bytes(size.0 * size.1).unwrap_or_default();
+            Some(StoredWeight { name: decl.name.clone(), format, encoding: Some(encoding), size, bytes })
+        });
+        let mut found: Vec<StoredWeight> = found.collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
     }
 
     pub(super) fn fallbacks(&self) -> Vec<Fallback> {
@@ -50,6 +80,8 @@ impl Executable {
         for (var, _) in &graph.updates {
             values.materialize(graph.vars[*var as usize].id);
         }
+        let encodings: Vec<Option<Encoding>> = graph.vars.iter().map(|decl| values.encoding(decl.id)).collect();
+        prepared.retain(|p| p.encodings == encodings);
         let flat = || inputs.iter().flat_map(|i| i.sizes.iter().copied());
         match prepared.iter().position(|p| p.given.iter().copied().eq(flat())) {
             Some(i) => prepared[i..].rotate_left(1),
@@ -59,13 +91,15 @@ impl Executable {
                 if prepared.len() == PREPARED {
                     prepared.remove(0);
                 }
-                let bound = cuda::bind(&gpu, graph, &sizes).map_err(ProgramError::Lower)?;
-                prepared.push(Prepared { given: flat().collect(), bound, var_sizes, result_sizes });
+                let bound = cuda::bind(&gpu, graph, &sizes, &encodings).map_err(ProgramError::Lower)?;
+                prepared.push(Prepared { given: flat().collect(), encodings, bound, var_sizes, result_sizes });
             }
         }
         let Some(p) = prepared.last_mut() else { return Ok(()) };
         self.ready(&mut values, &p.var_sizes)?;
-        let variables: Result<Vec<_>, _> = graph.vars.iter().map(|decl| variable(&gpu, &mut values, decl)).collect();
+        let reads = graph.vars.iter().zip(&p.bound.reads);
+        let variables: Result<Vec<_>, _> =
+            reads.map(|(decl, reads)| variable(&gpu, &mut values, decl, *reads)).collect();
         let variables = variables?;
         let Prepared { bound, result_sizes, .. } = p;
         let mut taps = (!graph.taps.is_empty()).then(|| lock(&self.taps));
@@ -89,7 +123,7 @@ impl Executable {
 }
 
 /// A variable's values on the device: the copy that is there, or a new one.
-fn variable(gpu: &Gpu, values: &mut Values, decl: &VarDecl) -> Result<Arc<Variable>, ProgramError> {
+fn variable(gpu: &Gpu, values: &mut Values, decl: &VarDecl, reads: Reads) -> Result<Arc<Variable>, ProgramError> {
     let known = values.on_device(decl.id).map(|(copy, current)| (Arc::clone(copy), current));
     let known = known.and_then(|(copy, current)| {
         let copy: Arc<dyn Any + Send + Sync> = copy;
@@ -97,6 +131,7 @@ fn variable(gpu: &Gpu, values: &mut Values, decl: &VarDecl) -> Result<Arc<Variab
     });
     if let Some((copy, true)) = &known
         && copy.on(gpu)
+        && copy.has(reads)
     {
         return Ok(Arc::clone(copy));
     }
@@ -111,10 +146,14 @@ fn variable(gpu: &Gpu, values: &mut Values, decl: &VarDecl) -> Result<Arc<Variab
     };
     let Some(entry) = values.get(decl.id) else { return Err(ProgramError::NoValue { name: decl.name.clone() }) };
     let copy = match known {
-        Some((copy, _)) if copy.fits(gpu, &entry.data) => copy,
-        _ => Arc::new(Variable::new(gpu, &entry.data).map_err(failed)?),
+        Some((copy, true)) if copy.on(gpu) => copy,
+        Some((copy, _)) if copy.fits(gpu, &entry.data) => {
+            copy.write(&entry.data).map_err(failed)?;
+            copy
+        }
+        _ => Arc::new(Variable::new(gpu, &entry.data)),
     };
-    copy.write(&entry.data).map_err(failed)?;
+    copy.bring(&entry.data, reads).map_err(failed)?;
     values.keep_on_device(decl.id, copy.clone());
     Ok(copy)
 }

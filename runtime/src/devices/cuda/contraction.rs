@@ -75,6 +75,9 @@ pub fn stride(view: &View, dims: &[usize]) -> Option<usize> {
 }
 
 pub fn lower(op: &Einsum, cx: &mut Lower) -> Lowering {
+    if super::product::stored_side(op, cx)? {
+        return Ok(());
+    }
     let views: Vec<View> = (0..op.operands.len()).map(|i| cx.view(i)).collect();
     let operand = |(view, labels): (View, &Vec<u8>)| diagonal(Operand { view, labels: labels.clone() });
     let operands: Vec<Operand> = views.into_iter().zip(&op.operands).map(operand).collect();

@@ -7,10 +7,14 @@ use super::Fallback;
 use crate::devices::lower::{Emit, Places};
 use crate::devices::view::View;
 use crate::graph::{DType, Graph, Sizes, TensorType, Value};
+use crate::module::encoded::Encoding;
 use crate::ops::Op;
 use mobilis_cuda::copy::{Strided, copy};
+use mobilis_cuda::gemm::Element;
 use mobilis_cuda::{CudaError, Gpu, Info, Launch, Ptr, status};
+use mobilis_kernels::cpu::quant::Blocks;
 use mobilis_kernels::memory::Piece;
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 /// Why the kernels of a family do not take a node.
@@ -38,7 +42,8 @@ impl From<&str> for Refused {
 
 /// Buffers begin at multiples of this many bytes.
 pub(super) const ALIGN: usize = 256;
-/// The slot of constants and of what kernels refuse.
+/// The slot of constants and of what kernels refuse. Before it come, backwards, those of variables as the model
+/// stores them, where that is not `f32`.
 const FIXED: u32 = (1 << 23) - 1;
 
 /// A virtual address.
@@ -46,14 +51,52 @@ fn virtual_at(slot: u32, bytes: usize) -> Ptr {
     Ptr(1 << 63 | u64::from(slot) << 40 | bytes as u64)
 }
 
-/// The real address of a virtual one, by the addresses of all slots and the one of [`FIXED`].
-pub(super) fn real(at: Ptr, bases: &[Ptr], fixed: Ptr) -> Ptr {
-    if at.0 >> 63 == 0 {
-        return at;
+/// Where slots begin.
+#[derive(Clone, Default, PartialEq)]
+pub(super) struct Bases {
+    /// Variables, arguments, arena buffers.
+    pub slots: Vec<Ptr>,
+    /// Variables as they are stored.
+    pub stored: Vec<Ptr>,
+    /// What is fixed.
+    pub fixed: Ptr,
+}
+
+impl Bases {
+    /// The real address of a virtual one.
+    pub fn real(&self, at: Ptr) -> Ptr {
+        if at.0 >> 63 == 0 {
+            return at;
+        }
+        let slot = ((at.0 >> 40) as u32 & FIXED) as usize;
+        let base = match FIXED as usize - slot {
+            0 => self.fixed,
+            back if back <= self.stored.len() => self.stored[back - 1],
+            _ => self.slots[slot],
+        };
+        base.at((at.0 & ((1 << 40) - 1)) as usize)
     }
-    let slot = (at.0 >> 40) as u32 & FIXED;
-    let base = if slot == FIXED { fixed } else { bases[slot as usize] };
-    base.at((at.0 & ((1 << 40) - 1)) as usize)
+}
+
+/// What a program reads of a variable.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Reads {
+    /// Its values, each in memory.
+    pub plain: bool,
+    /// What the model stores.
+    pub stored: bool,
+}
+
+/// A matrix as the model stores it.
+pub struct Stored {
+    /// Where its values lie, counted in values.
+    pub view: View,
+    /// How they are stored.
+    pub element: Element,
+    /// The first one.
+    pub at: Ptr,
+    /// The scales of blocks; null for others.
+    pub planes: Ptr,
 }
 
 /// One thing to do.
@@ -84,6 +127,10 @@ pub struct Lower<'g> {
     /// Copies of views that no kernel reads as they lie.
     pub(super) copied: usize,
     input_bytes: Vec<usize>,
+    /// How the model stores each variable, where that is not `f32`.
+    encodings: &'g [Option<Encoding>],
+    /// What is read of each variable.
+    pub(super) reads: RefCell<Vec<Reads>>,
 }
 
 impl<'g> Deref for Lower<'g> {
@@ -119,12 +166,19 @@ pub(super) struct Mark {
 }
 
 impl<'g> Lower<'g> {
-    pub(super) fn new(gpu: &Gpu, graph: &'g Graph, sizes: &'g Sizes) -> Result<Self, String> {
+    pub(super) fn new(
+        gpu: &Gpu,
+        graph: &'g Graph,
+        sizes: &'g Sizes,
+        encodings: &'g [Option<Encoding>],
+    ) -> Result<Self, String> {
         let bytes = |ty: &TensorType| {
             let sizes = ty.sizes(sizes).map_err(|e| e.to_string())?;
             Ok(sizes.iter().product::<usize>() * ty.dtype.bytes())
         };
         Ok(Lower {
+            encodings,
+            reads: RefCell::new(vec![Reads::default(); graph.vars.len()]),
             input_bytes: graph.inputs.iter().map(|i| bytes(&i.ty)).collect::<Result<_, String>>()?,
             places: Places::new(graph, sizes)?,
             gpu: gpu.clone(),
@@ -170,11 +224,43 @@ impl<'g> Lower<'g> {
 
     /// The address of a view's first value.
     pub fn address(&self, view: &View) -> Ptr {
+        self.note(view.slot, |r| r.plain = true);
         virtual_at(view.slot, view.offset * view.dtype.bytes())
     }
 
     pub(super) fn at(&self, piece: Piece, dtype: DType) -> Ptr {
+        self.note(piece.slot, |r| r.plain = true);
         virtual_at(piece.slot, piece.offset * dtype.bytes())
+    }
+
+    fn note(&self, slot: u32, f: impl FnOnce(&mut Reads)) {
+        if let Some(reads) = self.reads.borrow_mut().get_mut(slot as usize) {
+            f(reads);
+        }
+    }
+
+    /// Notes that a product reads an input that is [stored](Self::stored).
+    pub fn reads_stored(&self, stored: &Stored) {
+        self.note(stored.view.slot, |r| r.stored = true);
+    }
+
+    /// An input as the model stores it, where it is a variable (or a part of one, in another order) that is stored
+    /// in a way that products read: 16 bits, or whole matrices of blocks of 8 and 4.
+    pub fn stored(&mut self, i: usize) -> Option<Stored> {
+        let v = self.value(i);
+        let view = self.view_of(v);
+        let encoding = (*self.encodings.get(view.slot as usize)?)?;
+        let whole = view.offset == 0 && view.sizes.len() == 2 && view.count() == self.var_count(view.slot)?;
+        let (element, bytes, planes) = match encoding {
+            Encoding::Bf16 => (Element::Bf16, 2, None),
+            Encoding::F16 => (Element::F16, 2, None),
+            Encoding::Blocks(Blocks::Q8_0) if whole => (Element::Q8_0, 0, Some(view.count())),
+            Encoding::Blocks(Blocks::Q4_0) if whole => (Element::Q4_0, 0, Some(view.count() / 2)),
+            Encoding::Blocks(_) => return None,
+        };
+        let slot = FIXED - 1 - view.slot;
+        let planes = planes.map_or(Ptr::NULL, |bytes| virtual_at(slot, bytes.next_multiple_of(ALIGN)));
+        Some(Stored { element, at: virtual_at(slot, view.offset * bytes), planes, view })
     }
 
     /// An input as contiguous values, copied if it is a view that is not.

@@ -40,18 +40,20 @@ mod softmax;
 mod source;
 mod ssm;
 mod stft;
+mod variable;
 mod window;
 
 use super::Device;
 use crate::graph::{Graph, Sizes};
-use crate::module::store::{Data, OnDevice};
+use crate::module::encoded::Encoding;
 use crate::ops::Op;
 use lower::{Lower, Lowering};
 use mobilis_cuda::softmax::Along;
-use mobilis_cuda::{Buffer, CudaError, Gpu, Schedule};
+use mobilis_cuda::{Gpu, Schedule};
 pub use run::Bound;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+pub use variable::Variable;
 
 /// An operation that runs on the host in a program for a GPU.
 #[derive(Clone, PartialEq, Debug)]
@@ -85,70 +87,14 @@ pub fn open(device: Device) -> Result<Gpu, String> {
     Ok(gpu)
 }
 
-/// A variable's values on a device.
-pub struct Variable {
-    buffer: Buffer,
-    data: fn(&Buffer) -> Result<Data, CudaError>,
-}
-
-impl Variable {
-    /// Memory for as many bytes as the values have; the store's copy is not read.
-    ///
-    /// # Errors
-    /// No memory on the device.
-    pub fn new(gpu: &Gpu, like: &Data) -> Result<Variable, CudaError> {
-        fn read<T: mobilis_cuda::Plain + Default>(buffer: &Buffer) -> Result<Vec<T>, CudaError> {
-            let mut values = vec![T::default(); buffer.bytes() / size_of::<T>()];
-            buffer.gpu().read(buffer.ptr(), &mut values)?;
-            Ok(values)
-        }
-        let data: fn(&Buffer) -> Result<Data, CudaError> = match like.dtype() {
-            crate::graph::DType::F32 => |b| read(b).map(Data::F32),
-            crate::graph::DType::I32 => |b| read(b).map(Data::I32),
-            crate::graph::DType::Bool => |b| read(b).map(Data::Bool),
-        };
-        Ok(Variable { buffer: gpu.alloc(like.len() * like.dtype().bytes())?, data })
-    }
-
-    /// Whether it can hold such values on this device.
-    pub fn fits(&self, gpu: &Gpu, like: &Data) -> bool {
-        self.buffer.gpu().same(gpu) && self.buffer.bytes() == like.len() * like.dtype().bytes()
-    }
-
-    /// Whether it is on this device.
-    pub fn on(&self, gpu: &Gpu) -> bool {
-        self.buffer.gpu().same(gpu)
-    }
-
-    /// Copies values to it.
-    ///
-    /// # Errors
-    /// Failures of the device.
-    pub fn write(&self, data: &Data) -> Result<(), CudaError> {
-        let (gpu, to) = (self.buffer.gpu(), self.buffer.ptr());
-        match &*data.dense() {
-            Data::F32(values) => gpu.write(to, values),
-            Data::I32(values) => gpu.write(to, values),
-            Data::Bool(values) => gpu.write(to, values),
-            // The store holds `f64` for the reference device only, and `dense` leaves nothing encoded.
-            Data::F64(_) | Data::Encoded(_) => Ok(()),
-        }
-    }
-}
-
-impl OnDevice for Variable {
-    fn fetch(&self) -> Result<Data, String> {
-        (self.data)(&self.buffer).map_err(|e| e.to_string())
-    }
-}
-
-/// Prepares a graph for concrete sizes.
+/// Prepares a graph for concrete sizes. `encodings` tell how the model stores each variable, where that is not
+/// `f32`: products read some as they are.
 ///
 /// # Errors
 /// A size that cannot be evaluated, an operation that refuses its sizes, and memory that the device does not
 /// have, with the plan that did not fit.
-pub fn bind(gpu: &Gpu, graph: &Graph, sizes: &Sizes) -> Result<Bound, String> {
-    let mut cx = Lower::new(gpu, graph, sizes)?;
+pub fn bind(gpu: &Gpu, graph: &Graph, sizes: &Sizes, encodings: &[Option<Encoding>]) -> Result<Bound, String> {
+    let mut cx = Lower::new(gpu, graph, sizes, encodings)?;
     for id in 0..graph.nodes.len() {
         cx.enter(id as u32);
         let node = &graph.nodes[id];

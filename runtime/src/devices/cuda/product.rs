@@ -3,12 +3,14 @@
 
 use super::chain::emit;
 use super::contraction::{multiply, own, stride};
-use super::lower::{Lower, Lowering};
+use super::lower::{Lower, Lowering, Refused};
 use super::sixteen::packed;
 use crate::devices::lower::Emit;
 use crate::devices::view::View;
 use crate::graph::DType;
+use crate::ops::contraction::Einsum;
 use crate::ops::product::{Axes, Product};
+use mobilis_cuda::Ptr;
 use mobilis_cuda::gemm::{Gemm, Matrix};
 
 /// An operand: its matrix, its rows and columns.
@@ -16,6 +18,24 @@ struct Operand {
     at: Matrix,
     rows: usize,
     columns: usize,
+    /// The scales of blocks; null for others.
+    planes: Ptr,
+}
+
+/// A right side that is a variable as the model stores it, where products read it so.
+fn stored(input: usize, axes: &Axes, cx: &mut Lower) -> Option<Operand> {
+    let found = cx.stored(input)?;
+    let count = |axes: &[usize]| axes.iter().map(|a| found.view.sizes[*a]).product();
+    let (rows, columns): (usize, usize) = (count(&axes.rows), count(&axes.columns));
+    let (row, col) = (stride(&found.view, &axes.rows)?, stride(&found.view, &axes.columns)?);
+    // Blocks lie along the sum.
+    let fits = !found.element.planes() || (row == 1 && col == rows && rows.is_multiple_of(32));
+    if !fits {
+        return None;
+    }
+    cx.reads_stored(&found);
+    let at = Matrix { at: found.at, element: found.element, row, col, ..Matrix::default() };
+    Some(Operand { at, rows, columns, planes: found.planes })
 }
 
 /// An operand as a matrix, copied where its dimensions do not follow each other.
@@ -32,14 +52,30 @@ fn operand(input: usize, axes: &Axes, cx: &mut Lower) -> Operand {
             (columns, 1)
         }
     };
-    Operand { at: Matrix { at: cx.address(&view), row, col, ..Matrix::default() }, rows, columns }
+    let at = Matrix { at: cx.address(&view), row, col, ..Matrix::default() };
+    Operand { at, rows, columns, planes: Ptr::NULL }
+}
+
+/// A contraction whose right side is a variable that products read as the model stores it; false for others.
+pub fn stored_side(op: &Einsum, cx: &mut Lower) -> Result<bool, Refused> {
+    let Some((product, [left, right])) = Product::of(op) else { return Ok(false) };
+    let Some(b) = stored(right, &product.right[0][0], cx) else { return Ok(false) };
+    let a = operand(left, &product.left[0], cx);
+    let to = own(0, cx);
+    let mut g = Gemm::new([a.rows, b.columns, a.columns], a.at, b.at, Matrix::rows(cx.address(&to), b.columns));
+    g.planes = b.planes;
+    multiply(&g, cx)?;
+    Ok(true)
 }
 
 pub fn lower(op: &Product, cx: &mut Lower) -> Lowering {
     let left: Vec<Operand> = op.left.iter().enumerate().map(|(i, axes)| operand(i, axes, cx)).collect();
     for (j, terms) in op.right.iter().enumerate() {
-        let right: Vec<Operand> =
-            terms.iter().enumerate().map(|(i, axes)| operand(op.right_input(j, i), axes, cx)).collect();
+        let side = |(i, axes): (usize, &Axes)| {
+            let input = op.right_input(j, i);
+            stored(input, axes, cx).unwrap_or_else(|| operand(input, axes, cx))
+        };
+        let right: Vec<Operand> = terms.iter().enumerate().map(side).collect();
         let (port, more) = op.ports(j);
         let kept = port.map(|port| own(port, cx));
         let results: Vec<View> = more.map(|port| own(port, cx)).collect();
@@ -53,6 +89,7 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Lowering {
         for (i, (a, b)) in left.iter().zip(&right).enumerate() {
             let c = Matrix::rows(cx.address(&to), columns);
             let mut g = Gemm::new([rows, columns, a.columns], a.at, b.at, c);
+            g.planes = b.planes;
             g.epilogue.beta = if i > 0 { 1.0 } else { 0.0 };
             multiply(&packed(&g, [i, op.right_input(j, i)], cx)?, cx)?;
         }

@@ -1,6 +1,6 @@
 //! A program with its sizes, ready to run on a GPU.
 
-use super::lower::{ALIGN, Guard, Lower, Step, real};
+use super::lower::{ALIGN, Bases, Guard, Lower, Reads, Step};
 use super::{Fallback, Variable};
 use crate::devices::cpu::{Out, TaskError};
 use crate::devices::lower::Emit;
@@ -17,9 +17,10 @@ pub struct Bound {
     memory: Buffer,
     arena_bytes: usize,
     /// The addresses of all slots; those of variables are of the last run.
-    bases: Vec<Ptr>,
+    bases: Bases,
     variables: usize,
-    fixed: Ptr,
+    /// What it reads of each variable.
+    pub reads: Vec<Reads>,
     guards: Vec<Guard>,
     steps: Vec<(u32, Step)>,
     /// Launches that follow each other, with real addresses.
@@ -79,15 +80,15 @@ pub(super) fn finish(mut cx: Lower) -> Result<Bound, String> {
         at += bytes;
     }
     bases.extend(plan.places.iter().map(|(offset, _)| base.at(*offset)));
-    let fixed = base.at(fixed_at);
-    cx.gpu.write(fixed, &cx.fixed).map_err(|e| e.to_string())?;
+    let bases = Bases { slots: bases, stored: vec![Ptr::NULL; graph.vars.len()], fixed: base.at(fixed_at) };
+    cx.gpu.write(bases.fixed, &cx.fixed).map_err(|e| e.to_string())?;
     Ok(Bound {
         gpu: cx.gpu.clone(),
         memory,
         arena_bytes: plan.total,
         bases,
         variables: graph.vars.len(),
-        fixed,
+        reads: cx.reads.into_inner(),
         guards: cx.guards,
         steps: cx.steps,
         parts: vec![],
@@ -137,12 +138,14 @@ impl Bound {
     ) -> Result<(), TaskError> {
         // No node: the device itself.
         let failed = |e: CudaError| TaskError { node: u32::MAX, message: e.to_string() };
-        let at: Vec<Ptr> = variables.iter().map(|v| v.buffer.ptr()).collect();
-        if self.parts.is_empty() || self.bases[..self.variables] != at {
-            self.bases[..self.variables].copy_from_slice(&at);
+        let plain: Vec<Ptr> = variables.iter().map(|v| v.plain()).collect();
+        let stored: Vec<Ptr> = variables.iter().map(|v| v.stored()).collect();
+        if self.parts.is_empty() || self.bases.slots[..self.variables] != plain || self.bases.stored != stored {
+            self.bases.slots[..self.variables].copy_from_slice(&plain);
+            self.bases.stored = stored;
             self.parts = self.relocated();
         }
-        for (argument, to) in arguments.iter().zip(&self.bases[self.variables..]) {
+        for (argument, to) in arguments.iter().zip(&self.bases.slots[self.variables..]) {
             match argument.values {
                 HostSlice::F32(values) => self.gpu.write(*to, values),
                 HostSlice::I32(values) => self.gpu.write(*to, values),
@@ -155,14 +158,13 @@ impl Bound {
             // The host's node that ends the part.
             let end = self.parts[part].end;
             if let Some((node, Step::Host(host))) = self.steps.get_mut(end) {
-                let (bases, fixed) = (&self.bases, self.fixed);
-                let result = host.run(&self.gpu, |at| real(at, bases, fixed));
+                let result = host.run(&self.gpu, |at| self.bases.real(at));
                 result.map_err(|message| TaskError { node: *node, message })?;
             }
         }
         self.check_guards()?;
         for (value, at, dtype, count) in &self.results {
-            let at = real(*at, &self.bases, self.fixed);
+            let at = self.bases.real(*at);
             match dtype {
                 DType::F32 => {
                     let mut values = vec![0.0; *count];
@@ -186,7 +188,7 @@ impl Bound {
 
     /// The steps with real addresses, cut where the host is needed.
     fn relocated(&self) -> Vec<Part> {
-        let (bases, fixed) = (&self.bases, self.fixed);
+        let bases = &self.bases;
         let mut parts = vec![];
         let mut first = 0;
         loop {
@@ -197,8 +199,8 @@ impl Bound {
                     let mut launch = launch.clone();
                     for arg in &mut launch.args {
                         match arg {
-                            Arg::Ptr(at) => *at = real(*at, bases, fixed),
-                            Arg::Tile(tile) => tile.base = real(tile.base, bases, fixed),
+                            Arg::Ptr(at) => *at = bases.real(*at),
+                            Arg::Tile(tile) => tile.base = bases.real(tile.base),
                             _ => {}
                         }
                     }
@@ -215,7 +217,7 @@ impl Bound {
     }
 
     fn run_part(&mut self, part: usize) -> Result<(), TaskError> {
-        let Bound { gpu, parts, steps, bases, fixed, .. } = self;
+        let Bound { gpu, parts, steps, bases, .. } = self;
         let part = &mut parts[part];
         let steps = &steps[part.first..part.end];
         if steps.is_empty() {
@@ -229,9 +231,9 @@ impl Bound {
                 match step {
                     Step::Launch(_) => launches.next().map_or(Ok(()), |l| gpu.run(std::slice::from_ref(l)))?,
                     Step::Copy { from, to, bytes } => {
-                        gpu.copy(real(*from, bases, *fixed), real(*to, bases, *fixed), *bytes)?;
+                        gpu.copy(bases.real(*from), bases.real(*to), *bytes)?;
                     }
-                    Step::Fill { to, byte, bytes } => gpu.fill(real(*to, bases, *fixed), *byte, *bytes)?,
+                    Step::Fill { to, byte, bytes } => gpu.fill(bases.real(*to), *byte, *bytes)?,
                     Step::Host(_) => {}
                 }
             }
@@ -258,13 +260,13 @@ impl Bound {
         let failed = |e: CudaError| TaskError { node: u32::MAX, message: e.to_string() };
         let (Some(first), Some(last)) = (self.guards.first(), self.guards.last()) else { return Ok(()) };
         let mut words = vec![0i32; (last.offset + 16 - first.offset) / 4];
-        self.gpu.read(self.fixed.at(first.offset), &mut words).map_err(failed)?;
+        self.gpu.read(self.bases.fixed.at(first.offset), &mut words).map_err(failed)?;
         let word = |guard: &Guard| (guard.offset - first.offset) / 4;
         let Some(guard) = self.guards.iter().find(|g| words[word(g)] != 0) else { return Ok(()) };
         let i = word(guard);
         let message = (guard.message)([words[i], words[i + 1], words[i + 2], words[i + 3]]);
         for guard in &self.guards {
-            self.gpu.fill(self.fixed.at(guard.offset), 0, 16).map_err(failed)?;
+            self.gpu.fill(self.bases.fixed.at(guard.offset), 0, 16).map_err(failed)?;
         }
         Err(TaskError { node: guard.node, message })
     }
