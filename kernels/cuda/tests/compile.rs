@@ -18,7 +18,6 @@ const ARCHITECTURES: [&str; 2] = ["80", "90a"];
 const ALLOWED: &[(&str, &str, u32, &str)] = &[
     ("sin_f32", "*", 32, "the table by which sinf reduces large angles"),
     ("cos_f32", "*", 32, "the same of cosf"),
-    ("stft_*", "*", 32, "the table by which sinf and cosf reduce large angles"),
     (
         "attention_dkv_bf16_128_sm80",
         "*",
@@ -35,6 +34,8 @@ const ALLOWED: &[(&str, &str, u32, &str)] = &[
 const MEANT: &[(&[&str], &str, &[&str])] = &[
     (&["sm80", "bf16"], "80", &["HMMA.16816", "LDGSTS"]),
     (&["sm80", "_f16"], "80", &["HMMA.16816", "LDGSTS"]),
+    (&["conv_", "bf16"], "80", &["HMMA.16816.F32.BF16", "LDSM"]),
+    (&["joint_", "bf16"], "80", &["HMMA.16816.F32.BF16", "LDSM"]),
     (&["sm90", "bf16"], "90a", &["HGMMA", "UTMALDG"]),
     (&["sm90", "_f16"], "90a", &["HGMMA", "UTMALDG"]),
     (&["sm90", "e4m3"], "90a", &["QGMMA", "UTMALDG"]),

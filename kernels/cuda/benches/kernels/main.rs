@@ -18,6 +18,7 @@ mod attention;
 mod gemm;
 mod measure;
 mod rows;
+mod speech;
 
 use measure::{Bench, Case, Line};
 use mobilis_cuda::driver::vendor::Vendor;
@@ -31,6 +32,7 @@ fn cases() -> Vec<Case> {
     let mut all = rows::cases();
     all.extend(gemm::cases());
     all.extend(attention::cases());
+    all.extend(speech::cases());
     all
 }
 

@@ -4,7 +4,8 @@ use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::chain::{self, Input, Kind, Op, Step};
 use mobilis_cuda::copy::{Strided, copy};
 use mobilis_cuda::gemm::Element;
-use mobilis_cuda::softmax::softmax;
+use mobilis_cuda::rows::Number;
+use mobilis_cuda::softmax::{Along, softmax};
 use mobilis_cuda::{CudaError, Launch};
 
 /// A case of `rows` by `n` values of `f32`: a name, how often each value is read or written, and its launches.
@@ -44,7 +45,7 @@ fn transposed(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, Cu
 
 fn rows_of_softmax(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
     let (x, y) = (o.random(rows * n, Element::F32)?, o.space(4 * rows * n)?);
-    softmax(x, y, rows, n)
+    softmax(x, y, Along { outer: rows, n, inner: 1 }, false, Number::F32)
 }
 
 fn step(op: Op, args: &[u16]) -> Step {
