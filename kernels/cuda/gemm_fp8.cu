@@ -10,13 +10,11 @@
 
 #if HOPPER
 #define BODY(A, B, BN, STAGES, CLUSTER, PROMOTE) Hopper<A, B, true, true, BN, STAGES, CLUSTER, PROMOTE>::run(&ma, &mb, &mc, HOPPER_SHAPE, EPILOGUE)
-#define PAIRS __cluster_dims__(2, 1, 1)
 #else
-#define PAIRS
 #define BODY(A, B, BN, STAGES, CLUSTER, PROMOTE)
 #endif
 #define LARGE(name, A, B)                                                                              \
-  extern "C" __global__ void PAIRS __launch_bounds__(384, 1) name(HOPPER_PARAMS) { \
+  extern "C" __global__ void CLUSTER(2, 1, 1) __launch_bounds__(384, 1) name(HOPPER_PARAMS) { \
     BODY(A, B, 256, 4, 2, false);                                                                      \
   }
 #define SMALL(name, A, B, PROMOTE)                                           \

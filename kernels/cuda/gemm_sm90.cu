@@ -7,13 +7,11 @@
 
 #if HOPPER
 #define BODY(T, KA, KB, BN, STAGES, CLUSTER) Hopper<T, T, KA, KB, BN, STAGES, CLUSTER, false>::run(&ma, &mb, &mc, HOPPER_SHAPE, EPILOGUE)
-#define PAIRS __cluster_dims__(2, 1, 1)
 #else
-#define PAIRS
 #define BODY(T, KA, KB, BN, STAGES, CLUSTER)
 #endif
 #define LARGE(name, T, KA, KB)                                                                    \
-  extern "C" __global__ void PAIRS __launch_bounds__(384, 1) name(HOPPER_PARAMS) { \
+  extern "C" __global__ void CLUSTER(2, 1, 1) __launch_bounds__(384, 1) name(HOPPER_PARAMS) { \
     BODY(T, KA, KB, 256, 4, 2);                                                                   \
   }
 #define SMALL(name, T, KA, KB)                                              \

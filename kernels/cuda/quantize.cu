@@ -65,6 +65,10 @@ extern "C" __global__ void quantize_scale(const float* amax, const float* old, f
 }
 CUEMU_EXPORT(quantize_scale)
 
+// What a scale is undone by.
+extern "C" __global__ void quantize_back(const float* scale, float* back) { *back = 1.f / *scale; }
+CUEMU_EXPORT(quantize_back)
+
 // [rows, columns] with one scale: codes, codes transposed, what is left as f32, the greatest magnitude; each may be null.
 // Grid: columns by 64, rows by 64.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -144,12 +148,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) round_bf16(const float* x,
 }
 CUEMU_EXPORT(round_bf16)
 
-// [outer, inner, rows, columns] of any strides as values of another type, the columns together, rows `line` apart.
+// [outer, inner, rows, columns] of any strides, times a scale or none, as values of another type, the columns together, rows
+// `line` apart.
 extern "C" __global__ void __launch_bounds__(THREADS)
     convert_rows(const char* x, int from, int outer, int inner, int rows, int columns, long long far_outer, long long far_inner, long long far_row,
-                 long long far_col, char* y, int to, long long line) {
+                 long long far_col, char* y, int to, long long line, const float* scale) {
   __shared__ float tile[32][33];
   int i0 = blockIdx.y * 32, j0 = blockIdx.x * 32, o = blockIdx.z / inner, n = blockIdx.z % inner;
+  float s = scale ? *scale : 1.f;
   const char* base = x + (o * far_outer + n * far_inner) * num_bytes(from);
   // Threads go along whichever dimension stands together.
   bool down = far_row == 1;
@@ -160,7 +166,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   __syncthreads();
   for (int q = threadIdx.x; q < 1024; q += THREADS) {
     int i = q / 32, j = q % 32;
-    if (i0 + i < rows && j0 + j < columns) num_store(y, to, ((long long)blockIdx.z * rows + i0 + i) * line + j0 + j, tile[i][j]);
+    if (i0 + i < rows && j0 + j < columns) num_store(y, to, ((long long)blockIdx.z * rows + i0 + i) * line + j0 + j, s * tile[i][j]);
   }
 }
 CUEMU_EXPORT(convert_rows)

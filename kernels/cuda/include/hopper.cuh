@@ -243,6 +243,7 @@ template <class A, class B, bool KA, bool KB, int BN, int STAGES, int CLUSTER, b
     if (group < 0) {
       reg_dec<40>();
       if (threadIdx.x == 0) produce(s, order, ma, mb, ring, full, empty, total, rank);
+      __syncwarp();
     } else {
       reg_inc<232>();
       char* stage = stages + group * STAGE;

@@ -167,8 +167,13 @@ pub fn round_bf16(x: Ptr, y: Ptr, count: usize) -> Result<Vec<Launch>, CudaError
     Ok(vec![Launch::new("round_bf16", [grid(count.div_ceil(256))?, 1, 1], 256, args![x, y, count as i64])])
 }
 
-/// A batch of matrices `[rows, columns]` as values of another type, columns together and rows `line` values apart: what
-/// tensor cores read.
+/// The reciprocal of one scale.
+pub fn back(scale: Ptr, to: Ptr) -> Vec<Launch> {
+    vec![Launch::new("quantize_back", [1, 1, 1], 1, args![scale, to])]
+}
+
+/// A batch of matrices `[rows, columns]`, times the `f32` at `scale` unless that is null, as values of another type,
+/// columns together and rows `line` values apart: what tensor cores read.
 ///
 /// # Errors
 /// More rows or matrices than a grid has blocks.
@@ -176,8 +181,8 @@ pub fn convert(
     x: &Matrix,
     batch: [usize; 2],
     [rows, columns]: [usize; 2],
-    to: Ptr,
-    element: Element,
+    scale: Ptr,
+    (to, element): (Ptr, Element),
     line: usize,
 ) -> Result<Vec<Launch>, CudaError> {
     let count = batch[0] * batch[1];
@@ -192,7 +197,7 @@ pub fn convert(
         list.push(Arg::I32(int("convert", "rows or columns", n)?));
     }
     list.extend([x.outer, x.inner, x.row, x.col].map(|n| Arg::I64(n as i64)));
-    list.extend(args![to, element as i32, line as i64]);
+    list.extend(args![to, element as i32, line as i64, scale]);
     let size = [blocks(columns, 32), blocks(rows, 32), count as u32];
     Ok(vec![Launch::new("convert_rows", size, 256, list)])
 }

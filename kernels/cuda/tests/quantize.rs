@@ -136,12 +136,14 @@ fn other_types_and_lines() {
         for (row, col) in [(1, 40), (4, 1)] {
             let at = Matrix { at: from.ptr(), row, col, outer: 480, inner: 160, ..Matrix::default() };
             let line = 8;
+            let twice = upload(&gpu, &[2f32]);
             let to = upload(&gpu, &vec![0u16; o * i * rows * line]);
-            gpu.run(&convert(&at, [o, i], [rows, columns], to.ptr(), Element::F16, line).unwrap()).unwrap();
+            gpu.run(&convert(&at, [o, i], [rows, columns], twice.ptr(), (to.ptr(), Element::F16), line).unwrap())
+                .unwrap();
             let found: Vec<u16> = download(&to, o * i * rows * line);
             for (at, v) in found.iter().enumerate() {
                 let (b, r, c) = (at / line / rows, at / line % rows, at % line);
-                let value = || half::f16::from_f32(x[b * 160 + r * row + c * col]);
+                let value = || half::f16::from_f32(2.0 * x[b * 160 + r * row + c * col]);
                 let expected = if c < columns { value() } else { half::f16::ZERO };
                 let found = half::f16::from_bits(*v);
                 assert!(found == expected || found.is_nan() && expected.is_nan(), "{at}: {found} {expected}");

@@ -7,7 +7,7 @@
 //! with ones that stand nowhere: one value, repeated.
 
 use super::lower::{Lower, Lowering};
-use super::sixteen::packed;
+use super::narrow::packed;
 use crate::devices::lower::Emit;
 use crate::devices::reference::array::strides as contiguous;
 use crate::devices::view::View;

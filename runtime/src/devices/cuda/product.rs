@@ -4,7 +4,7 @@
 use super::chain::emit;
 use super::contraction::{multiply, own, stride};
 use super::lower::{Lower, Lowering, Refused};
-use super::sixteen::packed;
+use super::narrow::packed;
 use crate::devices::lower::Emit;
 use crate::devices::view::View;
 use crate::graph::DType;

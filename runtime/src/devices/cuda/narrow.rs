@@ -1,0 +1,103 @@
+//! Products whose operands went through fewer bits: what a policy of precision puts in front of products.
+//!
+//! All values of such an operand are numbers of a format, times a scale for those of eight bits, so they are packed as
+//! such, exactly, and tensor cores multiply them. Sums stay `f32` (of eight bits: are added to full ones every 128
+//! values); only their order differs from that of the `f32` product. Operands scaled by tiles, and eight bits on
+//! devices without Hopper's tensor cores, are multiplied in `f32`.
+
+use super::lower::{Lower, Refused};
+use crate::graph::Value;
+use crate::ops::Op;
+use crate::ops::chain::Chain;
+use crate::ops::elementwise::UnaryKind;
+use crate::ops::quantize::{Fp8, Group};
+use mobilis_cuda::Ptr;
+use mobilis_cuda::gemm::{Blocks, Element, Gemm, Matrix};
+use mobilis_cuda::quantize::{back, convert};
+
+/// Rows and columns below which packing takes longer than it saves.
+const LEAST: usize = 16;
+
+/// The format of an operand, and for eight bits the scale.
+#[derive(Clone, Copy)]
+enum Format {
+    Sixteen(Element),
+    Eight(Element, Value),
+}
+
+/// The format on whose numbers all values lie, as the operation that made them says.
+fn format(cx: &Lower, mut v: Value) -> Option<Format> {
+    let rounding = |op: &Op| match op {
+        Op::Unary(op) if op.kind == UnaryKind::Bf16 => Some(Format::Sixteen(Element::Bf16)),
+        Op::Unary(op) if op.kind == UnaryKind::F16 => Some(Format::Sixteen(Element::F16)),
+        _ => None,
+    };
+    let result = |chain: &Chain, i: usize| rounding(&chain.steps[chain.results[i] as usize].op);
+    loop {
+        let (node, port) = (cx.graph.node(v), v.port as usize);
+        return match &node.op {
+            op if op.rule().is_view() => {
+                v = *node.inputs.first()?;
+                continue;
+            }
+            Op::Chain(chain) => result(chain, port),
+            Op::Product(op) => op.after.iter().enumerate().find_map(|(j, after)| {
+                let more = op.ports(j).1;
+                let chain = &after.as_ref()?.chain;
+                more.contains(&port).then(|| result(chain, port - more.start))?
+            }),
+            Op::Quantize(op) => match (op.applies(|e| cx.extent(e)).ok()?, &op.group, op.format) {
+                (false, ..) => Some(Format::Sixteen(Element::Bf16)),
+                (true, Group::All, Fp8::E4M3) => Some(Format::Eight(Element::E4M3, node.inputs[1])),
+                (true, Group::All, Fp8::E5M2) => Some(Format::Eight(Element::E5M2, node.inputs[1])),
+                (true, Group::Tile { .. }, _) => None,
+            },
+            op => rounding(op),
+        };
+    }
+}
+
+/// An operand as `[rows, k]` of another type, lines of 16 bytes; what is repeated along the batch once.
+fn pack(x: &Matrix, g: &Gemm, rows: usize, element: Element, scale: Ptr, cx: &mut Lower) -> Result<Matrix, Refused> {
+    let line = g.k.next_multiple_of(16 / element.bytes());
+    let moves = |stride: usize, size: usize| if stride > 0 { size } else { 1 };
+    let batch = [moves(x.outer, g.batch[0]), moves(x.inner, g.batch[1])];
+    let to = cx.scratch(batch[0] * batch[1] * rows * line * element.bytes());
+    cx.launch(convert(x, batch, [rows, g.k], scale, (to, element), line)?);
+    let far = |stride: usize, values: usize| if stride > 0 { values } else { 0 };
+    let (inner, outer) = (far(x.inner, rows * line), far(x.outer, batch[1] * rows * line));
+    Ok(Matrix { at: to, element, row: line, col: 1, outer, inner })
+}
+
+/// The address of a scale and of its reciprocal.
+fn scales(v: Value, cx: &mut Lower) -> (Ptr, Ptr) {
+    let view = cx.view_of(v);
+    let (scale, to) = (cx.address(&view), cx.scratch(4));
+    cx.launch(back(scale, to));
+    (scale, to)
+}
+
+/// The product on packed operands, where both inputs are of formats that tensor cores multiply and it pays.
+pub fn packed(g: &Gemm, inputs: [usize; 2], cx: &mut Lower) -> Result<Gemm, Refused> {
+    let capability = cx.info().capability;
+    if g.m.min(g.n).min(g.k) < LEAST || capability < 80 || g.count() == 0 {
+        return Ok(*g);
+    }
+    match inputs.map(|i| format(cx, cx.value(i))) {
+        [Some(Format::Sixteen(a)), Some(Format::Sixteen(b))] if a == b => {
+            let (x, y) = (pack(&g.a, g, g.m, a, Ptr::NULL, cx)?, pack(&g.b.turned(), g, g.n, a, Ptr::NULL, cx)?);
+            Ok(Gemm { a: x, b: y.turned(), ..*g })
+        }
+        [Some(Format::Eight(a, of_a)), Some(Format::Eight(b, of_b))]
+            if (a, b) != (Element::E5M2, Element::E5M2) && capability / 10 == 9 =>
+        {
+            let ((sa, back_a), (sb, back_b)) = (scales(of_a, cx), scales(of_b, cx));
+            let (x, y) = (pack(&g.a, g, g.m, a, sa, cx)?, pack(&g.b.turned(), g, g.n, b, sb, cx)?);
+            let blocks = Some(Blocks { a: Ptr::NULL, a_far: [0; 2], b: Ptr::NULL, b_far: [0; 2] });
+            let mut g = Gemm { a: x, b: y.turned(), blocks, ..*g };
+            g.epilogue.factors = [back_a, back_b];
+            Ok(g)
+        }
+        _ => Ok(*g),
+    }
+}
