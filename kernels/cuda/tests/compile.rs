@@ -25,8 +25,8 @@ const ALLOWED: &[(&str, &str, u32, &str)] = &[
         "128 sums and 64 scores a thread; two kernels would make 8 products for 7",
     ),
     ("attention_dkv_f16_128_sm80", "*", 256, "as above"),
-    ("attention_dk_bf16_256_sm80", "*", 64, "128 sums and 64 scores a thread"),
-    ("attention_dk_f16_256_sm80", "*", 64, "as above"),
+    ("attention_dk_bf16_256_sm80", "*", 128, "128 sums and 64 scores a thread"),
+    ("attention_dk_f16_256_sm80", "*", 128, "as above"),
     ("attention_dq_f32_128", "*", 8, "one value outside the loops, for which a block less would run at once"),
 ];
 

@@ -2,8 +2,8 @@
 
 use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::attention::{
-    Element as Half, Gradients, Kernels, Operand, Problem, Sizes, backward16, backward16_workspace, forward,
-    forward_workspace, forward16,
+    Element as Half, Gradients, Kernels, Operand, Problem, Sizes, backward16, backward16_workspace, decode,
+    decode_workspace, forward, forward_workspace, forward16,
 };
 use mobilis_cuda::gemm::Element;
 use mobilis_cuda::{CudaError, Launch, Ptr};
@@ -26,7 +26,9 @@ pub fn cases() -> Vec<Case> {
     }
     all.extend([4096, 16384].map(|t| both(Sizes { b: TOKENS / t, t, s: t, g: WIDTH / 128, r: 1, d: 128, e: 128 })));
     // A step over a cache: 32 examples, 8 key-value heads of 4 query heads each.
-    all.push(case(Sizes { b: 32, t: 1, s: 4096, g: 8, r: 4, d: 128, e: 128 }, false, false));
+    for half in [true, false] {
+        all.push(case(Sizes { b: 32, t: 1, s: 4096, g: 8, r: 4, d: 128, e: 128 }, false, half));
+    }
     all.push(case(Sizes { b: 4, t: 2048, s: 2048, g: 16, r: 1, d: 128, e: 128 }, true, false));
     all
 }
@@ -63,6 +65,11 @@ fn launches(o: &mut Operands, n: Sizes, causal: bool, half: bool) -> Result<Vec<
     let (out, lse) = (o.space(n.b * n.t * heads * n.e * element.bytes())?, o.space(4 * n.b * heads * n.t)?);
     let problem = Problem { causal, ..Problem::new(n) };
     let info = o.gpu().info().clone();
+    if n.t == 1 {
+        let element = if half { Half::Bf16 } else { Half::F32 };
+        let workspace = o.space(decode_workspace(&problem, &info)?)?;
+        return decode(&problem, &info, element, [q, k, v], None, out, lse, workspace);
+    }
     if half {
         return forward16(&problem, &info, Kernels::of(&problem, &info), Half::Bf16, [q, k, v], None, out, lse);
     }

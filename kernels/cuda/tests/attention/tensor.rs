@@ -233,3 +233,40 @@ fn sequences_packed_one_after_another() {
         packed(gpu, Kernels::Sm90, Element::Bf16, sizes(0, 0, 0, 2, 2, 32, 32), &lengths, causal);
     }
 }
+
+#[test]
+fn what_tensor_cores_cannot_is_refused() {
+    let info = |capability, shared| mobilis_cuda::Info {
+        name: String::new(),
+        capability,
+        multiprocessors: 132,
+        shared,
+        memory: 0,
+        emulated: true,
+    };
+    let n = sizes(1, 4, 4, 1, 1, 64, 64);
+    let hopper = info(90, 227 << 10);
+    let run = |p: &Problem, kernels, at: u64| {
+        let x = Operand::packed(Ptr(at), p.sizes.t, 1, p.sizes.d);
+        forward16(p, &hopper, kernels, Element::Bf16, [x; 3], None, Ptr::NULL, Ptr::NULL)
+    };
+    let whole = Problem::new(n);
+    assert_eq!(run(&whole, Kernels::Sm80, 256).unwrap()[0].kernel, "attention_forward_bf16_64_sm80");
+    assert_eq!(run(&whole, Kernels::Sm90, 256).unwrap()[0].kernel, "attention_forward_bf16_64_sm90");
+    let lengths = Problem { lengths: Ptr(256), ..whole };
+    assert_eq!(Kernels::of(&whole, &hopper), Kernels::Sm90);
+    assert_eq!(Kernels::of(&lengths, &hopper), Kernels::Sm80);
+    assert_eq!(Kernels::of(&whole, &info(80, 163 << 10)), Kernels::Sm80);
+    assert!(run(&lengths, Kernels::Sm90, 256).is_err());
+    assert!(run(&Problem::new(Sizes { d: 60, ..n }), Kernels::Sm80, 256).is_err());
+    assert!(run(&Problem::new(Sizes { d: 264, ..n }), Kernels::Sm80, 256).is_err());
+    assert!(run(&Problem { scale: -1.0, ..whole }, Kernels::Sm80, 256).is_err());
+    assert!(run(&whole, Kernels::Sm80, 258).is_err());
+    let mask = Mask { at: Ptr(256), real: true, has: [false; 4], strides: [0; 4] };
+    assert!(run(&Problem { mask: Some(mask), ..whole }, Kernels::Sm80, 256).is_err());
+    // 256 features need more shared memory than consumer cards have.
+    let wide = Problem::new(sizes(1, 4, 4, 1, 1, 256, 256));
+    let x = Operand::packed(Ptr(256), 4, 1, 256);
+    let small = info(86, 99 << 10);
+    assert!(forward16(&wide, &small, Kernels::Sm80, Element::F16, [x; 3], None, Ptr::NULL, Ptr::NULL).is_err());
+}
