@@ -20,6 +20,7 @@ mod contraction;
 mod conv;
 mod experts;
 mod gather;
+mod head;
 mod host;
 mod loss;
 pub mod lower;
@@ -196,6 +197,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::Random(op) => random::lower(op, cx)?,
         Op::RopeTable(op) => rope::lower_table(op, cx)?,
         Op::Rope(op) => rope::lower(op, cx)?,
+        Op::LinearCrossEntropy(op) => head::lower(op, cx)?,
         Op::CrossEntropy(op) => loss::lower(&op.options, cx)?,
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
         _ => return Err("there is no kernel for it yet".into()),

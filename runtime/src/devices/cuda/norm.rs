@@ -10,7 +10,7 @@ fn kernel(op: &norm::Norm, cx: &Lower) -> Result<Norm, String> {
     let groups = op.groups.as_ref().map(|g| cx.extent(g)).transpose()?;
     let sizes = cx.input_sizes(0);
     let n = op.row(sizes, groups)?;
-    let rows = if n == 0 { 0 } else { sizes.iter().product::<usize>() / n };
+    let rows = sizes.iter().product::<usize>().checked_div(n).unwrap_or(0);
     Ok(Norm { rows, n, eps: op.eps as f32, centred: op.kind == Kind::Layer, number: Number::F32 })
 }
 
