@@ -10,19 +10,8 @@
 //   value's order find the k-th, a last one collects what is before it and the first of its equals; then
 //   bitonic. Five reads of the row, four of them from L2 (a row of 128 K logits is 512 KiB).
 // Bound: tiles and merges each read and write 8 bytes a value. Shared memory 16 KiB (top: 17 KiB).
+#include "order.cuh"
 #include "warp.cuh"
-
-DEVFN uint32_t order_of(uint32_t bits, int real, int descending) {
-  uint32_t key;
-  if (real) {
-    if ((bits & 0x7fffffff) > 0x7f800000) return 0xffffffffu;
-    if (bits == 0x80000000u) bits = 0;
-    key = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  } else {
-    key = bits ^ 0x80000000u;
-  }
-  return descending ? ~key : key;
-}
 
 // Sorts COUNT keys in shared memory by THREADS threads.
 template <int COUNT, int THREADS> DEVFN void bitonic(uint64_t* keys) {

@@ -35,6 +35,7 @@ pub mod reduce;
 pub mod rope;
 pub mod router;
 pub mod rows;
+pub mod sample;
 pub mod scan;
 pub mod size;
 pub mod softmax;
