@@ -21,7 +21,14 @@ pub struct Sampling {
 ///
 /// # Errors
 /// Settings out of their range, no logits, 2³¹ or more.
-pub fn sample(s: Sampling, logits: Ptr, key: Ptr, tokens: Ptr, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+pub fn sample(
+    s: Sampling,
+    logits: Ptr,
+    key: Ptr,
+    tokens: Ptr,
+    rows: usize,
+    n: usize,
+) -> Result<Vec<Launch>, CudaError> {
     let refused = |message: String| Err(CudaError::Refused { kernel: "sample", message });
     if !(s.temperature >= 0.0 && s.temperature.is_finite()) || !(s.top_p > 0.0 && s.top_p <= 1.0) || n == 0 {
         return refused(format!("temperature {}, top p {}, {n} logits", s.temperature, s.top_p));
