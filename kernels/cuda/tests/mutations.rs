@@ -89,7 +89,7 @@ fn notice(m: &Mutation, folder: &Path) -> Result<Option<String>, String> {
         return Ok(None);
     }
     let said = text.lines().find(|l| l.contains(" failed: ")).or(text.lines().find(|l| l.contains("left:")));
-    let line = said.or(text.lines().filter(|l| !l.contains("panicked at") && !l.trim().is_empty()).nth(0));
+    let line = said.or(text.lines().find(|l| !l.contains("panicked at") && !l.trim().is_empty()));
     Ok(Some(line.unwrap_or("a wrong result").trim().chars().take(160).collect()))
 }
 

@@ -24,7 +24,7 @@ fn forward_and_backward_equal_the_formulas() {
     for (d, gpu) in devices().into_iter().enumerate() {
         for number in NUMBERS {
             for (i, (count, n)) in sizes.into_iter().enumerate() {
-                if n > 1000 && (i + d + number as usize) % 3 != 0 {
+                if n > 1000 && !(i + d + number as usize).is_multiple_of(3) {
                     continue;
                 }
                 let (centred, weighted) = ((i + d) % 2 == 0, (i + d) % 4 < 2 || n == 509);

@@ -48,7 +48,7 @@ fn rows_and_columns_equal_the_formula() {
                     continue;
                 }
                 // The largest rows in one schedule each: they take longest.
-                if along.n > 2000 && (i + d + number as usize) % 3 != 0 {
+                if along.n > 2000 && !(i + d + number as usize).is_multiple_of(3) {
                     continue;
                 }
                 let (x, g) = (some(len, 3, number), some(len, 4, number));

@@ -4,9 +4,10 @@ use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::chain::{self, Input, Kind, Op, Step};
 use mobilis_cuda::copy::{Strided, copy};
 use mobilis_cuda::gemm::Element;
+use mobilis_cuda::norm::Norm;
 use mobilis_cuda::rows::Number;
 use mobilis_cuda::softmax::{Along, softmax};
-use mobilis_cuda::{CudaError, Launch};
+use mobilis_cuda::{CudaError, Launch, Ptr};
 
 /// A case of `rows` by `n` values of `f32`: a name, how often each value is read or written, and its launches.
 type Row = (&'static str, usize, usize, usize, fn(&mut Operands, usize, usize) -> Result<Vec<Launch>, CudaError>);
@@ -16,6 +17,8 @@ const TABLE: &[Row] = &[
     ("copy transposed 8192x8192 f32", 8192, 8192, 2, transposed),
     ("softmax 16384x4096 f32", 16384, 4096, 2, rows_of_softmax),
     ("softmax 4096x32768 f32", 4096, 32768, 2, rows_of_softmax),
+    ("norm rms 16384x4096 f32", 16384, 4096, 2, rms),
+    ("norm rms of x+residual 16384x4096 f32", 16384, 4096, 4, rms_of_sum),
     ("chain silu(x)*y 16384x4096 f32", 16384, 4096, 3, gated),
     ("chain x+y*row 16384x4096 f32", 16384, 4096, 3, scaled_residual),
 ];
@@ -46,6 +49,19 @@ fn transposed(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, Cu
 fn rows_of_softmax(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
     let (x, y) = (o.random(rows * n, Element::F32)?, o.space(4 * rows * n)?);
     softmax(x, y, Along { outer: rows, n, inner: 1 }, false, Number::F32)
+}
+
+fn rms(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    let (x, weight, y) = (o.random(rows * n, Element::F32)?, o.random(n, Element::F32)?, o.space(4 * rows * n)?);
+    let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
+    norm.forward(x, None, weight, Ptr::NULL, y)
+}
+
+fn rms_of_sum(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    let (x, residual) = (o.random(rows * n, Element::F32)?, o.random(rows * n, Element::F32)?);
+    let (weight, sum, y) = (o.random(n, Element::F32)?, o.space(4 * rows * n)?, o.space(4 * rows * n)?);
+    let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
+    norm.forward(x, Some((residual, sum)), weight, Ptr::NULL, y)
 }
 
 fn step(op: Op, args: &[u16]) -> Step {
