@@ -47,6 +47,9 @@ const LSTM: (&str, &str) = ("recurrent", "lstm");
 const GRU: (&str, &str) = ("recurrent", "gru");
 const SSM: (&str, &str) = ("ssm", "a_scan");
 const STFT: (&str, &str) = ("stft", "transforms");
+const PIPE: &str = "include/hopper.cuh";
+const HOPPERS: (&str, &str) = ("gemm", "tensor_cores_of_hopper");
+const AMPERES: (&str, &str) = ("gemm", "tensor_cores_of_ampere");
 const RIGHT: &str = "tests/emulator/right.cu";
 const TILES: (&str, &str) = ("emulator", "tiles_of");
 const COPIES: (&str, &str) = ("emulator", "copies_fill");
@@ -161,16 +164,16 @@ pub const MUTATIONS: &[Mutation] = &[
         "attention_sm90.cu",
         HOPPER,
         "the bytes of one tile for two",
-        "mbar_expect(&k_full[s], KV_BYTES);",
-        "mbar_expect(&k_full[s], KV_BYTES / 2);",
+        "mbar_expect(&k_full[s], K_SLOT);",
+        "mbar_expect(&k_full[s], K_SLOT / 2);",
         0,
     ),
     m(
         "attention_sm90.cu",
         HOPPER,
         "too many bytes",
-        "mbar_expect(&q_full, Q_BYTES);",
-        "mbar_expect(&q_full, Q_BYTES + 128);",
+        "mbar_expect(&q_full, C * BLOCKS * Q);",
+        "mbar_expect(&q_full, C * BLOCKS * Q + 128);",
         0,
     ),
     m(
@@ -210,10 +213,54 @@ pub const MUTATIONS: &[Mutation] = &[
         "attention_sm90.cu",
         HOPPER,
         "the values' slot forgotten",
-        "v_desc + (uint64_t)(s * BLOCKS * KV * 2",
-        "v_desc + (uint64_t)(0 * BLOCKS * KV * 2",
+        "v_desc + (uint64_t)(s * V_SLOT",
+        "v_desc + (uint64_t)(0 * V_SLOT",
         0,
     ),
+    // The same in products of matrices.
+    m(PIPE, HOPPERS, "a slot overwritten", "mbar_wait(&empty[slot], parity ^ 1);", "", 0),
+    m(
+        PIPE,
+        HOPPERS,
+        "half of the bytes expected",
+        "mbar_expect(&full[slot], SLOT);",
+        "mbar_expect(&full[slot], SLOT / 2);",
+        0,
+    ),
+    m(PIPE, HOPPERS, "a tile not waited for", "mbar_wait_cluster(&full[slot], parity);", "", 0),
+    m(PIPE, HOPPERS, "no fence before products", "wgmma_fence();", "", 0),
+    m(PIPE, HOPPERS, "a slot given back while it is multiplied", "wgmma_wait<1>();", "", 0),
+    m(PIPE, HOPPERS, "sums used before they are there", "wgmma_wait<0>();", "", 0),
+    m(PIPE, HOPPERS, "only the own block is told", "mbar_arrive_at(empty, r)", "mbar_arrive(empty)", 0),
+    m(PIPE, HOPPERS, "a stage overwritten before it is stored", "if (t == 0) tma_wait_read<0>();", "", 0),
+    m(PIPE, HOPPERS, "no fence before a stage is stored", "fence_async();", "", 0),
+    m(
+        PIPE,
+        HOPPERS,
+        "no barrier before a stage is stored",
+        "fence_async();\n      named_sync(1 + group, 128);",
+        "fence_async();",
+        0,
+    ),
+    m(
+        PIPE,
+        HOPPERS,
+        "K of B does not go on",
+        "wgmma_desc<128>(b + s * 32, 16, 1024)",
+        "wgmma_desc<128>(b, 16, 1024)",
+        0,
+    ),
+    m(
+        "gemm_sm80.cu",
+        AMPERES,
+        "the stage in use not waited for",
+        "cp_async_wait<STAGES - 2>();",
+        "cp_async_wait<STAGES - 1>();",
+        0,
+    ),
+    m("gemm_sm80.cu", AMPERES, "others' copies not waited for", SYNC, "", 0),
+    m("norm.cu", ("norm", ""), "no barrier before parts are overwritten", SYNC, "", 0),
+    m("norm.cu", ("norm", ""), "no barrier before parts are read", SYNC, "", 1),
     // Tiles and bounds.
     m("gemm.cu", GEMM, "reads past the last row", "i >= ni || l >= nl", "i > ni || l >= nl", 0),
     m("gemm.cu", GEMM, "writes past the last column", "i < m && j < n) to", "i < m && j <= n) to", 0),
