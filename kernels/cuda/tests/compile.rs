@@ -27,8 +27,7 @@ const ALLOWED: &[(&str, &str, u32, &str)] = &[
     ("attention_dkv_f16_128_sm80", "*", 256, "as above"),
     ("attention_dk_bf16_256_sm80", "*", 128, "128 sums and 64 scores a thread"),
     ("attention_dk_f16_256_sm80", "*", 128, "as above"),
-    ("sin_f32", "*", 32, "the table by which sinf reduces large angles"),
-    ("cos_f32", "*", 32, "as above"),
+    ("norm_data_f16_w1", "80", 8, "one value outside the loops"),
     ("gemm_f32_*", "*", 100, "the epilogue's settings beside a thread's sums, outside the inner loop"),
     ("attention_dq_f32_128", "*", 8, "one value outside the loops, for which a block less would run at once"),
 ];
