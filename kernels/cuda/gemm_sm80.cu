@@ -5,8 +5,8 @@
 // c ^ (r / 2 & 3); the others as rows of the tile's width for each k, chunk c at c ^ (k & 7): so eight rows of an ldmatrix
 // (transposed for the latter) meet all banks. TF32 reads transposed operands value by value, with chunks at c ^ 2 (k & 3).
 // Sums pass through shared memory in two halves, so that the epilogue stores whole lines.
-// Shared memory 64 or 32 KiB, registers at most 128 (two or four blocks an SM; with 140,
-// one, where `tt` or TF32 need more). Bound: 312 TFLOP/s on an A100, 0.8 in reach.
+// Shared memory 64 or 32 KiB, registers at most 128 (two or four blocks an SM), but 164 to 181 (one block) for large tiles of
+// `tt` and of TF32 with a transposed. Bound: 312 TFLOP/s on an A100, 0.8 in reach.
 #include "gpu.cuh"
 #include "epilogue.cuh"
 #include "tiles.cuh"

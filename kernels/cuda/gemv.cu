@@ -7,7 +7,7 @@
 // Weights: f32, bf16, f16, E4M3 and bytes with a scale for each row (the epilogue's scale_b), and GGUF's Q8_0 and Q4_0
 // in planes: the whole numbers of all blocks [n][k], then (at `scales`) their f16 scales [n][k / 32]. In a block of
 // Q4_0 byte t holds weights t and t + 16.
-// Threads 128 and 256; registers 40 to 128; shared memory at most 8 KiB. In flight: 2 x 4 x 16 bytes x 32 lanes x 16
+// Threads 128 and 256; registers 40 to 72 for one row, 75 to 152 for eight; shared memory at most 8 KiB. In flight: 2 x 4 x 16 bytes x 32 lanes x 16
 // warps an SM = 64 KiB, four times what an H100's latency asks for. Bound: bytes of w over bandwidth.
 #include "gpu.cuh"
 #include "epilogue.cuh"
