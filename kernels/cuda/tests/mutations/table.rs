@@ -259,7 +259,6 @@ pub const MUTATIONS: &[Mutation] = &[
         0,
     ),
     m("gemm_sm80.cu", AMPERES, "others' copies not waited for", SYNC, "", 0),
-    m("norm.cu", ("norm", ""), "no barrier before parts are overwritten", SYNC, "", 0),
     m("norm.cu", ("norm", ""), "no barrier before parts are read", SYNC, "", 1),
     // Tiles and bounds.
     m("gemm.cu", GEMM, "reads past the last row", "i >= ni || l >= nl", "i > ni || l >= nl", 0),
