@@ -30,7 +30,8 @@ pub fn sample(
     n: usize,
 ) -> Result<Vec<Launch>, CudaError> {
     let refused = |message: String| Err(CudaError::Refused { kernel: "sample", message });
-    if !(s.temperature >= 0.0 && s.temperature.is_finite()) || !(s.top_p > 0.0 && s.top_p <= 1.0) || n == 0 {
+    let sane = s.temperature >= 0.0 && s.temperature.is_finite() && s.top_p > 0.0 && s.top_p <= 1.0;
+    if !sane || n == 0 {
         return refused(format!("temperature {}, top p {}, {n} logits", s.temperature, s.top_p));
     }
     let length = count("sample", "logits", n)?;

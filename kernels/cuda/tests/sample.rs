@@ -54,11 +54,9 @@ fn long_rows_infinities_and_nan() {
         logits[n + 3] = f32::NAN;
         logits[n + 1400] = -5.0;
         logits[2 * n..].fill(f32::NAN);
-        for (top_k, top_p) in [(40, 0.9)] {
-            let s = Sampling { temperature: 0.7, top_k, top_p, stream: 0 };
-            let tokens = draw(&gpu, s, &logits, n, 2);
-            assert_eq!((tokens[0], tokens[1], tokens[2]), (700, 1400, 0));
-        }
+        let s = Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, stream: 0 };
+        let tokens = draw(&gpu, s, &logits, n, 2);
+        assert_eq!((tokens[0], tokens[1], tokens[2]), (700, 1400, 0));
         let wrong = Sampling { temperature: -1.0, top_k: 0, top_p: 1.0, stream: 0 };
         assert!(sample(wrong, Ptr::NULL, Ptr::NULL, Ptr::NULL, 1, 4).is_err());
     }

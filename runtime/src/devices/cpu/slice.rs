@@ -81,7 +81,9 @@ pub fn write_rows(op: &WriteRows, cx: &mut Lower) {
 /// its place where nobody else needs it, and input `other`, not in the memory that is written.
 pub fn in_place(cx: &mut Lower, other: usize) -> (Piece, Piece, Piece) {
     // Bytes are too small for the planner's comparison of places.
-    let moves_in = cx.view(0).is_contiguous() && cx.output_dtype(0) != DType::Bool;
+    // A part of a buffer that lies behind its beginning would be copied onto itself.
+    let view = cx.view(0);
+    let moves_in = view.is_contiguous() && view.offset == 0 && cx.output_dtype(0) != DType::Bool;
     let x = cx.input(0);
     let y = cx.output_in_place(0, moves_in.then_some(0));
     let view = cx.view(other);
