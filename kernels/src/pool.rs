@@ -6,7 +6,7 @@
 //! back gets twice the bandwidth of two that leapfrog each other. A step of a language model is some hundred regions of some microseconds, so
 //! a region must cost a fraction of one:
 //!
-//! * It begins with one store to a word that workers watch ([`State`]): they spin for a moment
+//! * It begins with one store to a word that workers watch (`State`): they spin for a moment
 //!   between regions (kernels follow each other closely) and then sleep. The system is asked to wake
 //!   them only if one does sleep.
 //! * It ends when its tasks are done, whoever did them. The caller closes it when no task is left; a

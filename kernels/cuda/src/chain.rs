@@ -8,7 +8,7 @@
 //!
 //! The text depends on the steps and on how inputs lie (contiguous, repeated, strided along which
 //! dimensions), not on sizes, strides or addresses, which are arguments: so one text serves all sizes of a
-//! model. It is named and kept by [`generated`](crate::generated). A chain of one step needs no text: single
+//! model. It is named and kept by [`generated`]. A chain of one step needs no text: single
 //! operations are compiled ahead of time (`elementwise.cu`).
 //!
 //! Bound: the bytes of all inputs and outputs over copy bandwidth.

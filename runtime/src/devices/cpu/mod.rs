@@ -1,9 +1,9 @@
 //! The CPU device: `f32` kernels on threads over one arena.
 //!
-//! [`bind`] walks a graph once with concrete sizes. Movement becomes views ([`view`](super::view)); every
+//! [`bind`] walks a graph once with concrete sizes. Movement becomes views ([`view`]); every
 //! other node's family lowers it to tasks that hold their kernel, sizes and places
 //! ([`lower`](mod@lower)); then all buffers get their places in one arena by their lifetimes
-//! ([`plan`](super::plan)). Running is calling the tasks in order: nothing is allocated or decided.
+//! ([`plan`]). Running is calling the tasks in order: nothing is allocated or decided.
 
 mod attention;
 mod chain;

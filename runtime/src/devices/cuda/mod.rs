@@ -11,7 +11,7 @@
 //! file here and call it in `dispatch`. It asks for inputs (`cx.input(i)`, contiguous, or `cx.view(i)` and
 //! `cx.address(&view)` with strides), outputs (`cx.output(port)`) and scratch memory, and leaves launches
 //! (`cx.launch(..)`). What its kernels do not take it refuses, by an error: the node then runs on the host
-//! ([`host`]), is listed by [`Program::fallbacks`](crate::Program::fallbacks) with that reason and named once
+//! (`host.rs`), is listed by [`Executable::fallbacks`](crate::program::Executable::fallbacks) with that reason and named once
 //! on stderr.
 
 mod attention;
