@@ -110,6 +110,16 @@ fn run_time_positions() {
     });
 }
 
+/// The part is as large as what it is cut from, as far as places are counted: it must not be moved onto itself.
+#[test]
+fn a_part_of_a_buffer_is_not_written_where_the_buffer_begins() {
+    let given = [real(&[16], 1), real(&[2], 2), index_values(&[], &[3])];
+    check(&given, |h| {
+        let sums = mobilis_runtime::ops::scan::cumsum(h[0], 0, false);
+        vec![update_slice(take(sums, 0, 4, 1, 8), h[1], h[2], 0)]
+    });
+}
+
 #[test]
 fn positions_out_of_range_are_errors_at_run_time() {
     for offset in [-1, 3] {
