@@ -1,7 +1,9 @@
 //! Speech recognition: what was said, by whom, and when.
 //!
-//! A recording goes in as samples ([`crate::audio`]); a [`Recognizer`] gives a [`Transcript`].
+//! A recording goes in as samples ([`crate::audio`]); a [`Recognizer`] gives a [`Transcript`]. What its network
+//! gives for each frame becomes tokens in [`decode`].
 
+pub mod decode;
 mod transcript;
 
 pub use transcript::{Segment, Transcript, Word};
