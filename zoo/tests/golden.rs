@@ -81,6 +81,7 @@ folders! {
     roberta
     t5
     t5_gated
+    whisper
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 pub mod decode;
 mod transcript;
+pub mod whisper;
 
 pub use transcript::{Segment, Transcript, Word};
 

@@ -8,7 +8,7 @@
 use super::block::Stream;
 use super::config::{Config, ConfigError, Heads};
 use super::encoder::Visible;
-use super::seq2seq::{Memory, Seq2Seq, Source, SourceIds};
+use super::seq2seq::{Memory, Seq2Seq, Source, SourceIds, TextSeq2Seq};
 use super::{Batch, Context, Ids, Time};
 use mobilis_runtime::Extent;
 use mobilis_runtime::nn::cache::KvCache;
@@ -60,15 +60,15 @@ pub struct Attention<H: Axis, N: Axis, D: Axis> {
 }
 
 impl<H: Axis, N: Axis, D: Axis> Attention<H, N, D> {
-    fn queries<T: Axis>(&self, x: Tensor<(Batch, T, H)>) -> Tensor<(Batch, T, N, D)> {
+    pub(crate) fn queries<T: Axis>(&self, x: Tensor<(Batch, T, H)>) -> Tensor<(Batch, T, N, D)> {
         self.q_proj.forward(x).reshape()
     }
 
-    fn keys_and_values<T: Axis>(&self, x: Tensor<(Batch, T, H)>) -> KvCache<Batch, T, N, D> {
+    pub(crate) fn keys_and_values<T: Axis>(&self, x: Tensor<(Batch, T, H)>) -> KvCache<Batch, T, N, D> {
         KvCache::new(self.k_proj.forward(x).reshape(), self.v_proj.forward(x).reshape())
     }
 
-    fn join<T: Axis>(&self, y: Tensor<(Batch, T, N, D)>) -> Tensor<(Batch, T, H)> {
+    pub(crate) fn join<T: Axis>(&self, y: Tensor<(Batch, T, N, D)>) -> Tensor<(Batch, T, H)> {
         self.out_proj.forward(y.reshape::<(Batch, T, Prod<N, D>)>())
     }
 }
@@ -197,12 +197,7 @@ pub struct BartWithHead<A: BartAxes> {
     pub final_logits_bias: Option<Buffer<(Const<1>, A::Vocab)>>,
 }
 
-impl<A: BartAxes> Seq2Seq for BartWithHead<A> {
-    type Hidden = A::Hidden;
-    type Vocab = A::Vocab;
-    type Heads = A::DecoderHeads;
-    type HeadDim = A::DecoderHeadDim;
-
+impl<A: BartAxes> TextSeq2Seq for BartWithHead<A> {
     fn encode(&self, ids: SourceIds, visible: Visible<Source>, cx: &Context) -> Encoded<A> {
         let encoder = &self.model.encoder;
         let table = encoder.embed_positions.weight.get().raw();
@@ -215,8 +210,15 @@ impl<A: BartAxes> Seq2Seq for BartWithHead<A> {
         }
         x
     }
+}
 
-    fn memory(&self, source: Encoded<A>) -> Memory<A::DecoderHeads, A::DecoderHeadDim> {
+impl<A: BartAxes> Seq2Seq for BartWithHead<A> {
+    type Hidden = A::Hidden;
+    type Vocab = A::Vocab;
+    type Heads = A::DecoderHeads;
+    type HeadDim = A::DecoderHeadDim;
+
+    fn memory<S: Axis>(&self, source: Tensor<(Batch, S, A::Hidden)>) -> Memory<A::DecoderHeads, A::DecoderHeadDim, S> {
         self.model.decoder.layers.iter().map(|layer| layer.encoder_attn.keys_and_values(source)).collect()
     }
 

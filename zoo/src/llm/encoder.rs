@@ -265,7 +265,7 @@ impl TextBatch {
     }
 
     /// The tokens as an array over any two axes.
-    pub(super) fn ids<T: Axis>(&self) -> Array<(Batch, T), Index> {
+    pub(crate) fn ids<T: Axis>(&self) -> Array<(Batch, T), Index> {
         whole(self.rows, &self.ids)
     }
 

@@ -1,10 +1,10 @@
-//! Encoder-decoders: a text in, another one out (translation, summaries).
+//! Encoder-decoders: a text in, another one out (translation, summaries), or a recording in.
 //!
-//! A family implements [`Seq2Seq`]. The source is encoded once; of the result every layer of the
-//! decoder needs keys and values only ([`Seq2Seq::memory`]). A session over a source lays them into
-//! its caches, and from there on it is an ordinary [`Session`]: sampling, beams and stop conditions
-//! need not know where its tokens come from. [`Seq2SeqModel`] is what the rest of the world sees: the
-//! family's type is gone.
+//! A family implements [`Seq2Seq`], which is its decoder, and where sources are texts [`TextSeq2Seq`].
+//! The source is encoded once; of the result every layer of the decoder needs keys and values only
+//! ([`Seq2Seq::memory`]). A session over a source lays them into its caches, and from there on it is an
+//! ordinary [`Session`]: sampling, beams and stop conditions need not know where its tokens come from.
+//! [`Seq2SeqModel`] is what the rest of the world sees of a family for texts: its type is gone.
 
 use super::block::Stream;
 use super::config::{Config, ConfigError};
@@ -17,11 +17,12 @@ use mobilis_runtime::module::store::{Data, Entry};
 use mobilis_runtime::module::{AnyVar, Visitor};
 use mobilis_runtime::nn::cache::KvCache;
 use mobilis_runtime::prelude::*;
+use mobilis_runtime::program::Results;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 axes! {
-    /// The positions of the text that a decoder looks at.
+    /// The positions of the source that a decoder looks at.
     pub Source;
     /// The second axis of a result.
     Inner;
@@ -33,10 +34,14 @@ axes! {
 pub type SourceIds = Tensor<(Batch, Source), Index>;
 
 /// Keys and values of a source for each layer of a decoder with `N` heads of `D` features.
-pub type Memory<N, D> = Vec<KvCache<Batch, Source, N, D>>;
+pub type Memory<N, D, S = Source> = Vec<KvCache<Batch, S, N, D>>;
 
-/// An encoder and a decoder.
+/// A decoder that looks at a source.
 pub trait Seq2Seq: Module + 'static {
+    /// Whether the sources of a batch may differ in length, so that the decoder must be told which of
+    /// their positions count.
+    const MASKED: bool = true;
+
     /// The width of the stream.
     type Hidden: Axis;
     /// The tokens.
@@ -46,11 +51,8 @@ pub trait Seq2Seq: Module + 'static {
     /// Features of such a head.
     type HeadDim: Axis;
 
-    /// The source's stream after the encoder's last norm, `[Batch, Source, Hidden]`.
-    fn encode(&self, ids: SourceIds, visible: Visible<Source>, cx: &Context) -> Tensor<(Batch, Source, Self::Hidden)>;
-
-    /// Keys and values of the encoded source for each layer of the decoder.
-    fn memory(&self, source: Tensor<(Batch, Source, Self::Hidden)>) -> Memory<Self::Heads, Self::HeadDim>;
+    /// Keys and values of an encoded source for each layer of the decoder.
+    fn memory<S: Axis>(&self, source: Tensor<(Batch, S, Self::Hidden)>) -> Memory<Self::Heads, Self::HeadDim, S>;
 
     /// How many layers the decoder has.
     fn depth(&self) -> usize;
@@ -68,9 +70,15 @@ pub trait Seq2Seq: Module + 'static {
     fn head<T: Axis>(&self, stream: Tensor<(Batch, T, Self::Hidden)>) -> Tensor<(Batch, T, Self::Vocab)>;
 }
 
+/// A decoder beside an encoder of texts.
+pub trait TextSeq2Seq: Seq2Seq {
+    /// The source's stream after the encoder's last norm, `[Batch, Source, Hidden]`.
+    fn encode(&self, ids: SourceIds, visible: Visible<Source>, cx: &Context) -> Tensor<(Batch, Source, Self::Hidden)>;
+}
+
 /// A model's decoder as one that continues texts: what it remembers of the source lies in the
 /// caches.
-struct Conditional<M>(M);
+pub(crate) struct Conditional<M>(pub(crate) M);
 
 impl<M: Module> Module for Conditional<M> {
     fn kind(&self) -> &'static str {
@@ -89,6 +97,15 @@ fn kept<M: Seq2Seq>(caches: &Caches, layer: usize) -> [Kept<M>; 2] {
     ["keys", "values"].map(|part| caches.state(&format!("source.{layer}.{part}"), false))
 }
 
+/// What lies in caches, as a decoder wants it.
+fn remembered<M: Seq2Seq>(decoder: &M, caches: &Caches) -> Memory<M::Heads, M::HeadDim> {
+    let layer = |i| {
+        let [keys, values] = kept::<M>(caches, i);
+        KvCache::new(keys.get(), values.get())
+    };
+    (0..decoder.depth()).map(layer).collect()
+}
+
 fn kept_mask(caches: &Caches) -> State<(Batch, Source), Mask> {
     caches.state("source.mask", false)
 }
@@ -99,17 +116,91 @@ impl<M: Seq2Seq> CausalLm for Conditional<M> {
 
     fn stream(&self, ids: Ids, cx: &Context) -> Stream<M::Hidden> {
         let caches = cx.caches().expect("sessions have caches, and nothing else sees this type");
-        let layer = |i| {
-            let [keys, values] = kept::<M>(caches, i);
-            KvCache::new(keys.get(), values.get())
-        };
-        let memory = (0..self.0.depth()).map(layer).collect();
-        self.0.decode(ids, &memory, Visible::Mask(kept_mask(caches).get()), cx)
+        let memory = remembered(&self.0, caches);
+        let visible = if M::MASKED { Visible::Mask(kept_mask(caches).get()) } else { Visible::All };
+        self.0.decode(ids, &memory, visible, cx)
     }
 
     fn head<T: Axis>(&self, x: Tensor<(Batch, T, M::Hidden)>) -> Tensor<(Batch, T, M::Vocab)> {
         self.0.head(x)
     }
+}
+
+/// Keys and values of sources, as a program gives them: of each layer `[Batch, Source, Heads, HeadDim]`
+/// twice.
+pub(crate) type Kvs<M, S = Source> = Vec<Tensor<(Batch, S, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>>;
+
+impl<M: Seq2Seq> Session<Conditional<M>> {
+    /// A session over sources, without tokens yet. With `options.batch` a multiple of the sources, each
+    /// of them is there for several sequences that lie side by side. `mask` says which positions of the
+    /// sources count, where the model wants to know.
+    pub(crate) fn over(
+        model: Rc<Model<Conditional<M>>>,
+        options: SessionOptions,
+        memory: &[KeysOrValues<M>],
+        mask: Option<&Array<(Batch, Source), Mask>>,
+    ) -> Result<Self, SessionError> {
+        let caches = Caches::default();
+        let time = lay(&model, &caches, options.batch, memory, mask)?;
+        let sizes = Sizes::new().with::<Source>(time);
+        Ok(Session::new(model, options).remembering(caches, &sizes))
+    }
+
+    /// Begins anew over other sources of the same length, one for each of `batch` sequences: programs
+    /// and room stay.
+    pub(crate) fn hear(&mut self, batch: usize, memory: &[KeysOrValues<M>]) -> Result<(), SessionError> {
+        for row in 0..self.lengths().len() {
+            self.rewind(row, 0)?;
+        }
+        if self.lengths().len() != batch {
+            self.select(&vec![0; batch])?;
+        }
+        lay(self.model(), self.caches(), batch, memory, None)?;
+        Ok(())
+    }
+
+    /// A program over whole texts, of its own, that sees the sources of the session.
+    pub(crate) fn beside<O: Results>(
+        &self,
+        f: impl FnOnce(&M, Ids, &Memory<M::Heads, M::HeadDim>) -> O,
+    ) -> Result<Program<Ids, O>, ProgramError> {
+        let caches = self.caches();
+        self.model().compile_with(self.sizes(), |m, ids| f(&m.0, ids, &remembered(&m.0, caches)))
+    }
+}
+
+/// Keys or values of a layer.
+pub(crate) type KeysOrValues<M> = Array<(Batch, Source, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>;
+
+/// Lays the memory of sources into the caches of `batch` sequences. Gives the sources' length.
+fn lay<M: Seq2Seq>(
+    model: &Model<Conditional<M>>,
+    caches: &Caches,
+    batch: usize,
+    memory: &[KeysOrValues<M>],
+    mask: Option<&Array<(Batch, Source), Mask>>,
+) -> Result<usize, SessionError> {
+    let (rows, time) = memory.first().map_or((0, 0), |keys| (keys.sizes()[0], keys.sizes()[1]));
+    if rows == 0 || !batch.is_multiple_of(rows) {
+        return Err(SessionError::Rows { batch, found: rows });
+    }
+    let mut values = model.store().lock();
+    let mut keep = |name: String, id, sizes: &[usize], data: Data| {
+        let sizes: Vec<usize> = std::iter::once(batch).chain(sizes[1..].iter().copied()).collect();
+        values.insert(id, Entry::new(name, &sizes, data));
+    };
+    for (i, pair) in memory.chunks_exact(2).enumerate() {
+        for (state, array) in kept::<M>(caches, i).iter().zip(pair) {
+            let data = repeated(array.data(), rows, batch / rows);
+            keep(format!("source {i}"), state.id(), array.sizes(), Data::F32(data));
+        }
+    }
+    if let Some(mask) = mask {
+        let bits: Vec<u8> = mask.data().iter().map(|m| u8::from(*m)).collect();
+        let bits = repeated(&bits, rows, batch / rows);
+        keep("source mask".into(), kept_mask(caches).id(), mask.sizes(), Data::Bool(bits));
+    }
+    Ok(time)
 }
 
 /// What an encoder-decoder computes for whole texts.
@@ -191,11 +282,10 @@ pub trait Seq2SeqModel {
 
 type SourceMask = Tensor<(Batch, Source), Mask>;
 type Everything = Program<(SourceIds, SourceMask, Ids), Vec<Tensor<(Batch, Inner, Width)>>>;
-type Remember<M> =
-    Program<(SourceIds, SourceMask), Vec<Tensor<(Batch, Source, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>>>;
+type Remember<M> = Program<(SourceIds, SourceMask), Kvs<M>>;
 
 /// An encoder-decoder, what it was made from, and its programs.
-pub struct EncoderDecoder<M: Seq2Seq> {
+pub struct EncoderDecoder<M: TextSeq2Seq> {
     config: Config,
     special: SpecialTokens,
     model: Rc<Model<Conditional<M>>>,
@@ -204,7 +294,7 @@ pub struct EncoderDecoder<M: Seq2Seq> {
     remember: OnceCell<Remember<M>>,
 }
 
-impl<M: Seq2Seq> EncoderDecoder<M> {
+impl<M: TextSeq2Seq> EncoderDecoder<M> {
     /// Loads a module's tensors as the options say.
     ///
     /// # Errors
@@ -251,7 +341,7 @@ impl<M: Seq2Seq> EncoderDecoder<M> {
     }
 }
 
-impl<M: Seq2Seq> Seq2SeqModel for EncoderDecoder<M> {
+impl<M: TextSeq2Seq> Seq2SeqModel for EncoderDecoder<M> {
     fn set_device(&self, device: Device) {
         self.model.store().set_device(device);
     }
@@ -288,24 +378,7 @@ impl<M: Seq2Seq> Seq2SeqModel for EncoderDecoder<M> {
         }
         let mask = sources.mask_array::<Source>();
         let found = self.remember()?.run((sources.ids::<Source>(), mask.clone()))?;
-        let caches = Caches::default();
-        let mut values = self.model.store().lock();
-        let mut keep = |name: String, id, sizes: &[usize], data: Data| {
-            let sizes: Vec<usize> = std::iter::once(batch).chain(sizes[1..].iter().copied()).collect();
-            values.insert(id, Entry::new(name, &sizes, data));
-        };
-        for (i, pair) in found.chunks_exact(2).enumerate() {
-            for (state, array) in kept::<M>(&caches, i).iter().zip(pair) {
-                let data = repeated(array.data(), rows, batch / rows);
-                keep(format!("source {i}"), state.id(), array.sizes(), Data::F32(data));
-            }
-        }
-        let bits: Vec<u8> = mask.data().iter().map(|m| u8::from(*m)).collect();
-        let bits = repeated(&bits, rows, batch / rows);
-        keep("source mask".into(), kept_mask(&caches).id(), mask.sizes(), Data::Bool(bits));
-        drop(values);
-        let sizes = Sizes::new().with::<Source>(sources.time());
-        Ok(Box::new(Session::new(self.model.clone(), options).remembering(caches, &sizes)))
+        Ok(Box::new(Session::over(self.model.clone(), options, &found, Some(&mask))?))
     }
 }
 

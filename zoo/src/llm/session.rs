@@ -204,6 +204,21 @@ impl<M: CausalLm> Session<M> {
         self
     }
 
+    /// The model.
+    pub(super) fn model(&self) -> &Model<M> {
+        &self.model
+    }
+
+    /// What its sequences remember.
+    pub(super) fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
+    /// The sizes of axes that its programs cannot tell from their arguments.
+    pub(super) fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
     /// The program for prompts or single tokens, and the logits wanted.
     fn program(&mut self, single: bool, want: Want) -> Result<&Step, SessionError> {
         let place = if want == Want::All { 2 } else { single as usize };

@@ -9,7 +9,7 @@
 use super::block::Stream;
 use super::config::{Config, ConfigError};
 use super::encoder::Visible;
-use super::seq2seq::{Memory, Seq2Seq, Source, SourceIds};
+use super::seq2seq::{Memory, Seq2Seq, Source, SourceIds, TextSeq2Seq};
 use super::{Batch, Context, Ids, Slots, Time};
 use mobilis_runtime::nn::cache::KvCache;
 use mobilis_runtime::nn::position::RelativeBias;
@@ -231,12 +231,7 @@ pub struct T5<A: T5Axes> {
     pub output_scale: Option<f64>,
 }
 
-impl<A: T5Axes> Seq2Seq for T5<A> {
-    type Hidden = A::Hidden;
-    type Vocab = A::Vocab;
-    type Heads = A::Heads;
-    type HeadDim = A::HeadDim;
-
+impl<A: T5Axes> TextSeq2Seq for T5<A> {
     fn encode(&self, ids: SourceIds, visible: Visible<Source>, cx: &Context) -> Encoded<A> {
         let mut x = cx.note(self.encoder.embed_tokens.forward(ids));
         let bias = relative(&self.encoder.block[0].attention).bias();
@@ -248,8 +243,15 @@ impl<A: T5Axes> Seq2Seq for T5<A> {
         }
         cx.note(self.encoder.final_layer_norm.forward(x))
     }
+}
 
-    fn memory(&self, source: Encoded<A>) -> Memory<A::Heads, A::HeadDim> {
+impl<A: T5Axes> Seq2Seq for T5<A> {
+    type Hidden = A::Hidden;
+    type Vocab = A::Vocab;
+    type Heads = A::Heads;
+    type HeadDim = A::HeadDim;
+
+    fn memory<S: Axis>(&self, source: Tensor<(Batch, S, A::Hidden)>) -> Memory<A::Heads, A::HeadDim, S> {
         let keep = |layer: &DecoderBlock<A>| {
             let (keys, values) = layer.cross.keys_and_values(source);
             KvCache::new(keys, values)

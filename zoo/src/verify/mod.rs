@@ -16,7 +16,9 @@ mod encoder;
 mod rope;
 mod seq2seq;
 mod text;
+mod whisper;
 
+use crate::asr::whisper::Network;
 use crate::llm::config::Config;
 use crate::llm::encoder::BatchError;
 use crate::llm::family::{OpenError, Values};
@@ -163,22 +165,33 @@ fn outputs(
     let text = std::fs::read_to_string(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
     let config = Config::parse(path.display().to_string(), &text).map_err(OpenError::from)?;
     let tensors = Checkpoint::open(folder.join("model.safetensors"))?;
+    report.family = config.model_type().map_err(OpenError::from)?.to_string();
+    if report.family == "whisper" {
+        let network = Network::load(&config, &tensors)?;
+        network.set_device(device);
+        report.parameters = network.parameter_count();
+        let special =
+            generation(folder, SpecialTokens::of(&config, SpecialTokens::default()).map_err(OpenError::from)?)?;
+        report.checks = whisper::checks(&network, special, golden)?;
+        return Ok(());
+    }
     let model = open::open(&config, &tensors)?;
     model.set_device(device);
-    report.family = config.model_type().map_err(OpenError::from)?.to_string();
     report.parameters = model.parameter_count();
     report.checks = match &model {
         AnyModel::Text(model) => causal::checks(&**model, golden)?,
         AnyModel::Encoder(model) => encoder::checks(&**model, golden)?,
-        AnyModel::Seq2Seq(model) => {
-            let mut special = model.special();
-            if let Some(generation) = beside(folder, "generation_config.json")? {
-                special = SpecialTokens::of(&generation, special).map_err(OpenError::from)?;
-            }
-            seq2seq::checks(&**model, special, golden)?
-        }
+        AnyModel::Seq2Seq(model) => seq2seq::checks(&**model, generation(folder, model.special())?, golden)?,
     };
     Ok(())
+}
+
+/// The tokens that a text begins with: those of the folder's `generation_config.json`, before others.
+fn generation(folder: &Path, others: SpecialTokens) -> Result<SpecialTokens, VerifyError> {
+    match beside(folder, "generation_config.json")? {
+        Some(generation) => Ok(SpecialTokens::of(&generation, others).map_err(OpenError::from)?),
+        None => Ok(others),
+    }
 }
 
 /// Another configuration of a folder, where it has one of the name.
