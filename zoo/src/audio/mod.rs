@@ -2,6 +2,22 @@
 //!
 //! Shared by recognition ([`crate::asr`]) and synthesis. Samples are `f32` in `-1.0 ..= 1.0`, one
 //! channel, at a rate in hertz.
+//!
+//! - [`load`] reads a whole recording and [`Reader`] one of any length block by block: a file,
+//!   bytes, or a stream; any rate and number of channels.
+//! - [`resample`] changes the rate; [`wav`] writes files.
+
+mod error;
+mod media;
+mod opus;
+mod reader;
+mod resample;
+mod source;
+pub mod wav;
+
+pub use error::AudioError;
+pub use reader::{Channel, Reader, Wanted, load};
+pub use resample::{Resampler, resample};
 
 use mobilis_runtime::prelude::*;
 
