@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// A folder, a file (.safetensors, .gguf, .bin, .pt, .pth), or the id of a model on the Hugging Face Hub.
+    /// A folder, a file (.safetensors, .gguf, .nemo, .bin, .pt, .pth), or the id of a model on the Hugging Face Hub.
     source: String,
-    /// Where to: FILE.gguf, FILE.safetensors, or a folder that `transformers` loads.
+    /// Where to: FILE.gguf, FILE.safetensors, FILE.nemo (of a model of NeMo's), or a folder that `transformers` loads.
     target: PathBuf,
     /// How real numbers are stored; q8_0 and q4_0 in GGUF files alone.
     #[arg(long, value_enum, default_value_t = Dtype::Keep)]

@@ -119,7 +119,7 @@ fn opened(arguments: &Arguments, output: &Output) -> Result<Embedder, CliError> 
     };
     let mut settings = match &tokenizer {
         TokenizerFiles::Folder(folder) => Settings::of(folder).map_err(|e| failed(e.into()))?,
-        TokenizerFiles::Gguf(_) => Settings::default(),
+        TokenizerFiles::Gguf(_) | TokenizerFiles::Nemo { .. } => Settings::default(),
     };
     let tokenizer = tokenizer.open().map_err(|e| failed(e.into()))?;
     settings.pooling = arguments.pooling.unwrap_or(settings.pooling);

@@ -6,7 +6,7 @@ use mobilis_runtime::Source;
 use mobilis_runtime::checkpoint::{Checkpoint, Raw, TensorInfo};
 use mobilis_runtime::graph::polynomial::{bytes, quantity};
 use mobilis_zoo::import::gguf::Gguf;
-use mobilis_zoo::import::{OpenOptions, Weights};
+use mobilis_zoo::import::{OpenOptions, Weights, nemo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use std::sync::Mutex;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// A file (.safetensors, .gguf, .bin, .pt, .pth), an index of several, the folder that holds either, or the id of
+    /// A file (.safetensors, .gguf, .nemo, .bin, .pt, .pth), an index of several, the folder that holds either, or the id of
     /// a model on the Hugging Face Hub.
     place: String,
     /// Only tensors whose name contains this.
@@ -77,6 +77,13 @@ fn open(arguments: &Arguments, output: &Output) -> Result<Contents, CliError> {
             let known = !arguments.stored_names && mobilis_zoo::import::gguf::names::architecture(&gguf).is_ok();
             let tensors: Box<dyn Source> = if known { place.tensors()? } else { Box::new(gguf) };
             Ok(Contents { tensors, files })
+        }
+        Weights::Nemo(path) => {
+            let archive = nemo::open(path)?;
+            let text = |key: &str| Some((key.to_string(), archive.config.get(key)?.as_str()?.to_string()));
+            let mut notes: BTreeMap<String, String> = ["target", "nemo_version"].into_iter().filter_map(text).collect();
+            notes.insert("artifacts".into(), archive.artifacts.names().join(", "));
+            Ok(Contents { tensors: archive.tensors, files: vec![(path.display().to_string(), notes)] })
         }
         Weights::Torch(path) => {
             Ok(Contents { tensors: place.tensors()?, files: vec![(path.display().to_string(), BTreeMap::new())] })

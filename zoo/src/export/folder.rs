@@ -35,6 +35,12 @@ pub(super) fn export(model: &Pretrained, to: &Path, options: &ExportOptions) -> 
             }
             Err(fault) => notes.push(fault),
         },
+        // Under their names, so that the configuration's references hold.
+        TokenizerFiles::Nemo { artifacts, .. } => {
+            for name in artifacts.names() {
+                write(&to.join(name), &artifacts.read(name)?)?;
+            }
+        }
     }
     if let Some(generation) = &model.generation_config {
         write(&to.join("generation_config.json"), pretty(generation).as_bytes())?;
@@ -67,7 +73,7 @@ pub(super) fn weights(source: &dyn Source, to: &Path, options: &ExportOptions) -
 }
 
 /// How a tensor is written.
-fn chosen(stored: Encoding, precision: Precision) -> Encoding {
+pub(super) fn chosen(stored: Encoding, precision: Precision) -> Encoding {
     let real = encoding::is_real(stored);
     match (precision.encoding(), stored) {
         (Some(wanted), _) if real => wanted,

@@ -1,4 +1,4 @@
-//! Models written for others: folders that `transformers` loads, safetensors files, GGUF files.
+//! Models written for others: folders that `transformers` loads, safetensors files, GGUF files, NeMo's archives.
 //!
 //! A [`Pretrained`] goes in, whatever it was opened from; tensors go from file to file one by one, so memory
 //! holds one of them. Reals can be stored in fewer bits on the way. What a format cannot hold is an error that
@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `folder.rs` | folders and safetensors files |
 //! | `gguf.rs` | the writer of GGUF files |
+//! | `nemo.rs`, `torch.rs` | the writer of `.nemo` archives, and of PyTorch's files |
 //! | `names.rs` | tensors under GGUF's names, as llama.cpp's converter lays them out |
 //! | `settings.rs` | a configuration as metadata |
 //! | `vocabulary.rs` | tokenizers between both worlds |
@@ -15,7 +16,9 @@
 mod folder;
 pub mod gguf;
 mod names;
+mod nemo;
 mod settings;
+mod torch;
 mod vocabulary;
 
 use crate::import::{ImportError, Pretrained};
@@ -85,7 +88,7 @@ impl Default for ExportOptions {
 }
 
 /// Writes a model: to a GGUF file where `to` ends in `.gguf`, to one safetensors file where it ends in
-/// `.safetensors`, and else to a folder with configuration, tokenizer and weights, sharded above a limit, that
+/// `.safetensors`, to an archive of NeMo's where it ends in `.nemo`, and else to a folder with configuration, tokenizer and weights, sharded above a limit, that
 /// `transformers` loads. Files appear whole or not at all.
 ///
 /// # Errors
@@ -94,6 +97,7 @@ impl Default for ExportOptions {
 pub fn export(model: &Pretrained, to: &Path, options: &ExportOptions) -> Result<Vec<String>, ImportError> {
     match to.extension().and_then(|e| e.to_str()) {
         Some("gguf") => gguf::export(model, to, options),
+        Some("nemo") => nemo::export(model, to, options),
         Some("safetensors") => folder::weights(&*model.tensors, to, options).map(|()| Vec::new()),
         _ => folder::export(model, to, options),
     }

@@ -27,6 +27,10 @@ pub(super) fn metadata(model: &Pretrained, notes: &mut Vec<String>) -> Vec<(Stri
             return vocabulary.map(|(k, v)| (k.clone(), v.clone())).collect();
         }
         TokenizerFiles::Folder(folder) => folder,
+        TokenizerFiles::Nemo { .. } => {
+            notes.push("the vocabulary is left out: GGUF has no place for a speech model's".into());
+            return Vec::new();
+        }
     };
     let file = folder.join("tokenizer.json");
     let config = json::read_object(&folder.join("tokenizer_config.json")).unwrap_or(Value::Null);

@@ -1,7 +1,7 @@
 //! Public checkpoints, from wherever they lie.
 //!
 //! A place goes in: a folder as Hugging Face's library writes it, a file of one of its formats, a
-//! GGUF file, a file of PyTorch's, or the id of a model on the Hub. Out comes a [`Pretrained`]:
+//! GGUF file, a file of PyTorch's, an archive of NeMo's, or the id of a model on the Hub. Out comes a [`Pretrained`]:
 //! the configuration *in Hugging Face's spelling*, the tensors *under Hugging Face's names*
 //! ([`Source`]), and what makes the tokenizer. Whoever builds a model from it need not know what
 //! kind of place it was.
@@ -14,6 +14,7 @@
 //! | `place.rs` | which files of a place are meant |
 //! | `gguf/` | llama.cpp's files |
 //! | `torch/`, `merged.rs` | PyTorch's files, and several of them as one |
+//! | `nemo/` | NeMo's archives, with NeMo's configuration and names |
 //! | `hub.rs` | ids of the Hub, its cache |
 //! | `json.rs` | configurations |
 //! | `headers.rs` | the tensors of a source without their values |
@@ -24,6 +25,7 @@ mod headers;
 pub mod hub;
 pub mod json;
 mod merged;
+pub mod nemo;
 mod place;
 pub mod torch;
 
@@ -80,6 +82,13 @@ pub enum TokenizerFiles {
     Folder(PathBuf),
     /// The metadata of a GGUF file.
     Gguf(Arc<Metadata>),
+    /// The configuration and the artifacts of an archive of NeMo's.
+    Nemo {
+        /// The configuration, of which `tokenizer` counts.
+        config: Value,
+        /// The files.
+        artifacts: nemo::Artifacts,
+    },
 }
 
 impl TokenizerFiles {
@@ -94,6 +103,7 @@ impl TokenizerFiles {
                 let invalid = |why| TextError::Invalid { what: "GGUF vocabulary".into(), why };
                 Tokenizer::from_gguf(metadata.vocabulary().map_err(invalid)?)
             }
+            TokenizerFiles::Nemo { config, artifacts } => artifacts.tokenizer(&config["tokenizer"]),
         }
     }
 }
@@ -198,7 +208,7 @@ impl OpenOptions {
 
 impl Pretrained {
     /// Opens a place: a folder with `config.json` and weights (safetensors, sharded or not; GGUF;
-    /// PyTorch's `.bin`), a file of these formats, or the id of a model on the Hugging Face Hub
+    /// PyTorch's `.bin`), a file of these formats, an archive of NeMo's (`.nemo`), or the id of a model on the Hugging Face Hub
     /// (`owner/name`; `owner/name/file.gguf` for one file of several), which is looked up in the
     /// Hub's cache first and then downloaded.
     ///

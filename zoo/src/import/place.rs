@@ -3,7 +3,7 @@
 use super::gguf::Gguf;
 use super::gguf::names::Renamed;
 use super::torch::TorchFile;
-use super::{ImportError, Pretrained, TokenizerFiles, json, merged};
+use super::{ImportError, Pretrained, TokenizerFiles, json, merged, nemo};
 use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::{Source, suggest};
 use std::fs;
@@ -29,6 +29,8 @@ pub enum Weights {
     Gguf(PathBuf),
     /// A file of PyTorch's, or an index of several.
     Torch(PathBuf),
+    /// An archive of NeMo's, or a folder that one was unpacked to, with configuration and vocabulary.
+    Nemo(PathBuf),
 }
 
 impl Place {
@@ -50,9 +52,10 @@ impl Place {
             "safetensors" | "json" => Weights::Safetensors(path.into()),
             "gguf" => Weights::Gguf(path.into()),
             "bin" | "pt" | "pth" => Weights::Torch(path.into()),
+            "nemo" => Weights::Nemo(path.into()),
             other => {
                 let fault = format!(
-                    "its ending `.{other}` is none of those of weights: `.safetensors`, `.safetensors.index.json`, `.gguf`, `.bin`, `.pt`, `.pth`, `.bin.index.json`"
+                    "its ending `.{other}` is none of those of weights: `.safetensors`, `.safetensors.index.json`, `.gguf`, `.nemo`, `.bin`, `.pt`, `.pth`, `.bin.index.json`"
                 );
                 return Err(ImportError::Config { path: path.into(), fault });
             }
@@ -70,6 +73,7 @@ impl Place {
             Weights::Gguf(path) => Box::new(Renamed::new(Gguf::open(path)?)?),
             Weights::Torch(path) if ending(path) == "json" => Box::new(merged::open(path)?),
             Weights::Torch(path) => Box::new(TorchFile::open(path)?),
+            Weights::Nemo(path) => nemo::open(path)?.tensors,
         })
     }
 
@@ -86,6 +90,16 @@ impl Place {
                 generation_config: None,
                 tokenizer: TokenizerFiles::Gguf(renamed.gguf().metadata().clone()),
                 tensors: Box::new(renamed),
+            });
+        }
+        if let (Weights::Nemo(path), None) = (&self.weights, config) {
+            let archive = nemo::open(path)?;
+            return Ok(Pretrained {
+                path: self.path.clone(),
+                tokenizer: TokenizerFiles::Nemo { config: archive.config.clone(), artifacts: archive.artifacts },
+                config: archive.config,
+                generation_config: None,
+                tensors: archive.tensors,
             });
         }
         let config_path = self.folder.join(config.unwrap_or("config.json"));
@@ -119,6 +133,9 @@ fn weights_in(folder: &Path) -> Result<Weights, ImportError> {
     if has("model.safetensors") || has("model.safetensors.index.json") {
         return Ok(Weights::Safetensors(folder.into()));
     }
+    if has(nemo::CONFIG) {
+        return Ok(Weights::Nemo(folder.into()));
+    }
     for name in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
         if has(name) {
             return Ok(Weights::Torch(folder.join(name)));
@@ -134,7 +151,10 @@ fn weights_in(folder: &Path) -> Result<Weights, ImportError> {
     if let [one] = gguf[..] {
         return Ok(Weights::Gguf(folder.join(one)));
     }
-    let known: Vec<String> = of(&["safetensors", "gguf", "bin", "pt", "pth"]).into_iter().cloned().collect();
+    if let [one] = of(&["nemo"])[..] {
+        return Ok(Weights::Nemo(folder.join(one)));
+    }
+    let known: Vec<String> = of(&["safetensors", "gguf", "nemo", "bin", "pt", "pth"]).into_iter().cloned().collect();
     let found = match &known[..] {
         [] => String::new(),
         files => format!("; it holds `{}`: give the path of the one that is meant", files.join("`, `")),

@@ -10,7 +10,7 @@ use mobilis_zoo::export;
 use mobilis_zoo::import::gguf::meta::Meta;
 use mobilis_zoo::import::gguf::names::Renamed;
 use mobilis_zoo::import::gguf::{self, Gguf};
-use mobilis_zoo::import::{json, torch};
+use mobilis_zoo::import::{json, nemo, torch};
 use mobilis_zoo::llm::config::Config;
 use mobilis_zoo::text::Tokenizer;
 use std::io::Cursor;
@@ -233,6 +233,33 @@ fn pickles() {
 fn torch_files() {
     damage(&[fixture("zip_form.pt"), fixture("legacy_form.pt")], 20_000, |bytes| {
         let _ = torch::check(Cursor::new(bytes), bytes.len() as u64);
+    });
+}
+
+#[test]
+fn nemo_archives() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let config = "target: nemo.x\nlr: 1e-3\nlabels: [' ', a]\nbase: &b {x: 1}\nmore: {<<: *b}\n";
+    let weights = fixture("zip_form.pt");
+    let members: [(&str, &[u8]); 3] = [
+        ("./model_config.yaml", config.as_bytes()),
+        ("./model_weights.ckpt", &weights),
+        ("./0123456789abcdef0123456789abcdef_tokenizer.model", b"text"),
+    ];
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, bytes).expect("written");
+    }
+    let plain = tar.into_inner().expect("written");
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gz, &plain).expect("written");
+    let gz = gz.finish().expect("finished");
+    damage(&[plain, gz], 4_000, |bytes| drop(nemo::check(bytes.to_vec())));
+    damage(&[config.as_bytes().to_vec()], 10_000, |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            drop(nemo::yaml::parse(text));
+        }
     });
 }
 

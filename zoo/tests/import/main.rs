@@ -5,6 +5,7 @@ mod exported;
 mod gguf_files;
 #[cfg(feature = "hub")]
 mod hub;
+mod nemo;
 mod real;
 mod torch_files;
 

@@ -10,14 +10,17 @@
 //! `model`, ...).
 
 pub mod pickle;
+mod window;
 
 use mobilis_runtime::Source;
 use mobilis_runtime::checkpoint::{CheckpointError, Encoding, Raw, TensorInfo};
 use pickle::{Arena, Id, Known, Pickle, TensorRef, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use window::Window;
 
 /// The number that a file of the older form starts with: 2 + 12 bytes of a pickle.
 const MAGIC: &[u8] = &[0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.'];
@@ -32,6 +35,10 @@ const WRAPPERS: [&str; 6] = ["state_dict", "model_state_dict", "model_state", "m
 #[derive(Clone, Debug)]
 pub struct TorchFile {
     path: PathBuf,
+    /// Where in the file it begins: a checkpoint may lie within an archive.
+    begin: u64,
+    /// The file's bytes, where they are in memory.
+    memory: Option<Arc<[u8]>>,
     tensors: BTreeMap<String, View>,
 }
 
@@ -61,14 +68,50 @@ impl TorchFile {
     /// Every fault of the archive and the pickle; names that a checkpoint of tensors does not need.
     pub fn open(path: impl AsRef<Path>) -> Result<TorchFile, CheckpointError> {
         let path = path.as_ref();
-        let failed = |source| CheckpointError::Io { action: "read", path: path.into(), source };
-        let mut file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        let tensors = read(&mut file, length).map_err(|fault| match fault {
-            Fault::Io(source) => failed(source),
-            Fault::Format(fault) => CheckpointError::Format { path: path.into(), format: "PyTorch checkpoint", fault },
-        })?;
-        Ok(TorchFile { path: path.into(), tensors })
+        let length = std::fs::metadata(path).map_err(failed(path))?.len();
+        TorchFile::within(path, 0, length)
+    }
+
+    /// Opens a checkpoint that lies within a file.
+    ///
+    /// # Errors
+    /// As for [`TorchFile::open`].
+    pub fn within(path: &Path, begin: u64, len: u64) -> Result<TorchFile, CheckpointError> {
+        let file = File::open(path).map_err(failed(path))?;
+        let mut window = Window::new(file, begin, len).map_err(failed(path))?;
+        let tensors = read(&mut window, len).map_err(said(path))?;
+        Ok(TorchFile { path: path.into(), begin, memory: None, tensors })
+    }
+
+    /// Opens a checkpoint that lies within bytes in memory. The path is for messages.
+    ///
+    /// # Errors
+    /// As for [`TorchFile::open`].
+    pub fn in_memory(path: &Path, bytes: Arc<[u8]>, begin: u64, len: u64) -> Result<TorchFile, CheckpointError> {
+        let mut window = Window::new(Cursor::new(&bytes[..]), begin, len).map_err(failed(path))?;
+        let tensors = read(&mut window, len).map_err(said(path))?;
+        Ok(TorchFile { path: path.into(), begin, memory: Some(bytes), tensors })
+    }
+
+    /// Bytes of the checkpoint.
+    fn bytes(&self, begin: u64, len: u64) -> Result<Raw, CheckpointError> {
+        let begin = self.begin + begin;
+        let Some(bytes) = &self.memory else { return Ok(Raw::File { path: self.path.clone(), begin, len }) };
+        let part = usize::try_from(begin).ok().and_then(|b| bytes.get(b..)).and_then(|rest| rest.get(..len as usize));
+        // Spans were checked when the checkpoint was opened, unless its archive lied about an entry's place.
+        let ends = || failed(&self.path)(std::io::ErrorKind::UnexpectedEof.into());
+        Ok(Raw::Bytes(part.ok_or_else(ends)?.to_vec()))
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> CheckpointError + '_ {
+    move |source| CheckpointError::Io { action: "read", path: path.into(), source }
+}
+
+fn said(path: &Path) -> impl Fn(Fault) -> CheckpointError + '_ {
+    move |fault| match fault {
+        Fault::Io(source) => failed(path)(source),
+        Fault::Format(fault) => CheckpointError::Format { path: path.into(), format: "PyTorch checkpoint", fault },
     }
 }
 
@@ -380,10 +423,9 @@ impl Source for TorchFile {
         let View { info, storage, offset, strides } = &self.tensors[name];
         let width = info.encoding.block().1;
         let Some(strides) = strides else {
-            let (path, begin) = (self.path.clone(), storage.begin + offset * width);
-            return Ok(Raw::File { path, begin, len: info.bytes() });
+            return self.bytes(storage.begin + offset * width, info.bytes());
         };
-        let whole = Raw::File { path: self.path.clone(), begin: storage.begin, len: storage.len };
+        let whole = self.bytes(storage.begin, storage.len)?;
         let (bytes, width) = (whole.into_bytes()?, width as usize);
         let mut out = Vec::with_capacity(info.bytes() as usize);
         let mut index = vec![0usize; info.sizes.len()];
