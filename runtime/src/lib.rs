@@ -22,6 +22,7 @@ pub mod language;
 pub mod module;
 pub mod nn;
 pub mod ops;
+pub mod pipeline;
 pub mod program;
 pub mod suggest;
 pub mod tensor;
@@ -54,6 +55,7 @@ pub use ops::conv::Sliding;
 pub use ops::elementwise::Operand;
 pub use ops::pad::Padding;
 pub use ops::window::Windows;
+pub use pipeline::{PipelineError, Stage};
 pub use program::{Program, ProgramError, WeightFormat, Weights};
 pub use tensor::Tensor;
 pub use transforms::precision;
@@ -72,6 +74,8 @@ pub mod prelude {
     pub use crate::{Element, Float, Index, Indices, Is, Mask, Number, Real, Truth};
     // Values.
     pub use crate::{Array, ArrayError, Buffer, Param, State, Tensor};
+    // Pipelines.
+    pub use crate::pipeline::{PipelineError, Stage, pure};
     // Models and programs.
     pub use crate::{
         Device, LoadOptions, Model, ModelError, Module, NeuralModule, Program, ProgramError, SaveOptions, Sequential,
