@@ -107,7 +107,7 @@ fn grad_body<const FUSED: bool>(
     gx[target] -= hit;
 }
 crate::dispatch! {
-    fn grad_row(x: &[f32], lse: f32, scale: (f32, f32), target: (usize, f32), gx: &mut [f32], streams: bool) = fused grad_body;
+    pub(super) fn grad_row(x: &[f32], lse: f32, scale: (f32, f32), target: (usize, f32), gx: &mut [f32], streams: bool) = fused grad_body;
 }
 
 /// The gradient of [`cross_entropy`] by the logits.

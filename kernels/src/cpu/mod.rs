@@ -5,6 +5,7 @@ pub mod chain;
 pub mod contract;
 pub mod conv;
 pub mod copy;
+pub mod ctc;
 pub mod embedding;
 pub mod epilogue;
 pub mod experts;
@@ -12,6 +13,7 @@ pub mod fourier;
 pub mod gather;
 pub mod gemm;
 pub mod head;
+mod lattice;
 #[cfg(feature = "limits")]
 pub mod limits;
 pub mod loss;

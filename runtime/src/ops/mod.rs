@@ -13,6 +13,7 @@ pub mod cache;
 pub mod chain;
 pub mod contraction;
 pub mod conv;
+pub mod ctc;
 pub mod elementwise;
 pub mod embedding;
 pub mod experts;
@@ -290,6 +291,11 @@ families! {
     // linear_cross_entropy.rs
     /// A projection and the cross-entropy of what it gives.
     LinearCrossEntropy(linear_cross_entropy::LinearCrossEntropy),
+    // ctc.rs
+    /// CTC per sequence.
+    Ctc(ctc::Ctc),
+    /// Its gradient.
+    CtcGrad(ctc::CtcGrad),
     // recurrent
     /// All steps of an LSTM.
     Lstm(recurrent::Lstm),

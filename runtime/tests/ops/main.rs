@@ -8,6 +8,7 @@ mod attention;
 mod cache;
 mod contraction;
 mod conv;
+mod ctc;
 mod elementwise;
 mod embedding;
 mod experts;
@@ -30,7 +31,7 @@ mod window;
 use mobilis_runtime::devices::reference::RefArray;
 use std::collections::HashMap;
 
-/// The real tensors of `<golden data>/<folder>/golden.safetensors`; `None`, with the reason printed,
+/// The tensors of real and of whole numbers of `<golden data>/<folder>/golden.safetensors`; `None`, with the reason printed,
 /// where the data is absent.
 fn golden(folder: &str) -> Option<HashMap<String, RefArray>> {
     let root = std::env::var("MOBILIS_GOLDEN")
@@ -44,12 +45,18 @@ fn golden(folder: &str) -> Option<HashMap<String, RefArray>> {
     let (header, data) = bytes[8..].split_at(header);
     let header: serde_json::Value = serde_json::from_slice(header).expect("a JSON header");
     let number = |v: &serde_json::Value| v.as_u64().expect("a number") as usize;
-    let tensors = header.as_object().expect("an object").iter().filter(|(_, t)| t["dtype"] == "F32");
+    let tensors =
+        header.as_object().expect("an object").iter().filter(|(_, t)| t["dtype"] == "F32" || t["dtype"] == "I64");
     let read = tensors.map(|(name, t)| {
         let sizes: Vec<usize> = t["shape"].as_array().expect("sizes").iter().map(number).collect();
         let range = number(&t["data_offsets"][0])..number(&t["data_offsets"][1]);
-        let values = data[range].chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")) as f64);
-        (name.clone(), RefArray::new(&sizes, values.collect()))
+        let real = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("four bytes")) as f64;
+        let whole = |b: &[u8]| i64::from_le_bytes(b.try_into().expect("eight bytes")) as f64;
+        let values = match t["dtype"] == "F32" {
+            true => data[range].chunks(4).map(real).collect(),
+            false => data[range].chunks(8).map(whole).collect(),
+        };
+        (name.clone(), RefArray::new(&sizes, values))
     });
     Some(read.collect())
 }

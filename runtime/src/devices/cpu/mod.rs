@@ -9,6 +9,7 @@ mod attention;
 mod chain;
 mod contraction;
 mod conv;
+mod ctc;
 mod embedding;
 mod experts;
 mod gather;
@@ -200,6 +201,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::CrossEntropy(op) => loss::lower(&op.options, cx),
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx),
         Op::LinearCrossEntropy(op) => head::lower(op, cx),
+        Op::Ctc(op) => ctc::lower(&op.0, cx),
+        Op::CtcGrad(op) => ctc::grad(&op.0, cx),
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,

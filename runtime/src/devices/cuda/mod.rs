@@ -18,6 +18,7 @@ mod attention;
 mod chain;
 mod contraction;
 mod conv;
+mod ctc;
 mod experts;
 mod gather;
 mod head;
@@ -200,6 +201,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::LinearCrossEntropy(op) => head::lower(op, cx)?,
         Op::CrossEntropy(op) => loss::lower(&op.options, cx)?,
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
+        Op::Ctc(op) => ctc::lower(&op.0, cx)?,
+        Op::CtcGrad(op) => ctc::grad(&op.0, cx)?,
     }
     Ok(())
 }

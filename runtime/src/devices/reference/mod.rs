@@ -7,6 +7,7 @@ pub mod array;
 mod attention;
 mod contraction;
 mod conv;
+mod ctc;
 mod elementwise;
 mod embedding;
 mod experts;
@@ -146,6 +147,8 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::CrossEntropy(op) => return loss::cross_entropy(&op.options, cx),
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
         Op::LinearCrossEntropy(op) => return loss::linear(op, cx),
+        Op::Ctc(op) => ctc::ctc(&op.0, cx)?,
+        Op::CtcGrad(op) => ctc::grad(&op.0, cx)?,
         Op::Lstm(op) => return Ok(recurrent::lstm(op, cx)),
         Op::LstmGrad(op) => return Ok(recurrent::lstm_grad(op, cx)),
         Op::Gru(op) => return Ok(recurrent::gru(op, cx)),
