@@ -6,7 +6,7 @@
 #include "hopper.cuh"
 
 #if HOPPER
-#define BODY(T, KA, KB, BN, STAGES, CLUSTER) Hopper<T, T, KA, KB, BN, STAGES, CLUSTER, false>::run(&ma, &mb, &mc, HOPPER_SHAPE, EPILOGUE)
+#define BODY(T, KA, KB, BN, STAGES, CLUSTER) Hopper<T, T, KA, KB, BN, STAGES, CLUSTER, 0>::run(&ma, &mb, &mc, HOPPER_SHAPE, EPILOGUE)
 #else
 #define BODY(T, KA, KB, BN, STAGES, CLUSTER)
 #endif

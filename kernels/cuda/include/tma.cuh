@@ -20,6 +20,19 @@ DEVFN void tma_prefetch(const TensorMap* map) {
 #endif
 }
 
+// Of maps that stand in memory: what this kernel has written of them is seen by those after it that acquire it ..
+DEVFN void tma_release() {
+#if !defined(CUEMU) && __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.tensormap::generic.release.gpu;" ::: "memory");
+#endif
+}
+// .. by the thread that then uses the map.
+DEVFN void tma_acquire(const TensorMap* map) {
+#ifndef CUEMU
+  asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory");
+#endif
+}
+
 // `bytes` (a multiple of 16, both sides aligned to 16) to shared memory.
 DEVFN void tma_load_1d(void* to, const void* from, uint32_t bytes, uint64_t* bar) {
 #ifndef CUEMU

@@ -3,10 +3,13 @@
 //!
 //! The matrices are operands of their own, so their addresses go into a table on the device first.
 
+mod tensor;
+
 use crate::gemm::Matrix;
 use crate::gemm::launch::{epilogue, grid, kind, tiles};
 use crate::size::{count, int};
 use crate::{Arg, CudaError, Launch, Ptr, args};
+pub use tensor::Grouped;
 
 /// Choices `[rows, c]` as a list, and the workspace that sorts them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

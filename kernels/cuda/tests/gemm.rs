@@ -450,6 +450,8 @@ fn values_of_eight_bits() {
             ([e4, e5], [64, 80, 64]),
             ([e4, e4], [100, 200, 300 / 16 * 16]),
             ([e5, e4], [140, 130, 272]),
+            ([e4, e5], [130, 140, 272]),
+            ([e4, e4], [60, 132, 128]),
         ]
         .into_iter()
         .enumerate()
@@ -469,6 +471,18 @@ fn values_of_eight_bits() {
                     (g.epilogue.row_scales, g.epilogue.column_scales) = (rows.buffer.ptr(), columns.buffer.ptr());
                     (more.row_scales, more.column_scales) = (Some(&rows), Some(&columns));
                 }
+                5.. => {
+                    // Factors of rows and of columns, blocks of k one after the other.
+                    let (blocks, wide) = (k.div_ceil(128), n.next_multiple_of(128));
+                    let (fa, fb) = (values(m * blocks, 6), values(wide * blocks, 7));
+                    a.exact.iter_mut().enumerate().for_each(|(i, v)| *v *= fa[i % k / 128 * m + i / k] as f64);
+                    b.exact.iter_mut().enumerate().for_each(|(i, v)| *v *= fb[i % k / 128 * wide + i / k] as f64);
+                    let (fa, fb) = (upload(&gpu, &fa), upload(&gpu, &fb));
+                    let b_far = [1, wide];
+                    g.blocks = Some(Blocks { a: fa.ptr(), a_far: [1, m], b: fb.ptr(), b_far, each_column: true });
+                    kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &more, 3e-6));
+                    continue;
+                }
                 _ => {
                     let blocks = k.div_ceil(128);
                     // Factors of rows with rows together, those of blocks with blocks of k together.
@@ -479,7 +493,13 @@ fn values_of_eight_bits() {
                         .enumerate()
                         .for_each(|(i, v)| *v *= fb[i / k / 128 * blocks + i % k / 128] as f64);
                     let (fa, fb) = (upload(&gpu, &fa), upload(&gpu, &fb));
-                    g.blocks = Some(Blocks { a: fa.ptr(), a_far: [1, m], b: fb.ptr(), b_far: [blocks, 1] });
+                    g.blocks = Some(Blocks {
+                        a: fa.ptr(),
+                        a_far: [1, m],
+                        b: fb.ptr(),
+                        b_far: [blocks, 1],
+                        each_column: false,
+                    });
                     kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &more, 3e-6));
                     continue;
                 }
@@ -488,8 +508,9 @@ fn values_of_eight_bits() {
         }
         // Sums of 128 values in full precision, without factors.
         let (a, b, c, mut g) = plain(&gpu, [70, 64, 144], [false, true, false], [e5, e4]);
-        g.blocks = Some(Blocks { a: Ptr::NULL, a_far: [0; 2], b: Ptr::NULL, b_far: [0; 2] });
+        g.blocks = Some(Blocks::EXACT);
         kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &Operands::default(), 3e-6));
     }
     all_ran(&kernels, &["e4m3_e4m3_256", "e5m2_e4m3_128", "e4m3_e5m2_128", "e4m3_e4m3_blocks", "e5m2_e4m3_blocks"]);
+    all_ran(&kernels, &["e4m3_e4m3_columns", "e4m3_e5m2_columns"]);
 }

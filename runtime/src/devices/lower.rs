@@ -131,7 +131,8 @@ impl<'g> Places<'g> {
         Some(self.shapes[node][0].iter().product())
     }
 
-    fn touch(&mut self, slot: u32) {
+    /// Notes that the node at hand reads a buffer.
+    pub(super) fn touch(&mut self, slot: u32) {
         if let Some(life) = self.index(slot).map(|i| &mut self.lives[i]) {
             life.last = life.last.max(self.node as usize);
         }

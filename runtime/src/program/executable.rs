@@ -191,6 +191,11 @@ impl Executable {
         self.on_gpu.fallbacks()
     }
 
+    /// The kernels that a GPU program for the last sizes launches, in order. Empty on other devices.
+    pub fn kernels(&self) -> Vec<&'static str> {
+        self.on_gpu.kernels()
+    }
+
     /// The device.
     pub fn device(&self) -> Device {
         self.device

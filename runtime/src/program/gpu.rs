@@ -62,6 +62,10 @@ impl Programs {
         found
     }
 
+    pub(super) fn kernels(&self) -> Vec<&'static str> {
+        lock(&self.0).last().map(|p| p.bound.kernels()).unwrap_or_default()
+    }
+
     pub(super) fn fallbacks(&self) -> Vec<Fallback> {
         lock(&self.0).last().map(|p| p.bound.fallbacks.clone()).unwrap_or_default()
     }

@@ -25,6 +25,10 @@ impl Programs {
         vec![]
     }
 
+    pub(super) fn kernels(&self) -> Vec<&'static str> {
+        vec![]
+    }
+
     pub(super) fn fallbacks(&self) -> Vec<Fallback> {
         vec![]
     }

@@ -93,3 +93,19 @@ fn mistakes_are_told_in_words() {
     x[3] = real(&[2, 3], 1);
     assert_eq!(told(&x), "experts: multiplies [3, 5] by matrices [2, 3] along `3`");
 }
+
+/// Factors rounded to 16 bits, which a GPU's tensor cores multiply: the same numbers, summed in another order.
+#[test]
+fn rounded_factors_agree_with_the_reference() {
+    use mobilis_runtime::ops::elementwise::{UnaryKind, unary};
+    for kind in [UnaryKind::Bf16, UnaryKind::F16] {
+        for apart in [false, true] {
+            let rounded = |x: &[Handle]| {
+                let all: Vec<Handle> =
+                    x.iter().enumerate().map(|(i, x)| if i == 1 { *x } else { unary(kind, *x) }).collect();
+                vec![experts(all[0], all[1], &all[2..])]
+            };
+            check_cpu(&given(70, 2, apart, (24, 36), 5), &rounded, CPU);
+        }
+    }
+}

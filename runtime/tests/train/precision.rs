@@ -135,34 +135,65 @@ fn near(found: &[f32], expected: &[f32], what: &str) {
 #[test]
 fn the_three_products_of_two_layers_are_those_of_each_recipe() -> Outcome {
     for recipe in recipes() {
-        // 32 rows of 48 and 160 values; 160 = 128 + 32. MXFP8 asks for multiples of 32.
-        let model = Model::init(Two::default(), 1)?;
-        let before = (model.get::<f32>("first.weight")?, model.get::<f32>("second.weight")?);
-        let options = TrainOptions::default().precision(Precision::fp8(recipe));
-        let mut step = model.train_step(Sgd::new(1.0), options, loss)?;
-        let (x, g) = (array(32, 2), array(32, 3));
-        step.run((&x, &g))?;
-        let eight = recipe != Recipe::mxfp8();
-        assert_eq!(step.precision_report().in_eight_bits().count(), if eight { 5 } else { 0 });
-
-        let (forward, backward) = recipe.formats.pair();
-        let q = |m: &Matrix, format, weight| match eight {
-            true => operand(recipe, format, weight, m),
-            false => m.clone().bf16(),
-        };
-        let (w1, w2) = (Matrix::new(160, 48, &before.0), Matrix::new(48, 160, &before.1));
-        let (x, g) = (Matrix::new(32, 48, x.data()), Matrix::new(32, 48, g.data()));
-        let h = q(&x, forward, false).times(&q(&w1, forward, true)).bf16();
-        let by_h = q(&g, backward, false).times(&q(&w2.turned(), forward, true)).bf16();
-        let by_w2 = q(&g.turned(), backward, false).times(&q(&h.turned(), forward, false));
-        let by_w1 = q(&by_h.turned(), backward, false).times(&q(&x.turned(), forward, false));
-        for (name, before, by) in [("first.weight", &w1, by_w1), ("second.weight", &w2, by_w2)] {
-            let after = model.get::<f32>(name)?;
-            let moved: Vec<f32> = before.data.iter().zip(&after).map(|(b, a)| b - a).collect();
-            near(&moved, &by.data, &format!("{recipe:?} {name}"));
-        }
+        products_are_those_of(recipe, 32, Device::Cpu)?;
     }
     Ok(())
+}
+
+/// The same on the emulated GPU, where tensor cores multiply the codes: those of every recipe but MXFP8. 144 rows are more than
+/// one block of what the gradients by weights sum over.
+#[test]
+#[cfg(feature = "cuda")]
+fn tensor_cores_multiply_the_codes_of_each_recipe() -> Outcome {
+    let Ok(device) = Device::emulated().inspect_err(|e| eprintln!("skipped: {e}")) else { return Ok(()) };
+    let hybrid = Recipe::blockwise().formats(Formats::Hybrid);
+    for (recipe, rows) in recipes().into_iter().map(|r| (r, 32)).chain([(Recipe::blockwise(), 144), (hybrid, 144)]) {
+        let kernels = products_are_those_of(recipe, rows, device)?;
+        let of = |word: &str| kernels.iter().filter(|k| k.starts_with("gemm_e") && k.ends_with(word)).count();
+        let expected = match (recipe.scaling, rows) {
+            (Scaling::Mx, _) => [0, 0],
+            // Forward twice and by the input; by weights twice.
+            (Scaling::Blockwise(_), 144) => [3, 2],
+            _ => [5, 0],
+        };
+        assert_eq!([of("_blocks"), of("_columns")], expected, "{recipe:?}: {kernels:?}");
+    }
+    Ok(())
+}
+
+/// The kernels that a step on the device launched, which moved parameters as the recipe says.
+fn products_are_those_of(
+    recipe: Recipe,
+    rows: usize,
+    device: Device,
+) -> Result<Vec<&'static str>, Box<dyn std::error::Error>> {
+    // Rows of 48 and 160 values; 160 = 128 + 32. MXFP8 asks for multiples of 32.
+    let model = Model::init(Two::default(), 1)?.on(device);
+    let before = (model.get::<f32>("first.weight")?, model.get::<f32>("second.weight")?);
+    let options = TrainOptions::default().precision(Precision::fp8(recipe));
+    let mut step = model.train_step(Sgd::new(1.0), options, loss)?;
+    let (x, g) = (array(rows, 2), array(rows, 3));
+    step.run((&x, &g))?;
+    let eight = recipe != Recipe::mxfp8();
+    assert_eq!(step.precision_report().in_eight_bits().count(), if eight { 5 } else { 0 });
+
+    let (forward, backward) = recipe.formats.pair();
+    let q = |m: &Matrix, format, weight| match eight {
+        true => operand(recipe, format, weight, m),
+        false => m.clone().bf16(),
+    };
+    let (w1, w2) = (Matrix::new(160, 48, &before.0), Matrix::new(48, 160, &before.1));
+    let (x, g) = (Matrix::new(rows, 48, x.data()), Matrix::new(rows, 48, g.data()));
+    let h = q(&x, forward, false).times(&q(&w1, forward, true)).bf16();
+    let by_h = q(&g, backward, false).times(&q(&w2.turned(), forward, true)).bf16();
+    let by_w2 = q(&g.turned(), backward, false).times(&q(&h.turned(), forward, false));
+    let by_w1 = q(&by_h.turned(), backward, false).times(&q(&x.turned(), forward, false));
+    for (name, before, by) in [("first.weight", &w1, by_w1), ("second.weight", &w2, by_w2)] {
+        let after = model.get::<f32>(name)?;
+        let moved: Vec<f32> = before.data.iter().zip(&after).map(|(b, a)| b - a).collect();
+        near(&moved, &by.data, &format!("{recipe:?} {name}"));
+    }
+    Ok(step.program().kernels())
 }
 
 /// MXFP8 needs multiples of 32, as 48 is none: with 64 for it.
@@ -195,11 +226,14 @@ fn microscaling_along_what_is_summed_over() -> Outcome {
 }
 
 #[test]
-fn both_devices_train_alike() -> Outcome {
+fn all_devices_train_alike() -> Outcome {
     let precisions = recipes().into_iter().map(Precision::fp8).chain([Compute::Bf16, Compute::F16].map(Precision::new));
     for precision in precisions {
         let mut after = vec![];
-        for device in [Device::Cpu, Device::Reference] {
+        let devices = [Device::Cpu, Device::Reference].into_iter();
+        #[cfg(feature = "cuda")]
+        let devices = devices.chain(Device::emulated().inspect_err(|e| eprintln!("without the emulated GPU: {e}")));
+        for device in devices {
             let model = Model::init(Two::default(), 1)?.on(device);
             let options = TrainOptions::default().precision(precision.clone());
             let mut step = model.train_step(Sgd::new(1e-3), options, loss)?;
@@ -208,7 +242,7 @@ fn both_devices_train_alike() -> Outcome {
             }
             after.push(model.get::<f32>("first.weight")?);
         }
-        near(&after[0], &after[1], &format!("{precision:?}"));
+        after[1..].iter().for_each(|other| near(&after[0], other, &format!("{precision:?}")));
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Products, beside cuBLASLt on the same sizes: large ones, and one row by weights of several formats.
 
 use crate::measure::{Case, Make, Operands, Peak};
-use mobilis_cuda::gemm::{Element, Gemm, Matrix, choose, gemm};
+use mobilis_cuda::experts::{Grouped, Routed, route};
+use mobilis_cuda::gemm::{Element, Epilogue, Gemm, Matrix, choose, gemm};
 use mobilis_cuda::{CudaError, Launch};
 
 /// A product `c = a bᵀ`: the types of `a` and `b`, its sizes, whether TF32 is allowed.
@@ -49,7 +50,42 @@ fn weight_bytes(element: Element, count: usize) -> usize {
 }
 
 pub fn cases() -> Vec<Case> {
-    TABLE.iter().map(case).collect()
+    TABLE.iter().map(case).chain([grouped()]).collect()
+}
+
+/// A layer of chosen experts as Qwen3-MoE has it: 4096 tokens, 8 choices each of 128 matrices that are stored as bf16, with the
+/// sorting and rounding of rows before it.
+fn grouped() -> Case {
+    let (choices, experts, n, k) = (4096 * 8, 128, 768, 2048);
+    let full: Make = Box::new(move |o| experts_launches(o, [choices, experts, n, k]));
+    let small: Make = Box::new(move |o| experts_launches(o, [96, 4, 40, 72]));
+    let rows = choices / 8 * k * 4 + choices * (n * 4 + k * 2 * 2);
+    Case {
+        name: "experts bf16 32768 of 128x768x2048".into(),
+        flops: 2.0 * (choices * n * k) as f64,
+        bytes: (rows + experts * n * k * 2) as f64,
+        peak: Peak::Bf16,
+        peer: None,
+        make: [full, small],
+    }
+}
+
+fn experts_launches(o: &mut Operands, [choices, experts, n, k]: [usize; 4]) -> Result<Vec<Launch>, CudaError> {
+    let chosen: Vec<i32> = (0..choices).map(|i| (i * 37 % experts) as i32).collect();
+    let on = o.space(choices * 4)?;
+    o.gpu().write(on, &chosen)?;
+    let routed = Routed { choices, experts, workspace: o.space(Routed::bytes(choices, experts))? };
+    let grouped = Grouped { routed, element: Bf16, workspace: o.space(Grouped::bytes(choices, experts))? };
+    let (x, rows) = (o.random(choices / 8 * k, F32)?, o.space(grouped.rows_bytes(k))?);
+    let weights = o.random(experts * n * k, Bf16)?;
+    let matrix = |e: usize| Matrix::rows(weights.at(e * n * k * 2), k).turned().of(Bf16);
+    let matrices: Vec<Matrix> = (0..experts).map(matrix).collect();
+    let c = Matrix::rows(o.space(choices * n * 4)?, n);
+    let mut launches = route(on, &routed, mobilis_cuda::Ptr::NULL)?;
+    launches.extend(grouped.sort()?);
+    launches.extend(grouped.rows(x, k, 8, rows)?);
+    launches.extend(grouped.product(o.gpu().info(), rows, &matrices, [n, k], &c, &Epilogue::default())?);
+    Ok(launches)
 }
 
 fn case(row: &'static Row) -> Case {

@@ -53,7 +53,16 @@ pub(super) fn kernel(g: &Gemm, multiprocessors: usize) -> Option<(&'static str, 
 /// The kernel for operands of eight bits.
 fn eight(g: &Gemm, large: bool) -> Option<(&'static str, [usize; 2])> {
     use Element::{E4M3, E5M2};
+    let each = g.blocks.filter(|b| b.each_column);
+    if each.is_some_and(|b| {
+        b.b == Ptr::NULL || !b.b.0.is_multiple_of(8) || b.b_far[0] != 1 || !b.b_far[1].is_multiple_of(2)
+    }) {
+        return None;
+    }
     let (names, tile) = match (g.blocks.is_some(), large) {
+        (true, _) if each.is_some() => {
+            (["gemm_e4m3_e4m3_columns", "gemm_e4m3_e5m2_columns", "gemm_e5m2_e4m3_columns"], [128, 128])
+        }
         (true, _) => (["gemm_e4m3_e4m3_blocks", "gemm_e4m3_e5m2_blocks", "gemm_e5m2_e4m3_blocks"], [128, 128]),
         (false, true) => (["gemm_e4m3_e4m3_256", "gemm_e4m3_e5m2_256", "gemm_e5m2_e4m3_256"], [128, 256]),
         (false, false) => (["gemm_e4m3_e4m3_128", "gemm_e4m3_e5m2_128", "gemm_e5m2_e4m3_128"], [128, 128]),
@@ -74,7 +83,14 @@ fn far(g: &Gemm) -> bool {
 
 /// The box of an operand that moves over `[outer, inner, lines, along]`: `along` values stand together, lines are `line`
 /// values apart.
-fn map(x: &Matrix, batch: [usize; 2], along: usize, lines: usize, line: usize, box_sizes: [usize; 2]) -> Tile {
+pub(crate) fn map(
+    x: &Matrix,
+    batch: [usize; 2],
+    along: usize,
+    lines: usize,
+    line: usize,
+    box_sizes: [usize; 2],
+) -> Tile {
     let bytes = x.element.bytes();
     let step = |stride: usize, size: usize| if size > 1 && stride > 0 { (size, stride * bytes) } else { (1, 16) };
     let (lines, line) = if lines > 1 { (lines, line * bytes) } else { (1, 16) };
@@ -128,7 +144,7 @@ pub(super) fn launches(g: &Gemm, choice: &Choice, workspace: Ptr) -> Result<Vec<
     let out = if straight { 1 + g.c.element as i32 } else { 0 };
     let mut list = vec![Arg::Tile(a), Arg::Tile(b), Arg::Tile(c)];
     list.extend(args![m, n, k, inner, batches, moves, splits, part, partial, out]);
-    let blocks = g.blocks.unwrap_or(super::Blocks { a: Ptr::NULL, a_far: [0; 2], b: Ptr::NULL, b_far: [0; 2] });
+    let blocks = g.blocks.unwrap_or(super::Blocks::EXACT);
     list.extend(args![blocks.a, blocks.a_far[0] as i64, blocks.a_far[1] as i64]);
     list.extend(args![blocks.b, blocks.b_far[0] as i64, blocks.b_far[1] as i64]);
     list.extend(epilogue(&g.c, &g.epilogue));

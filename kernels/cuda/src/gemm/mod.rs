@@ -11,7 +11,7 @@
 //! ```
 
 mod choice;
-mod hopper;
+pub(crate) mod hopper;
 pub(crate) mod launch;
 
 pub use choice::{Choice, Way, choose};
@@ -168,8 +168,8 @@ impl Default for Epilogue {
     }
 }
 
-/// Factors for blocks of values of eight bits, `f32`: for each row of `a` and each column of `b` in groups of 128, along
-/// every 128 values of `k`. Either may be null: then all are 1, and what the kernel does besides is to add sums of
+/// Factors for blocks of values of eight bits, `f32`: for each row of `a` and each column of `b` (alone or in groups of 128),
+/// along every 128 values of `k`. Either may be null: then all are 1, and what the kernel does besides is to add sums of
 /// 128 values in full precision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Blocks {
@@ -181,6 +181,14 @@ pub struct Blocks {
     pub b: Ptr,
     /// Between groups of columns, and between blocks of `k`.
     pub b_far: [usize; 2],
+    /// Whether each column of `b` has its own, one beside the other: blocks of `k` then are even numbers of factors
+    /// apart, at least `n` rounded up to whole tiles of 128, and begin at 8 bytes. Not null.
+    pub each_column: bool,
+}
+
+impl Blocks {
+    /// No factors: full sums of every 128 values.
+    pub const EXACT: Blocks = Blocks { a: Ptr::NULL, a_far: [0; 2], b: Ptr::NULL, b_far: [0; 2], each_column: false };
 }
 
 /// A product of matrices.

@@ -35,6 +35,7 @@ const fn always(mut m: Mutation) -> Mutation {
 const SYNC: &str = "__syncthreads();";
 const GEMM: (&str, &str) = ("gemm", "products_in_all");
 const MANY: (&str, &str) = ("experts", "rows_meet");
+const GROUPED: (&str, &str) = ("experts", "tensor_cores");
 const ATTENTION: (&str, &str) = ("attention", "random_shapes");
 const CACHED: (&str, &str) = ("attention", "caches_of");
 const TENSOR: (&str, &str) = ("attention", "tensor::every");
@@ -48,8 +49,10 @@ const GRU: (&str, &str) = ("recurrent", "gru");
 const SSM: (&str, &str) = ("ssm", "a_scan");
 const STFT: (&str, &str) = ("stft", "transforms");
 const PIPE: &str = "include/hopper.cuh";
+const AMPERE: &str = "include/ampere.cuh";
 const HOPPERS: (&str, &str) = ("gemm", "tensor_cores_of_hopper");
 const AMPERES: (&str, &str) = ("gemm", "tensor_cores_of_ampere");
+const EIGHT: (&str, &str) = ("gemm", "values_of_eight_bits");
 const RIGHT: &str = "tests/emulator/right.cu";
 const TILES: (&str, &str) = ("emulator", "tiles_of");
 const COPIES: (&str, &str) = ("emulator", "copies_fill");
@@ -251,26 +254,48 @@ pub const MUTATIONS: &[Mutation] = &[
         0,
     ),
     m(
-        "gemm_sm80.cu",
+        AMPERE,
         AMPERES,
         "the stage in use not waited for",
         "cp_async_wait<STAGES - 2>();",
         "cp_async_wait<STAGES - 1>();",
         0,
     ),
-    m("gemm_sm80.cu", AMPERES, "others' copies not waited for", SYNC, "", 0),
+    m(AMPERE, AMPERES, "others' copies not waited for", SYNC, "", 0),
     m("norm.cu", ("norm", ""), "no barrier before parts are read", SYNC, "", 1),
     // Tiles and bounds.
     m("gemm.cu", GEMM, "reads past the last row", "i >= ni || l >= nl", "i > ni || l >= nl", 0),
-    m("gemm.cu", GEMM, "writes past the last column", "i < m && j < n) to", "i < m && j <= n) to", 0),
+    m("include/tiles.cuh", GEMM, "writes past the last column", "i >= 0 && j < n) to", "i >= 0 && j <= n) to", 0),
     m(
-        "gemm.cu",
+        "include/tiles.cuh",
         GEMM,
-        "rows and columns of the tile confused",
-        "tile % tm * W, j0 = tile / tm * W",
-        "tile / tm * W, j0 = tile % tm * W",
+        "rows and columns of tiles confused",
+        "i = (first + in % high) * wm;",
+        "i = (first + in / high) * wm;",
         0,
     ),
+    m(
+        "experts.cu",
+        GROUPED,
+        "what fills tiles is taken for a choice",
+        "order[from + r] : -1",
+        "order[from + r] : 0",
+        0,
+    ),
+    m(
+        "experts.cu",
+        GROUPED,
+        "half of the experts before it",
+        "for (int d = 16; d; d >>= 1)",
+        "for (int d = 8; d; d >>= 1)",
+        0,
+    ),
+    m("gemm_grouped_sm80.cu", GROUPED, "rows go to another tile's places", "rows += tile * 128;", "", 0),
+    m("gemm_grouped_sm80.cu", GROUPED, "sums begin where choices do", "tiles[expert] * 128LL", "starts[expert]", 0),
+    m(PIPE, EIGHT, "factors of other columns", "tile.j0 + (threadIdx.x & 3) * 2", "tile.j0 + (threadIdx.x & 3)", 0),
+    m(PIPE, EIGHT, "the first block's factors for all", "columns + block * s.sb_block + j * 8", "columns + j * 8", 0),
+    m(PIPE, GROUPED, "the first expert's matrix for all", "of_b += tile.batch", "of_b", 0),
+    m(PIPE, GROUPED, "an expert that nobody chose", "if (GROUPED == BY_DEPTH && steps == 0)", "if (false)", 0),
     m("gemm.cu", MANY, "one tile of an expert is left out", "starts[e] + 63) / 64", "starts[e]) / 64", 0),
     m(
         "attention.cu",

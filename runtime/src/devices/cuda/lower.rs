@@ -4,6 +4,7 @@
 //! added to it, and its alignment is that of the real address.
 
 use super::Fallback;
+use super::quantize::Codes;
 use crate::devices::lower::{Emit, Places};
 use crate::devices::view::View;
 use crate::graph::{DType, Graph, Sizes, TensorType, Value};
@@ -15,6 +16,7 @@ use mobilis_cuda::{CudaError, Gpu, Info, Launch, Ptr, status};
 use mobilis_kernels::cpu::quant::Blocks;
 use mobilis_kernels::memory::Piece;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 /// Why the kernels of a family do not take a node.
@@ -124,6 +126,8 @@ pub struct Lower<'g> {
     /// What lies in [`FIXED`] before the first run.
     pub(super) fixed: Vec<u8>,
     pub(super) fallbacks: Vec<Fallback>,
+    /// Codes of values that went through eight bits by tiles.
+    pub(super) codes: HashMap<Value, Codes>,
     /// Copies of views that no kernel reads as they lie.
     pub(super) copied: usize,
     input_bytes: Vec<usize>,
@@ -186,6 +190,7 @@ impl<'g> Lower<'g> {
             guards: vec![],
             fixed: vec![],
             fallbacks: vec![],
+            codes: HashMap::new(),
             copied: 0,
         })
     }
@@ -199,6 +204,7 @@ impl<'g> Lower<'g> {
         self.places.take_back(mark.lives);
         self.steps.truncate(mark.steps);
         self.guards.truncate(mark.guards);
+        self.codes.retain(|v, _| v.node != self.places.node);
     }
 
     /// The device.

@@ -1,12 +1,14 @@
 //! Products whose operands went through fewer bits: what a policy of precision puts in front of products.
 //!
 //! All values of such an operand are numbers of a format, times a scale for those of eight bits, so they are packed as
-//! such, exactly, and tensor cores multiply them. Sums stay `f32` (of eight bits: are added to full ones every 128
-//! values); only their order differs from that of the `f32` product. Operands scaled by tiles, and eight bits on
+//! such, exactly, and tensor cores multiply them. Of values scaled by rows or by blocks of 128 summands the codes are there already
+//! (`quantize.rs`), and their scales are undone on sums. Sums stay `f32` (of eight bits: are added to full ones every 128
+//! values); only their order differs from that of the `f32` product. Operands of microscaling, and eight bits on
 //! devices without Hopper's tensor cores, are multiplied in `f32`.
 
 use super::lower::{Lower, Refused};
-use crate::graph::Value;
+use super::quantize::Codes;
+use crate::graph::{DType, Value};
 use crate::ops::Op;
 use crate::ops::chain::Chain;
 use crate::ops::elementwise::UnaryKind;
@@ -16,13 +18,15 @@ use mobilis_cuda::gemm::{Blocks, Element, Gemm, Matrix};
 use mobilis_cuda::quantize::{back, convert};
 
 /// Rows and columns below which packing takes longer than it saves.
-const LEAST: usize = 16;
+pub(super) const LEAST: usize = 16;
 
 /// The format of an operand, and for eight bits the scale.
 #[derive(Clone, Copy)]
 enum Format {
     Sixteen(Element),
     Eight(Element, Value),
+    /// By tiles: the value.
+    Tiled(Value),
 }
 
 /// The format on whose numbers all values lie, as the operation that made them says.
@@ -50,10 +54,18 @@ fn format(cx: &Lower, mut v: Value) -> Option<Format> {
                 (false, ..) => Some(Format::Sixteen(Element::Bf16)),
                 (true, Group::All, Fp8::E4M3) => Some(Format::Eight(Element::E4M3, node.inputs[1])),
                 (true, Group::All, Fp8::E5M2) => Some(Format::Eight(Element::E5M2, node.inputs[1])),
-                (true, Group::Tile { .. }, _) => None,
+                (true, Group::Tile { .. }, _) => Some(Format::Tiled(v)),
             },
             op => rounding(op),
         };
+    }
+}
+
+/// The format of 16 bits on whose numbers all values of an input lie: rounded to it, or a variable that is stored so.
+pub fn sixteen(i: usize, cx: &mut Lower) -> Option<Element> {
+    match format(cx, cx.value(i)) {
+        Some(Format::Sixteen(element)) => Some(element),
+        _ => cx.stored(i).map(|s| s.element).filter(|e| matches!(e, Element::Bf16 | Element::F16)),
     }
 }
 
@@ -77,6 +89,50 @@ fn scales(v: Value, cx: &mut Lower) -> (Ptr, Ptr) {
     (scale, to)
 }
 
+/// An operand as codes, where it is a whole value that has some: a matrix `[rows, g.k]` and the codes.
+fn coded(x: &Matrix, g: &Gemm, rows: usize, v: Value, cx: &mut Lower) -> Option<(Matrix, Codes)> {
+    let codes = *cx.codes.get(&v)?;
+    let whole = cx.view_of(v);
+    let [lines, depth] = codes.size;
+    let (row, col) = if codes.along { (depth, 1) } else { (1, lines) };
+    let same = |size: usize, found: usize, expected: usize| size <= 1 || found == expected;
+    let lies = g.count() == 1 && x.at == cx.address(&whole) && same(rows, x.row, row) && same(g.k, x.col, col);
+    if !lies || [rows, g.k] != codes.size {
+        return None;
+    }
+    cx.touch(codes.at.slot);
+    cx.touch(codes.back.slot);
+    let at = Matrix::rows(cx.at(codes.at, DType::Bool), depth).of(codes.element);
+    Some((at, codes))
+}
+
+/// The product of codes with scales of rows, or of blocks of what is summed over.
+fn tiled(g: &Gemm, [v, w]: [Value; 2], cx: &mut Lower) -> Option<Gemm> {
+    let (x, a) = coded(&g.a, g, g.m, v, cx)?;
+    let (y, b) = coded(&g.b.turned(), g, g.n, w, cx)?;
+    let (back_a, back_b) = (cx.at(a.back, DType::F32), cx.at(b.back, DType::F32));
+    let mut new = Gemm { a: x, b: y.turned(), blocks: Some(Blocks::EXACT), ..*g };
+    match (a.high, b.high) {
+        _ if (a.element, b.element) == (Element::E5M2, Element::E5M2) || a.wide != b.wide => return None,
+        (1, 1) if a.wide == g.k => {
+            (new.epilogue.row_scales, new.epilogue.column_scales) = (back_a, back_b);
+        }
+        _ if a.wide != 128 && g.k > 128 => return None,
+        (1, high) => {
+            let (a_far, b_far) = ([1, a.far], [1, b.far]);
+            new.blocks = Some(Blocks { a: back_a, a_far, b: back_b, b_far, each_column: high == 1 });
+        }
+        // The blocks of several rows stand right.
+        (_, 1) => {
+            let (a_far, b_far) = ([1, b.far], [1, a.far]);
+            new = new.turned();
+            new.blocks = Some(Blocks { a: back_b, a_far, b: back_a, b_far, each_column: false });
+        }
+        _ => return None,
+    }
+    Some(new)
+}
+
 /// The product on packed operands, where both inputs are of formats that tensor cores multiply and it pays.
 pub fn packed(g: &Gemm, inputs: [usize; 2], cx: &mut Lower) -> Result<Gemm, Refused> {
     let capability = cx.info().capability;
@@ -93,11 +149,11 @@ pub fn packed(g: &Gemm, inputs: [usize; 2], cx: &mut Lower) -> Result<Gemm, Refu
         {
             let ((sa, back_a), (sb, back_b)) = (scales(of_a, cx), scales(of_b, cx));
             let (x, y) = (pack(&g.a, g, g.m, a, sa, cx)?, pack(&g.b.turned(), g, g.n, b, sb, cx)?);
-            let blocks = Some(Blocks { a: Ptr::NULL, a_far: [0; 2], b: Ptr::NULL, b_far: [0; 2] });
-            let mut g = Gemm { a: x, b: y.turned(), blocks, ..*g };
+            let mut g = Gemm { a: x, b: y.turned(), blocks: Some(Blocks::EXACT), ..*g };
             g.epilogue.factors = [back_a, back_b];
             Ok(g)
         }
+        [Some(Format::Tiled(a)), Some(Format::Tiled(b))] => Ok(tiled(g, [a, b], cx).unwrap_or(*g)),
         _ => Ok(*g),
     }
 }

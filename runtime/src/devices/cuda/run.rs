@@ -271,6 +271,15 @@ impl Bound {
         Err(TaskError { node: guard.node, message })
     }
 
+    /// The kernels that it launches, in order.
+    pub fn kernels(&self) -> Vec<&'static str> {
+        let launches = self.steps.iter().filter_map(|(_, step)| match step {
+            Step::Launch(launch) => Some(launch.kernel),
+            _ => None,
+        });
+        launches.collect()
+    }
+
     /// Bytes that it holds on the device.
     pub fn bytes(&self) -> usize {
         self.memory.bytes()
