@@ -5,6 +5,7 @@ use super::layout::Layout;
 use super::ops::{self, LANES, Words};
 use super::{BLOCK, Chain, FLOATS, INPUTS, INTS, Ins, Kind, Place};
 use crate::cpu::stream;
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 /// Blocks for registers and for inputs that must be gathered. Nothing is read that was not
@@ -13,6 +14,38 @@ use std::mem::MaybeUninit;
 struct Blocks {
     values: [[MaybeUninit<u32>; BLOCK]; FLOATS + INTS + INPUTS],
     uniform: [[MaybeUninit<u32>; LANES]; CONSTANTS + INPUTS],
+}
+
+/// A thread's blocks, and where operands are: of registers always the same place. A hundred
+/// kilobytes, which a stack would have to be probed for in every call, and a call may be for
+/// some dozens of values.
+struct Room {
+    blocks: Box<MaybeUninit<Blocks>>,
+    table: [Words; ARGS],
+}
+
+thread_local! {
+    static ROOM: Cell<Option<Box<Room>>> = const { Cell::new(None) };
+}
+
+impl Room {
+    fn new() -> Room {
+        let mut blocks = Box::new_uninit();
+        let (values, _) = places(&mut blocks);
+        let mut table = [Words { at: values.cast_const(), step: LANES }; ARGS];
+        for r in 0..FLOATS + INTS + INPUTS {
+            // Registers come first, then inputs.
+            table[r].at = values.wrapping_add(r * BLOCK);
+        }
+        Room { blocks, table }
+    }
+}
+
+/// Where blocks begin, and what stands for a whole block.
+fn places(blocks: &mut MaybeUninit<Blocks>) -> (*mut u32, *mut u32) {
+    let at = blocks.as_mut_ptr();
+    // SAFETY: places within `blocks`; nothing is read.
+    unsafe { ((&raw mut (*at).values).cast::<u32>(), (&raw mut (*at).uniform).cast::<u32>()) }
 }
 
 /// The values of the output that one block is: `rows` runs of `cols` positions, `pitch` apart.
@@ -37,15 +70,9 @@ crate::dispatch! {
 
 #[inline(always)]
 fn region_body<const FUSED: bool>(chain: &Chain, start: usize, rows: usize, cols: usize, pitch: usize) {
-    let mut blocks = MaybeUninit::<Blocks>::uninit();
-    let at = blocks.as_mut_ptr();
-    // SAFETY: places within `blocks`; nothing is read.
-    let (values, uniform) = unsafe { ((&raw mut (*at).values).cast::<u32>(), (&raw mut (*at).uniform).cast::<u32>()) };
-    let mut table = [Words { at: values.cast_const(), step: LANES }; ARGS];
-    for r in 0..FLOATS + INTS + INPUTS {
-        // Registers come first, then inputs.
-        table[r].at = values.wrapping_add(r * BLOCK);
-    }
+    let mut room = ROOM.take().unwrap_or_else(|| Box::new(Room::new()));
+    let Room { blocks, table } = &mut *room;
+    let (values, uniform) = places(blocks);
     for (i, (bits, _)) in chain.code.constants.iter().enumerate() {
         let to = uniform.wrapping_add(i * LANES);
         // SAFETY: `uniform` has a row for each constant.
@@ -73,7 +100,7 @@ fn region_body<const FUSED: bool>(chain: &Chain, start: usize, rows: usize, cols
             let mut done = 0;
             while done < cols {
                 let n = BLOCK.min(cols - done);
-                run(Region { start: start + row * pitch + done, rows: 1, cols: n, pitch: 0 }, &mut table);
+                run(Region { start: start + row * pitch + done, rows: 1, cols: n, pitch: 0 }, table);
                 done += n;
             }
         }
@@ -82,13 +109,14 @@ fn region_body<const FUSED: bool>(chain: &Chain, start: usize, rows: usize, cols
         let mut row = 0;
         while row < rows {
             let n = each.min(rows - row);
-            run(Region { start: start + row * pitch, rows: n, cols, pitch }, &mut table);
+            run(Region { start: start + row * pitch, rows: n, cols, pitch }, table);
             row += n;
         }
     }
     if chain.streams {
         stream::fence();
     }
+    ROOM.set(Some(room));
 }
 
 /// Sixteen copies of one value.

@@ -15,6 +15,9 @@ use crate::pool::Pool;
 /// The most rows of a tile, and room for its result.
 const MOST: usize = 12;
 
+/// Results whose tasks make one region.
+const TOGETHER: usize = 4;
+
 /// Multiply-adds that make a task: about a microsecond's.
 const LEAST: usize = 1 << 16;
 /// Rows whose multiplications take as long as reading the weights from memory.
@@ -97,19 +100,23 @@ pub(in crate::cpu) unsafe fn drive(level: Level, pool: &Pool, x: &gemm::Product,
             let after = x.after.filter(|_| last);
             Some(Job { machine, m, left, w, laid, c: &x.right[j], j, add: x.accumulate || i > 0, after })
         };
-        // Tasks of all results in one region; the first results' come first.
-        let tasks = |j: usize| job(j).map_or(0, |job| job.cut(pool.threads()).tasks);
-        pool.run((0..x.right.len()).map(tasks).sum(), &|mut task| {
-            for j in 0..x.right.len() {
-                let Some(job) = job(j) else { continue };
+        // Tasks of some results in one region; the first results' come first.
+        for first in (0..x.right.len()).step_by(TOGETHER) {
+            let jobs: [_; TOGETHER] = std::array::from_fn(|j| {
+                let job = (first + j < x.right.len()).then(|| job(first + j)).flatten()?;
                 let cut = job.cut(pool.threads());
-                if task < cut.tasks {
-                    // SAFETY: by the caller's promise; blocks of results are disjoint.
-                    return unsafe { job.run(task, cut) };
+                Some((job, cut))
+            });
+            pool.run(jobs.iter().flatten().map(|(_, cut)| cut.tasks).sum(), &|mut task| {
+                for (job, cut) in jobs.iter().flatten() {
+                    if task < cut.tasks {
+                        // SAFETY: by the caller's promise; blocks of results are disjoint.
+                        return unsafe { job.run(task, *cut) };
+                    }
+                    task -= cut.tasks;
                 }
-                task -= cut.tasks;
-            }
-        });
+            });
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::chain::{Input, Output, assemble, layout, storage};
 use super::lower::Lower;
 use super::view::View;
-use super::weights::{Ready, Weight};
+use super::weights::Weight;
 use crate::graph::DType;
 use crate::ops::product::{After, Axes, LEFTS, Product};
 use mobilis_kernels::cpu::chain::{self, Code, INPUTS, Kind, Layout, Source};
@@ -78,6 +78,16 @@ fn weights(m: usize, right: &[Operand], left: &[Operand], cx: &Lower) -> Vec<Opt
     right.iter().zip(left).map(|(r, l)| cx.weight(r.piece, (m, r.columns, l.columns), r.at)).collect()
 }
 
+/// The first `count` places.
+#[inline(always)]
+fn filled<T, const N: usize>(count: usize, mut f: impl FnMut(usize) -> T) -> [Option<T>; N] {
+    let mut all = [const { None }; N];
+    for (i, place) in all.iter_mut().enumerate().take(count) {
+        *place = Some(f(i));
+    }
+    all
+}
+
 pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
     let (lefts, results) = (op.left.len(), op.right.len());
     let left: Vec<Operand> = op.left.iter().enumerate().map(|(i, axes)| operand(i, axes, cx)).collect();
@@ -112,50 +122,54 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
         return Ok(());
     }
     cx.task(move |mem| {
-        let a: [_; LEFTS] = std::array::from_fn(|i| (i < lefts).then(|| mem.f32(left[i].piece)));
+        // A step of a language model runs this for weights that take some microseconds to read: places
+        // are filled where they are, as far as they are used.
+        let a: [_; LEFTS] = filled(lefts, |i| mem.f32(left[i].piece));
         let a: [Left; LEFTS] =
             std::array::from_fn(|i| Left { k: left[i].columns, data: a[i].as_deref().unwrap_or(&[]), at: left[i].at });
-        let b: [_; LEFTS * RESULTS] = std::array::from_fn(|i| (i < lefts * results).then(|| mem.f32(right[i].piece)));
-        let b: [Right; LEFTS * RESULTS] =
-            std::array::from_fn(|i| Right::Plain(b[i].as_deref().unwrap_or(&[]), right[i].at));
-        let ready: [Option<Ready>; LEFTS * RESULTS] =
-            std::array::from_fn(|i| weights.get(i).and_then(|w| w.as_deref()).map(Weight::lock));
-        let b: [Right; LEFTS * RESULTS] = std::array::from_fn(|i| match (&ready[i], b[i]) {
-            (Some(ready), Right::Plain(plain, _)) => ready.right(plain),
-            (_, plain) => plain,
+        let plain: [_; LEFTS * RESULTS] = filled(lefts * results, |i| mem.f32(right[i].piece));
+        let ready: [_; LEFTS * RESULTS] = filled(weights.len(), |i| weights[i].as_deref().map(Weight::lock));
+        let b: [Right; LEFTS * RESULTS] = std::array::from_fn(|i| {
+            let plain = plain[i].as_deref().unwrap_or(&[]);
+            match &ready[i] {
+                Some(Some(ready)) => ready.right(plain),
+                _ => Right::Plain(plain, right[i].at),
+            }
         });
-        let mut c: [_; RESULTS] = std::array::from_fn(|j| own[j].map(|p| mem.f32_mut(p)));
-        let inputs: [[Option<Input>; INPUTS]; RESULTS] = std::array::from_fn(|j| {
-            std::array::from_fn(|i| {
-                let then = then[j].as_ref().filter(|t: &&Following| t.product != i)?;
-                then.inputs.get(i).map(|input| Input::borrow(mem, *input))
-            })
-        });
-        let mut sources: [[Source; INPUTS]; RESULTS] = inputs
-            .each_ref()
-            .map(|inputs| inputs.each_ref().map(|i| i.as_ref().map_or(Source::Out(0), |i| i.source())));
-        let mut outputs: [[Option<Output>; chain::RESULTS]; RESULTS] = std::array::from_fn(|j| {
-            std::array::from_fn(|k| then[j].as_ref().and_then(|t| t.outs.get(k)).map(|out| Output::borrow(mem, *out)))
-        });
-        let mut targets = outputs.each_mut().map(|o| o.each_mut().map(Output::target));
-        let mut places = c.iter_mut().zip(&mut sources).zip(&mut targets).enumerate();
-        let fused: [Option<Fused>; RESULTS] = std::array::from_fn(|_| {
-            let (j, ((c, sources), targets)) = places.next()?;
-            let c = c.as_deref_mut();
-            let b = b.get(j * lefts..(j + 1) * lefts).filter(|_| j < results)?;
-            let then = match &then[j] {
-                None => Then::Store(c?),
-                Some(t) => Then::Chain {
+        let mut inputs: [_; RESULTS * INPUTS] = [const { None }; _];
+        let mut outputs: [_; RESULTS * chain::RESULTS] = [const { None }; _];
+        for (j, t) in then.iter().enumerate().filter_map(|(j, t)| Some((j, t.as_ref()?))) {
+            for (i, input) in t.inputs.iter().enumerate().filter(|(i, _)| *i != t.product) {
+                inputs[j * INPUTS + i] = Some(Input::borrow(mem, *input));
+            }
+            for (k, out) in t.outs.iter().enumerate() {
+                outputs[j * chain::RESULTS + k] = Some(Output::borrow(mem, *out));
+            }
+        }
+        let mut sources = [Source::Out(0); RESULTS * INPUTS];
+        for (source, input) in sources.iter_mut().zip(&inputs) {
+            *source = input.as_ref().map_or(Source::Out(0), Input::source);
+        }
+        let mut targets = outputs.each_mut().map(Output::target);
+        let mut own: [_; RESULTS] = filled(results, |j| own[j].map(|p| mem.f32_mut(p)));
+        let mut fused = [const { None }; RESULTS];
+        let places = sources.chunks_mut(INPUTS).zip(targets.chunks_mut(chain::RESULTS)).zip(&mut own);
+        for (j, ((sources, targets), c)) in places.enumerate().take(results) {
+            let c = c.as_mut().and_then(Option::as_mut).map(|c| &mut **c);
+            let then = match (&then[j], c) {
+                (Some(t), keep) => Then::Chain {
                     code: &t.code,
                     layouts: &t.layouts,
                     sources: &mut sources[..t.inputs.len()],
                     product: t.product,
-                    keep: c,
+                    keep,
                     targets: &mut targets[..t.outs.len()],
                 },
+                (None, Some(c)) => Then::Store(c),
+                (None, None) => continue,
             };
-            Some(Fused { n: right[j * lefts].columns, b, then })
-        });
+            fused[j] = Some(Fused { n: right[j * lefts].columns, b: &b[j * lefts..(j + 1) * lefts], then });
+        }
         product(mem.pool(), m, &a[..lefts], fused, &mut mem.f32_mut(scratch));
     });
     Ok(())
