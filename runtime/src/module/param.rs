@@ -3,12 +3,13 @@
 use super::init::{Init, WithInit};
 use super::{AnyVar, Member, Visitor};
 use crate::graph::trace::{self, Handle};
-use crate::graph::{DType, TensorType, VarDecl, VarId, VarKind};
+use crate::graph::{DType, Dim, TensorType, VarDecl, VarId, VarKind};
 use crate::language::axis::AxisInfo;
 use crate::language::element::{Base, Element, Real};
 use crate::language::shape::{Shape, dims};
 use crate::tensor::Tensor;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -32,9 +33,27 @@ pub struct Variable<S, E, K> {
 struct Declaration {
     id: VarId,
     init: Init,
-    axes: &'static [AxisInfo],
+    dims: Dims,
     dtype: DType,
     kind: VarKind,
+}
+
+/// What a variable's dimensions are.
+#[derive(Clone)]
+enum Dims {
+    /// Axes of a type.
+    Axes(&'static [AxisInfo]),
+    /// Any.
+    Listed(Arc<[Dim]>),
+}
+
+impl Dims {
+    fn list(&self) -> Vec<Dim> {
+        match self {
+            Dims::Axes(axes) => dims(axes),
+            Dims::Listed(dims) => dims.to_vec(),
+        }
+    }
 }
 
 impl Declaration {
@@ -61,7 +80,7 @@ impl AnyVar for Declaration {
         self.id
     }
     fn ty(&self) -> TensorType {
-        TensorType::new(dims(self.axes), self.dtype)
+        TensorType::new(self.dims.list(), self.dtype)
     }
     fn var_kind(&self) -> VarKind {
         self.kind
@@ -116,8 +135,8 @@ pub type State<S, E = Real> = Variable<S, E, Kept>;
 impl<S: Shape, E: Element, K: Role> Variable<S, E, K> {
     /// A new variable with its own identity.
     pub fn new(init: Init) -> Self {
-        let (axes, dtype, kind) = (S::INFOS, <E::Base as Base>::DTYPE, K::KIND);
-        let declaration = Declaration { id: VarId::fresh(), init, axes, dtype, kind };
+        let (dims, dtype, kind) = (Dims::Axes(S::INFOS), <E::Base as Base>::DTYPE, K::KIND);
+        let declaration = Declaration { id: VarId::fresh(), init, dims, dtype, kind };
         Variable { declaration, types: PhantomData }
     }
 
@@ -177,6 +196,54 @@ impl<S: Shape, E: Element, K: Role> AnyVar for Variable<S, E, K> {
 }
 
 impl<S: Shape, E: Element, K: Role> Member for Variable<S, E, K> {
+    fn member<'a>(&'a self, name: &str, visitor: &mut dyn Visitor<'a>) {
+        visitor.var(name, &self.declaration);
+    }
+}
+
+/// A variable whose dimensions are listed when its module is made, not by a type: of layers in a list that differ in
+/// width, as a configuration has them. A dimension is a number ([`Dim::fixed`]) or an axis ([`Dim::of`]). It reads as
+/// an untyped handle; what is made of such layers is a module with typed ports, and the graph checks the sizes
+/// between them.
+pub struct Listed<K, E = Real> {
+    declaration: Declaration,
+    types: PhantomData<fn() -> (K, E)>,
+}
+
+/// A trained parameter of listed dimensions.
+pub type ListedParam = Listed<Trained>;
+/// A value of listed dimensions that is saved with the model, and that the forward pass reads and updates.
+pub type ListedBuffer<E = Real> = Listed<Tracked, E>;
+
+impl<K: Role, E: Element> Listed<K, E> {
+    /// A new variable of these dimensions.
+    pub fn new(init: Init, dims: &[Dim]) -> Self {
+        let (dims, dtype, kind) = (Dims::Listed(dims.into()), <E::Base as Base>::DTYPE, K::KIND);
+        Listed { declaration: Declaration { id: VarId::fresh(), init, dims, dtype, kind }, types: PhantomData }
+    }
+
+    /// Another initializer.
+    #[must_use]
+    pub fn with_init(mut self, init: Init) -> Self {
+        self.declaration.init = init;
+        self
+    }
+
+    /// The variable's value in the function being traced.
+    pub fn get(&self) -> Handle {
+        self.declaration.read()
+    }
+}
+
+impl<K: Updated, E: Element> Listed<K, E> {
+    /// Gives the variable a new value when the run ends; later reads in this trace see it.
+    pub fn set(&self, value: Handle) {
+        self.get();
+        trace::update(self.declaration.id, value);
+    }
+}
+
+impl<K: Role, E: Element> Member for Listed<K, E> {
     fn member<'a>(&'a self, name: &str, visitor: &mut dyn Visitor<'a>) {
         visitor.var(name, &self.declaration);
     }

@@ -1,6 +1,6 @@
 //! Batch norm.
 
-use crate::graph::trace::{self, Mode};
+use crate::graph::trace::{self, Handle, Mode};
 use crate::graph::{Extent, TensorType};
 use crate::language::axis::Axis;
 use crate::language::element::{Float, Index};
@@ -56,16 +56,21 @@ impl<C: Axis> BatchNorm<C> {
 }
 
 impl<C: Axis> BatchNorm<C> {
-    fn track(&self, mean: trace::Handle, var: trace::Handle, ty: &TensorType) {
-        let others = ty.dims.iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, d)| &d.extent);
-        let n = leaf::size(Extent::product(others));
-        let less = ew::maximum(ew::sub(n, leaf::scalar(1.0)), leaf::scalar(1.0));
-        let unbiased = ew::mul(var, ew::div(n, less));
-        for (buffer, new) in [(&self.running_mean, mean), (&self.running_var, unbiased)] {
-            let kept = ew::scale(buffer.get().raw(), 1.0 - self.momentum);
-            buffer.set(Tensor::from_raw(ew::add(kept, ew::scale(new, self.momentum))));
-        }
+    fn track(&self, mean: Handle, var: Handle, ty: &TensorType) {
+        let running = [&self.running_mean, &self.running_var];
+        let moved = moved(running.map(|b| b.get().raw()), [mean, var], ty, self.momentum);
+        running.iter().zip(moved).for_each(|(buffer, new)| buffer.set(Tensor::from_raw(new)));
         let seen = self.num_batches_tracked.get().raw();
         self.num_batches_tracked.set(Tensor::from_raw(ew::add(seen, ew::constant_like(seen, 1.0))));
     }
+}
+
+/// Running mean and variance after a batch of this type with that mean and (biased) variance.
+pub(super) fn moved(running: [Handle; 2], [mean, var]: [Handle; 2], ty: &TensorType, momentum: f64) -> [Handle; 2] {
+    let others = ty.dims.iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, d)| &d.extent);
+    let n = leaf::size(Extent::product(others));
+    let less = ew::maximum(ew::sub(n, leaf::scalar(1.0)), leaf::scalar(1.0));
+    let unbiased = ew::mul(var, ew::div(n, less));
+    let [a, b] = running;
+    [(a, mean), (b, unbiased)].map(|(old, new)| ew::add(ew::scale(old, 1.0 - momentum), ew::scale(new, momentum)))
 }

@@ -41,6 +41,7 @@ pub mod conv;
 pub mod conv_transpose;
 pub mod embedding;
 pub mod linear;
+pub mod listed;
 pub mod mlp;
 pub mod norm;
 pub mod pool;

@@ -3,6 +3,7 @@
 //! A recording goes in as samples ([`crate::audio`]); a [`Recognizer`] gives a [`Transcript`]. What its network
 //! gives for each frame becomes tokens in [`decode`].
 
+pub mod conv;
 pub mod decode;
 mod transcript;
 pub mod whisper;

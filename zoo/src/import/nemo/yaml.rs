@@ -21,7 +21,10 @@ pub fn parse(text: &str) -> Result<Value, String> {
         return Err(format!("it has {} bytes, of which at most {LONGEST} are read", text.len()));
     }
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_documents: 1, max_nodes: 1_000_000, max_events: 4_000_000, max_depth: 64 },
+        budget: serde_saphyr::budget! {
+            max_documents: 1, max_nodes: 500_000, max_events: 1_000_000, max_depth: 64, max_recorded_anchor_events: 50_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 50_000 },
         strict_booleans: true,
         reject_unsupported_tags: true,
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
