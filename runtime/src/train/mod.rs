@@ -20,7 +20,7 @@ pub mod trainer;
 
 pub use checkpoint::ResumeError;
 pub use clip::Clip;
-pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, Optimizer, Sgd};
+pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, NovoGrad, Optimizer, Sgd};
 pub use run::{StepReport, TrainError, TrainStep};
 pub use schedule::Schedule;
 pub use step::{BuildError, Group, StepGraphs, TrainOptions, build_step};

@@ -27,6 +27,10 @@ enum Form {
     Cosine,
     InverseSqrt,
     Noam { d_model: f64 },
+    NoamHold { hold: f64, rate: f64 },
+    Polynomial { hold: f64, power: f64 },
+    Square,
+    SquareRoot,
     Wsd { decay: u64, cooldown: Cooldown },
     OneCycle { rise: f64, start: f64, end: f64 },
 }
@@ -83,6 +87,35 @@ impl Schedule {
     /// optimizer's rate is a plain multiplier here, about 1 to 5. The floor holds after warm-up.
     pub fn noam(d_model: u64, warmup: u64) -> Schedule {
         Schedule { warmup, ..Schedule::new(Form::Noam { d_model: d_model as f64 }, u64::MAX) }
+    }
+
+    /// 1 for `hold` steps after warm-up, then `max(f, (W / (s - hold))^rate)` (Kim et al. 2022,
+    /// Squeezeformer): a `rate` of 0.5 falls as [`noam`](Self::noam) does. NeMo:
+    /// `NoamHoldAnnealing`.
+    pub fn noam_hold(warmup: u64, hold: u64, rate: f64) -> Schedule {
+        let form = Form::NoamHold { hold: hold as f64, rate };
+        Schedule { warmup, ..Schedule::new(form, u64::MAX) }
+    }
+
+    /// `f + (1 - f) (1 - (s - W) / (S - W))^power`. NeMo: `PolynomialDecayAnnealing`.
+    pub fn polynomial(total: u64, power: f64) -> Schedule {
+        Schedule::polynomial_hold(total, 0, power)
+    }
+
+    /// 1 for `hold` steps after warm-up, then as [`polynomial`](Self::polynomial) over the rest.
+    /// NeMo: `PolynomialHoldDecayAnnealing`.
+    pub fn polynomial_hold(total: u64, hold: u64, power: f64) -> Schedule {
+        Schedule::new(Form::Polynomial { hold: hold as f64, power }, total)
+    }
+
+    /// `max(f, ((S - s) / (S - W))^2)`. NeMo: `SquareAnnealing`.
+    pub fn square(total: u64) -> Schedule {
+        Schedule::new(Form::Square, total)
+    }
+
+    /// `max(f, sqrt((S - s) / S))`: as in NeMo (`SquareRootAnnealing`), warm-up counts as done steps.
+    pub fn square_root(total: u64) -> Schedule {
+        Schedule::new(Form::SquareRoot, total)
     }
 
     /// Warm-up, stable, decay (Hu et al. 2024, MiniCPM): 1 until `decay` steps before `total`,
@@ -170,6 +203,18 @@ impl Schedule {
             Form::InverseSqrt => ((warmup + 1.0) / (warmup + s + 1.0)).sqrt().max(self.floor),
             // Treated before.
             Form::Noam { .. } => 1.0,
+            Form::NoamHold { hold, rate } => {
+                let (from, to) = (warmup.powf(*rate).max(1.0), (warmup + s - hold).max(0.0).powf(*rate).max(1.0));
+                if s < *hold { 1.0 } else { (from / to).min(1.0).max(self.floor) }
+            }
+            Form::Polynomial { hold, power } => {
+                let x = ((s - hold) / (span - hold).max(1.0)).clamp(0.0, 1.0);
+                fall((1.0 - x).powf(*power))
+            }
+            Form::Square => (1.0 - s / span).max(0.0).powi(2).max(self.floor),
+            // The peak of the warm-up is 1.
+            Form::SquareRoot if s == 0.0 && warmup > 0.0 => 1.0,
+            Form::SquareRoot => (1.0 - (warmup + s) / self.total as f64).max(0.0).sqrt().max(self.floor),
             Form::Wsd { decay, cooldown } => {
                 let decay = (*decay as f64).clamp(1.0, span);
                 let x = ((s - (span - decay)) / decay).max(0.0);
@@ -268,6 +313,44 @@ mod tests {
         close(schedule.factor(99), 4e-6);
     }
 
+    /// NeMo's formulas (`nemo/core/optim/lr_scheduler.py`) for a rate of 1: `(s, W, H, S)` are step,
+    /// warm-up, hold and end.
+    #[test]
+    fn the_schedules_of_speech_recipes() {
+        let (w, h, total, power, min) = (10.0, 45.0, 100.0, 2.0, 0.02);
+        let rising = |s: f64| (s + 1.0) / (w + 1.0);
+        let hold = Schedule::polynomial_hold(100, 45, power).warmup(10).floor(min);
+        let plain = Schedule::polynomial(100, power).warmup(10).floor(min);
+        let square = Schedule::square(100).warmup(10).floor(min);
+        let root = Schedule::square_root(100).warmup(10).floor(min);
+        let noam = Schedule::noam_hold(10, 45, 0.5).floor(min);
+        for step in 0..=200 {
+            let s = f64::from(step);
+            let expect = |after: f64| match s {
+                s if s <= w => rising(s),
+                s if s > total => min,
+                _ => after,
+            };
+            let poly = |x: f64, all: f64| (1.0 - min) * (1.0 - (x / all).min(1.0)).powf(power) + min;
+            let step = step as u64;
+            close(hold.factor(step), expect(if s < w + h { 1.0 } else { poly(s - (w + h), total - (w + h)) }));
+            close(plain.factor(step), expect(poly(s - w, total - w)));
+            close(square.factor(step), expect(((total - s) / (total - w)).powi(2).max(min)));
+            close(root.factor(step), expect(((total - s).max(0.0) / total).sqrt().max(min)));
+            let falling = w.sqrt().max(1.0) / (s - h).max(0.0).sqrt().max(1.0);
+            close(
+                noam.factor(step),
+                if s <= w {
+                    rising(s)
+                } else if s < w + h {
+                    1.0
+                } else {
+                    falling.max(min)
+                },
+            );
+        }
+    }
+
     #[test]
     fn by_the_clock() {
         let schedule = Schedule::cosine(1000);
@@ -282,7 +365,11 @@ mod tests {
         for total in 0..4 {
             for warmup in 0..4 {
                 let forms = [Schedule::linear(total), Schedule::cosine(total), Schedule::wsd(total, 9)];
-                for schedule in forms.into_iter().chain([Schedule::one_cycle(total)]) {
+                let polynomials = [Schedule::polynomial(total, 2.0), Schedule::polynomial_hold(total, 2, 0.5)];
+                let others =
+                    [Schedule::square(total), Schedule::square_root(total), Schedule::noam_hold(warmup, 1, 1.0)];
+                let others = others.into_iter().chain(polynomials).chain([Schedule::one_cycle(total)]);
+                for schedule in forms.into_iter().chain(others) {
                     let schedule = schedule.warmup(warmup);
                     for s in 0..6 {
                         let factor = schedule.factor(s);

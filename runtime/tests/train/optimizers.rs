@@ -8,7 +8,7 @@ use mobilis::graph::VarDecl;
 use mobilis::ops::{contraction, elementwise as ew, reduce};
 use mobilis::testing::noise;
 use mobilis::train::optimizer::MuonScale;
-use mobilis::train::{Adafactor, Adam, AdamW, Group, Lion, Muon, Optimizer, Sgd, TrainOptions, build_step};
+use mobilis::train::{Adafactor, Adam, AdamW, Group, Lion, Muon, NovoGrad, Optimizer, Sgd, TrainOptions, build_step};
 
 const STEPS: usize = 6;
 const LRS: [f64; STEPS] = [0.1, 0.05, 0.2, 0.1, 0.01, 0.3];
@@ -134,6 +134,59 @@ fn lion() {
             m[i] = 0.97 * m[i] + (1.0 - 0.97) * g.data[i];
         }
     });
+}
+
+/// Settings of NeMo's `novograd` beside the rate.
+#[derive(Clone, Copy)]
+struct NeMo {
+    betas: (f64, f64),
+    eps: f64,
+    weight_decay: f64,
+    averaging: bool,
+    amsgrad: bool,
+    luc_trust: Option<f64>,
+}
+
+/// NeMo's `nemo/core/optim/novograd.py`, line by line.
+fn nemo_novograd(with: NeMo) -> impl FnMut(&mut Matrix, &Matrix, f64, usize) {
+    let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let (mut exp_avg, mut exp_avg_sq, mut largest) = (vec![0.0; 64], 0.0, 0.0f64);
+    let (beta1, beta2) = with.betas;
+    move |p, g, lr, _| {
+        let square = norm(&g.data).powi(2);
+        exp_avg_sq = if exp_avg_sq == 0.0 { square } else { exp_avg_sq * beta2 + square * (1.0 - beta2) };
+        largest = largest.max(exp_avg_sq);
+        let denom = if with.amsgrad { largest } else { exp_avg_sq }.sqrt() + with.eps;
+        let count = p.data.len();
+        for i in 0..count {
+            let mut grad = g.data[i] / denom + with.weight_decay * p.data[i];
+            if with.averaging {
+                grad *= 1.0 - beta1;
+            }
+            exp_avg[i] = exp_avg[i] * beta1 + grad;
+        }
+        let luc = |trust: f64| (trust * norm(&p.data) / (norm(&exp_avg[..count]) + 1e-8)).min(lr);
+        let lr = with.luc_trust.map_or(lr, luc);
+        for (p, m) in p.data.iter_mut().zip(&exp_avg) {
+            *p -= lr * m;
+        }
+    }
+}
+
+#[test]
+fn novograd() {
+    let plain_settings =
+        NeMo { betas: (0.95, 0.98), eps: 1e-8, weight_decay: 0.0, averaging: false, amsgrad: false, luc_trust: None };
+    follows("w", &[4, 3], &NovoGrad::new(0.1), &plain(), nemo_novograd(plain_settings));
+    let speech = NeMo { betas: (0.8, 0.25), eps: 1e-3, weight_decay: 0.3, ..plain_settings };
+    let ours = NovoGrad::new(0.1).betas(0.8, 0.25).eps(1e-3).weight_decay(0.3);
+    follows("w", &[2, 3, 2], &ours, &plain(), nemo_novograd(speech));
+    let averaged = NeMo { averaging: true, amsgrad: true, ..speech };
+    follows("w", &[9], &ours.clone().averaging().amsgrad(), &plain(), nemo_novograd(averaged));
+    for trust in [0.01, 100.0] {
+        let bounded = NeMo { luc_trust: Some(trust), ..speech };
+        follows("w", &[5, 2], &ours.clone().clipped(trust), &plain(), nemo_novograd(bounded));
+    }
 }
 
 fn rms(v: &[f64]) -> f64 {

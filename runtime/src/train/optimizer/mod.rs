@@ -12,12 +12,14 @@ mod adafactor;
 mod adam;
 mod lion;
 mod muon;
+mod novograd;
 mod sgd;
 
 pub use adafactor::Adafactor;
 pub use adam::{Adam, AdamW};
 pub use lion::Lion;
 pub use muon::{Muon, MuonScale};
+pub use novograd::NovoGrad;
 pub use sgd::Sgd;
 
 use crate::graph::TensorType;
