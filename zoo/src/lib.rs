@@ -6,6 +6,7 @@
 //! - [`generate`] makes texts with them.
 //! - [`import`] opens public checkpoints, wherever they lie.
 //! - [`llm`] holds language models, one file a family, generic over their axes.
+//! - [`recipe`] reads files that say what to train, and how.
 //! - [`text`] turns text into token ids and back, and messages into text.
 //! - [`verify`] holds a model against what the original code computed.
 
@@ -22,5 +23,6 @@ pub mod export;
 pub mod generate;
 pub mod import;
 pub mod llm;
+pub mod recipe;
 pub mod text;
 pub mod verify;

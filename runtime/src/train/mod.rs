@@ -7,7 +7,8 @@
 //! checkpoint holds them by name. The learning rate is an argument of the program, computed on
 //! the host for every step by a [`schedule`].
 //!
-//! `Model::train_step` compiles it all ([`run`]); [`Trainer`] is the loop around it.
+//! `Model::train_step` compiles it all ([`run`]); [`Trainer`] is the loop around it, and
+//! [`tensorboard`] writes down how it goes.
 
 pub mod checkpoint;
 pub mod clip;
@@ -16,6 +17,7 @@ pub mod optimizer;
 pub mod run;
 pub mod schedule;
 pub mod step;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use checkpoint::ResumeError;

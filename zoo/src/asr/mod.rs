@@ -1,9 +1,10 @@
 //! Speech recognition: what was said, by whom, and when.
 //!
 //! A recording goes in as samples ([`crate::audio`]); a [`Recognizer`] gives a [`Transcript`]. What its network
-//! gives for each frame becomes tokens in [`decode`].
+//! gives for each frame becomes tokens in [`decode`]. What it learns from is read by [`data`].
 
 pub mod conv;
+pub mod data;
 pub mod decode;
 mod transcript;
 pub mod whisper;

@@ -113,6 +113,27 @@ pub trait Optimizer {
     }
 }
 
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn learning_rate(&self) -> f64 {
+        (**self).learning_rate()
+    }
+    fn decay(&self) -> f64 {
+        (**self).decay()
+    }
+    fn slots(&self, target: Target) -> Vec<Slot> {
+        (**self).slots(target)
+    }
+    fn update(&self, cx: &UpdateContext) -> Updated {
+        (**self).update(cx)
+    }
+    fn validate(&self) -> Result<(), String> {
+        (**self).validate()
+    }
+}
+
 /// Checks a setting against a range, for [`Optimizer::validate`].
 fn within(name: &str, value: f64, low: f64, below: f64) -> Result<(), String> {
     if (low..below).contains(&value) {
