@@ -6,6 +6,7 @@
 pub mod conv;
 pub mod data;
 pub mod decode;
+pub mod train;
 mod transcript;
 pub mod whisper;
 

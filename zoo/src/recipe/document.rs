@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn settings_from_the_command_line() {
         let text = "model: {lr: 1, blocks: [{k: 3}], old: 2}\nname: x\n";
-        let found = of(text, &["model.lr=1e-3", "model.blocks.0.k=[1, 2]", "+new.deep=yes", "name='7'", "model.old=null"]);
+        let found =
+            of(text, &["model.lr=1e-3", "model.blocks.0.k=[1, 2]", "+new.deep=yes", "name='7'", "model.old=null"]);
         let expected = json!({"model": {"lr": 0.001, "blocks": [{"k": [1, 2]}]}, "name": "7", "new": {"deep": "yes"}});
         assert_eq!(found.unwrap(), expected);
         for (setting, says) in [
@@ -232,8 +233,7 @@ mod tests {
         let text = "rate: 16000\nlist: [a, '${rate}']\nmodel: {rate: '${rate}', text: 'at ${rate} Hz: ${list.0}', \
                     all: '${list}', chain: '${model.rate}'}";
         let found = of(text, &[]).unwrap();
-        let expected =
-            json!({"rate": 16000, "text": "at 16000 Hz: a", "all": ["a", 16000], "chain": 16000});
+        let expected = json!({"rate": 16000, "text": "at 16000 Hz: a", "all": ["a", 16000], "chain": 16000});
         assert_eq!(found["model"]["rate"], expected["rate"]);
         for key in ["text", "all", "chain"] {
             assert_eq!(found["model"][key], expected[key]);
@@ -251,7 +251,8 @@ mod tests {
         }
         assert!(of("a: {b: '???'}", &["a.b=1"]).is_ok());
         // Texts that double at every step.
-        let bomb = (0..40).map(|i| format!("a{}: '${{a{i}}}${{a{i}}}'\n", i + 1)).collect::<String>() + "a0: xxxxxxxxxx\n";
+        let bomb =
+            (0..40).map(|i| format!("a{}: '${{a{i}}}${{a{i}}}'\n", i + 1)).collect::<String>() + "a0: xxxxxxxxxx\n";
         let error = of(&bomb, &[]).unwrap_err();
         assert!(error.contains("filled in") || error.contains("circle"), "{error}");
     }

@@ -274,7 +274,10 @@ mod tests {
         assert_eq!(with("lr", json!("fast")), "`optim.lr` is \"fast\"; a number is expected");
         assert_eq!(with("warmup_stesp", json!(1)), "`optim.warmup_stesp` is not known; did you mean `warmup_steps`?");
         assert_eq!(with("zzz", json!(1)), "`optim.zzz` is not known; known are lr, betas, warmup_steps, name, flag");
-        assert_eq!(with("warmup_steps", json!(1.5)), "`optim.warmup_steps` is 1.5; a whole number, at least 0 is expected");
+        assert_eq!(
+            with("warmup_steps", json!(1.5)),
+            "`optim.warmup_steps` is 1.5; a whole number, at least 0 is expected"
+        );
         assert_eq!(
             with("name", json!("novgrad")),
             "`optim.name` is \"novgrad\"; adam, novograd are known; did you mean `novograd`?"

@@ -113,7 +113,10 @@ mod tests {
             ("optim: {name: adam, lr: 1, sched: {name: Cosine}}", "CosineAnnealing"),
             ("optim: {name: adam, lr: 1, sched: {name: CosineAnnealing, warmup_steps: 1, warmup_ratio: 0.1}}", "both"),
             ("optim: {name: adam, lr: 1, sched: {name: CosineAnnealing, min_lr: 2}}", "at most the rate"),
-            ("optim: {name: adam, lr: 1, sched: {name: CosineAnnealing, power: 2}}", "`optim.sched.power` is not known"),
+            (
+                "optim: {name: adam, lr: 1, sched: {name: CosineAnnealing, power: 2}}",
+                "`optim.sched.power` is not known",
+            ),
             ("optim: {name: adam, lr: 1, sched: {name: NoamAnnealing}}", "`optim.sched.d_model` is missing"),
         ] {
             let error = of(yaml).map(|_| ()).unwrap_err();

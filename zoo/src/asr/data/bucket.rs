@@ -270,7 +270,11 @@ mod tests {
     #[test]
     fn a_position_is_a_number() {
         let mut plan = Plan::of(durations(200), rules()).unwrap();
-        let walked: Vec<(u64, Vec<usize>)> = (0..200).map(|i| plan.batch(i)).map(|(e, b)| (e, b.to_vec())).collect();
+        let mut walked: Vec<(u64, Vec<usize>)> = vec![];
+        for i in 0..200 {
+            let (epoch, batch) = plan.batch(i);
+            walked.push((epoch, batch.to_vec()));
+        }
         assert!(walked.iter().any(|(epoch, _)| *epoch > 1));
         let mut fresh = Plan::of(durations(200), rules()).unwrap();
         for index in [150, 3, 199, 0] {

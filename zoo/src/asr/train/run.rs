@@ -1,0 +1,369 @@
+//! The loop: steps, validation, checkpoints, notes.
+//!
+//! What a step computes depends on the parameters, the optimizer's state, the counter that random numbers
+//! are drawn by, and the batch. The first three are in `last.safetensors`, written whole or not at all; the
+//! batch is a function of the seed and of how many were used, which is there too. So a run that was
+//! killed loses what it did since that file was written and nothing else, and does it again alike.
+
+use super::TrainingError;
+use super::feed::{Args, Arrays, Feed};
+use super::settings::{Experiment, Trainer};
+use mobilis_runtime::checkpoint::atomic;
+use mobilis_runtime::prelude::*;
+use mobilis_runtime::train::tensorboard::EventFile;
+use mobilis_runtime::train::{Optimizer, Schedule, TrainError, TrainOptions};
+use serde_json::{Map, Value, json};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How well a corpus was heard: names and values, the one that counts first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// `wer`, `accuracy`, `loss`, ..
+    pub values: Vec<(&'static str, f64)>,
+    /// Whether the first one is better when it is greater.
+    pub greater: bool,
+}
+
+impl Scores {
+    fn first(&self) -> f64 {
+        self.values.first().map_or(f64::NAN, |v| v.1)
+    }
+}
+
+/// What a family of models brings to be trained.
+pub trait Learner {
+    /// Its network.
+    type Network: Module;
+
+    /// The network and its values.
+    fn model(&self) -> &Model<Self::Network>;
+
+    /// The loss of a batch: traced once, for training.
+    fn loss(&self) -> Box<dyn FnOnce(&Self::Network, Args) -> Tensor![] + '_>;
+
+    /// How well the network hears a corpus, as it is used: without what only training does.
+    ///
+    /// # Errors
+    /// Recordings that cannot be read; what the network cannot take.
+    fn score(&self, feed: &Arc<Feed>) -> Result<Scores, TrainingError>;
+
+    /// Writes the model to a file at `path` with an ending of its own choice; gives where.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn save(&self, path: &Path) -> Result<PathBuf, TrainingError>;
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// It begins, or goes on after so many steps.
+    Begin {
+        /// Updates made before.
+        step: u64,
+        /// Updates to be made in all.
+        total: u64,
+        /// Batches of an epoch.
+        batches_per_epoch: u64,
+    },
+    /// An update.
+    Step {
+        /// Its number, from 1.
+        step: u64,
+        /// The epoch of its last batch, from 0.
+        epoch: u64,
+        /// The mean loss of its batches.
+        loss: f64,
+        /// The norm of the gradients before clipping.
+        grad_norm: f64,
+        /// The learning rate.
+        rate: f64,
+        /// Since the run began.
+        elapsed: Duration,
+    },
+    /// A batch whose loss or gradients are not finite: it was left out.
+    LeftOut {
+        /// The update that it was for.
+        step: u64,
+        /// What is not finite, and where.
+        fault: String,
+    },
+    /// The validation corpus was heard.
+    Validation {
+        /// After so many updates.
+        step: u64,
+        /// How well.
+        scores: Scores,
+        /// Whether never better.
+        best: bool,
+    },
+}
+
+impl Note {
+    /// As a line of a log.
+    pub fn object(&self) -> Value {
+        match self {
+            Note::Begin { step, total, batches_per_epoch } => {
+                json!({"event": "begin", "step": step, "total": total, "batches_per_epoch": batches_per_epoch})
+            }
+            Note::Step { step, epoch, loss, grad_norm, rate, elapsed } => json!({
+                "event": "step", "step": step, "epoch": epoch, "loss": loss, "grad_norm": grad_norm,
+                "learning_rate": rate, "seconds": elapsed.as_secs_f64(),
+            }),
+            Note::LeftOut { step, fault } => json!({"event": "left_out", "step": step, "fault": fault}),
+            Note::Validation { step, scores, best } => {
+                let mut line = Map::new();
+                line.insert("event".into(), "validation".into());
+                line.insert("step".into(), (*step).into());
+                line.extend(scores.values.iter().map(|(name, value)| (format!("val_{name}"), (*value).into())));
+                line.insert("best".into(), (*best).into());
+                Value::Object(line)
+            }
+        }
+    }
+}
+
+/// Everything that a run needs beside its learner.
+pub struct Session {
+    /// How long.
+    pub trainer: Trainer,
+    /// Where to.
+    pub experiment: Experiment,
+    /// What it learns from.
+    pub train: Arc<Feed>,
+    /// What it is judged by.
+    pub validation: Option<Arc<Feed>>,
+    /// How it learns.
+    pub optimizer: Box<dyn Optimizer>,
+    /// At which rate.
+    pub schedule: Schedule,
+    /// The complete recipe.
+    pub recipe: Value,
+}
+
+/// What a run gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Updates made in all.
+    pub steps: u64,
+    /// Whether all that the recipe asks for is done: if not, the time was up.
+    pub finished: bool,
+    /// The losses of this session's updates.
+    pub losses: Vec<f64>,
+    /// The scores of the last validation.
+    pub scores: Option<Scores>,
+    /// The best first score, and after how many updates.
+    pub best: Option<(f64, u64)>,
+    /// The model that scored best, or the last one where nothing was validated.
+    pub model: Option<PathBuf>,
+    /// How long this session took.
+    pub elapsed: Duration,
+}
+
+/// Trains, or goes on training. `watch` is told of everything that happens, and may end the run: it stops
+/// after the update for which `watch` gives false, and can be gone on with.
+///
+/// # Errors
+/// Faulty data or recordings, a loss that stays not finite, a folder that cannot be written or holds
+/// another run.
+pub fn run<L: Learner>(
+    learner: &L,
+    session: Session,
+    watch: &mut dyn FnMut(&Note) -> bool,
+) -> Result<Outcome, TrainingError> {
+    let start = Instant::now();
+    let Session { trainer, experiment, train, validation, optimizer, schedule, recipe } = session;
+    let epoch = train.batches_per_epoch();
+    let total = trainer.total(epoch);
+    let validate = trainer.validate.steps(epoch.div_ceil(u64::from(trainer.accumulate)));
+    let mut options = TrainOptions::default().schedule(schedule).accumulate(trainer.accumulate);
+    options.clip = trainer.clip;
+    let mut step = learner.model().train_step(optimizer, options, learner.loss())?;
+
+    let mut folder = Folder::open(&experiment, &recipe)?;
+    if folder.last.exists() {
+        step.resume(&folder.last).map_err(TrainError::from)?;
+    }
+    let mut tell = |note: Note, folder: &mut Folder| -> Result<bool, TrainingError> {
+        folder.note(&note, trainer.log_every)?;
+        Ok(watch(&note))
+    };
+    tell(Note::Begin { step: step.steps(), total, batches_per_epoch: epoch }, &mut folder)?;
+
+    let mut outcome = Outcome {
+        steps: step.steps(),
+        finished: false,
+        losses: vec![],
+        scores: None,
+        best: folder.best,
+        model: None,
+        elapsed: Duration::ZERO,
+    };
+    let mut batches = train.from(step.batches());
+    let (mut sum, mut count, mut skipped) = (0.0, 0u32, 0);
+    let mut going = true;
+    while going && step.steps() < total {
+        let Some(batch) = batches.next() else { break };
+        let (epoch, batch): (u64, Arrays) = batch?;
+        let report = match step.run(batch.feed()) {
+            Ok(report) => report,
+            Err(error @ TrainError::NonFinite { .. }) if skipped < trainer.skip_non_finite => {
+                skipped += 1;
+                tell(Note::LeftOut { step: step.steps() + 1, fault: error.to_string() }, &mut folder)?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        (sum, count, skipped) = (sum + report.loss, count + 1, 0);
+        if !report.updated {
+            continue;
+        }
+        let loss = sum / f64::from(count);
+        (sum, count) = (0.0, 0);
+        outcome.losses.push(loss);
+        let note = Note::Step {
+            step: report.step,
+            epoch,
+            loss,
+            grad_norm: report.grad_norm,
+            rate: report.learning_rate,
+            elapsed: start.elapsed(),
+        };
+        going &= tell(note, &mut folder)?;
+        going &= trainer.max_time.is_none_or(|most| start.elapsed() < most);
+        let end = !going || report.step == total;
+        let saves = end || report.step.is_multiple_of(trainer.save_every);
+        if let Some(feed) = &validation
+            && (report.step.is_multiple_of(validate) || report.step == total)
+        {
+            let scores = learner.score(feed)?;
+            let (score, greater) = (scores.first(), scores.greater);
+            let best = folder.best.is_none_or(|(old, _)| if greater { score > old } else { score < old });
+            if best {
+                folder.keep_best(learner, score, report.step)?;
+            }
+            going &= tell(Note::Validation { step: report.step, scores: scores.clone(), best }, &mut folder)?;
+            (outcome.scores, outcome.best) = (Some(scores), folder.best);
+        }
+        if saves {
+            step.save(&folder.last)?;
+        }
+    }
+    // Also what the last update before a stop has given.
+    step.save(&folder.last)?;
+    let last = learner.save(&folder.path.join("last"))?;
+    outcome.steps = step.steps();
+    outcome.finished = step.steps() >= total;
+    outcome.model = Some(folder.best_model().unwrap_or(last));
+    outcome.elapsed = start.elapsed();
+    Ok(outcome)
+}
+
+/// The folder of a run.
+struct Folder {
+    path: PathBuf,
+    last: PathBuf,
+    log: File,
+    events: Option<EventFile>,
+    /// The best score and its step.
+    best: Option<(f64, u64)>,
+    best_file: Option<String>,
+}
+
+impl Folder {
+    fn open(experiment: &Experiment, recipe: &Value) -> Result<Folder, TrainingError> {
+        let path = experiment.folder.clone();
+        let failed = |action, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| TrainingError::Io { action, path, source }
+        };
+        std::fs::create_dir_all(&path).map_err(failed("make", &path))?;
+        let (last, state, kept) = (path.join("last.safetensors"), path.join("state.json"), path.join("recipe.json"));
+        if last.exists() && !experiment.resume {
+            let fault = "holds a run, and `exp_manager.resume_if_exists` is false: choose another `name`, or remove it";
+            return Err(TrainingError::Folder { folder: path, fault: fault.into() });
+        }
+        if last.exists() && kept.exists() {
+            let before = std::fs::read(&kept).map_err(failed("read", &kept))?;
+            let before: Value = serde_json::from_slice(&before).unwrap_or(Value::Null);
+            if let Some(key) = difference(&before["model"], &recipe["model"], "model") {
+                let fault =
+                    format!("holds a run with another `{key}`: choose another `name`, remove it, or set it as it was");
+                return Err(TrainingError::Folder { folder: path, fault });
+            }
+        }
+        atomic::replace_text(&kept, &format!("{recipe:#}\n")).map_err(failed("write", &kept))?;
+        let (mut best, mut best_file) = (None, None);
+        if last.exists()
+            && let Ok(text) = std::fs::read(&state)
+            && let Ok(found) = serde_json::from_slice::<Value>(&text)
+        {
+            best = found["score"].as_f64().zip(found["step"].as_u64());
+            best_file = found["model"].as_str().map(str::to_string);
+        }
+        let log = path.join("log.jsonl");
+        let log = OpenOptions::new().create(true).append(true).open(&log).map_err(failed("write", &log))?;
+        let events = experiment.tensorboard.then(|| EventFile::create(&path)).transpose();
+        let events = events.map_err(failed("write", &path))?;
+        Ok(Folder { path, last, log, events, best, best_file })
+    }
+
+    /// Writes a note down.
+    fn note(&mut self, note: &Note, every: u64) -> Result<(), TrainingError> {
+        let mut values = vec![];
+        let step = match note {
+            Note::Step { step, loss, grad_norm, rate, epoch, .. } if step.is_multiple_of(every) => {
+                let names = ["train_loss", "grad_norm", "learning_rate", "epoch"].map(str::to_string);
+                values.extend(names.into_iter().zip([*loss, *grad_norm, *rate, *epoch as f64]));
+                *step
+            }
+            Note::Step { .. } => return Ok(()),
+            Note::Validation { step, scores, .. } => {
+                values.extend(scores.values.iter().map(|(name, value)| (format!("val_{name}"), *value)));
+                *step
+            }
+            Note::Begin { step, .. } | Note::LeftOut { step, .. } => *step,
+        };
+        let failed = |path: PathBuf| move |source| TrainingError::Io { action: "write", path, source };
+        let line = format!("{}\n", note.object());
+        self.log.write_all(line.as_bytes()).map_err(failed(self.path.join("log.jsonl")))?;
+        if let Some(events) = self.events.as_mut().filter(|_| !values.is_empty()) {
+            let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let path = events.path().to_path_buf();
+            events.scalars(step, &values).map_err(failed(path))?;
+        }
+        Ok(())
+    }
+
+    fn keep_best<L: Learner>(&mut self, learner: &L, score: f64, step: u64) -> Result<(), TrainingError> {
+        let model = learner.save(&self.path.join("best"))?;
+        let name = model.file_name().map(|n| n.to_string_lossy().into_owned());
+        let state = self.path.join("state.json");
+        let text = format!("{:#}\n", json!({"score": score, "step": step, "model": name}));
+        let failed = |source| TrainingError::Io { action: "write", path: state.clone(), source };
+        atomic::replace_text(&state, &text).map_err(failed)?;
+        (self.best, self.best_file) = (Some((score, step)), name);
+        Ok(())
+    }
+
+    fn best_model(&self) -> Option<PathBuf> {
+        self.best_file.as_ref().map(|name| self.path.join(name))
+    }
+}
+
+/// The first key at which two documents differ.
+fn difference(a: &Value, b: &Value, key: &str) -> Option<String> {
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            let keys = x.keys().chain(y.keys());
+            let null = Value::Null;
+            let of = |map: &Map<String, Value>, k: &String| map.get(k).unwrap_or(&null).clone();
+            keys.into_iter().find_map(|k| difference(&of(x, k), &of(y, k), &format!("{key}.{k}")))
+        }
+        _ => (a != b).then(|| key.to_string()),
+    }
+}

@@ -1,0 +1,361 @@
+//! What a recipe says beside the model: how long, how often, where to, on which data.
+
+use crate::recipe::{Keys, RecipeError};
+use mobilis_runtime::train::Clip;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long to train, and what happens on the way: the section `trainer`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trainer {
+    /// The number of epochs; the other bounds hold too.
+    pub max_epochs: Option<u64>,
+    /// The number of updates.
+    pub max_steps: Option<u64>,
+    /// When this much time has gone by, the run stops and can be gone on with.
+    pub max_time: Option<Duration>,
+    /// Batches of an update.
+    pub accumulate: u32,
+    /// How gradients are limited.
+    pub clip: Clip,
+    /// When to validate.
+    pub validate: Interval,
+    /// A note of the loss goes to the log every so many steps.
+    pub log_every: u64,
+    /// A checkpoint is written every so many steps, and at the end.
+    pub save_every: u64,
+    /// How many batches in a row may have a loss that is not finite.
+    pub skip_non_finite: u32,
+}
+
+/// Every so many steps, or shares of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Interval {
+    /// Steps.
+    Steps(u64),
+    /// Epochs, or parts of one.
+    Epochs(f64),
+}
+
+impl Interval {
+    /// In steps, where an epoch has so many.
+    pub fn steps(self, epoch: u64) -> u64 {
+        match self {
+            Interval::Steps(steps) => steps,
+            Interval::Epochs(share) => ((share * epoch as f64) as u64).max(1),
+        }
+    }
+}
+
+impl Trainer {
+    /// Reads the section.
+    ///
+    /// # Errors
+    /// Keys that are not known, values out of range; a training without end.
+    pub fn read(keys: &mut Keys) -> Result<Trainer, RecipeError> {
+        // What NeMo's recipes say of processes, devices and Lightning's own habits.
+        keys.without_effect(&[
+            "devices",
+            "num_nodes",
+            "accelerator",
+            "strategy",
+            "sync_batchnorm",
+            "enable_checkpointing",
+            "logger",
+            "benchmark",
+            "enable_progress_bar",
+            "num_sanity_val_steps",
+            "amp_level",
+            "gpus",
+            "distributed_backend",
+            "use_distributed_sampler",
+            "limit_train_batches",
+            "checkpoint_callback",
+        ]);
+        match keys.or("precision", Value::from(32))? {
+            Value::Number(n) if n.as_u64() == Some(32) => {}
+            Value::String(s) if ["32", "32-true", "fp32"].contains(&s.as_str()) => {}
+            other => return Err(keys.fault("precision", format!("is {other}; 32 is known"))),
+        }
+        // Lightning's -1 means without bound.
+        let bound = |keys: &mut Keys, key: &str| -> Result<Option<u64>, RecipeError> {
+            match keys.get::<f64>(key)? {
+                None | Some(-1.0) => Ok(None),
+                Some(n) if n >= 1.0 && n.fract() == 0.0 => Ok(Some(n as u64)),
+                Some(n) => Err(keys.fault(key, format!("is {n}; a whole number, at least 1, is expected"))),
+            }
+        };
+        let (max_epochs, max_steps) = (bound(keys, "max_epochs")?, bound(keys, "max_steps")?);
+        let max_time = keys.get::<Value>("max_time")?;
+        let max_time = max_time.map(|v| time(&v).map_err(|e| keys.fault("max_time", e))).transpose()?;
+        if max_epochs.is_none() && max_steps.is_none() {
+            return Err(keys.fault("max_steps", "or `max_epochs` must be given: schedules span them"));
+        }
+        let accumulate = keys.or("accumulate_grad_batches", 1u64)?;
+        let accumulate = u32::try_from(accumulate).ok().filter(|n| *n > 0);
+        let accumulate =
+            accumulate.ok_or_else(|| keys.fault("accumulate_grad_batches", "must be at least 1, and sensible"))?;
+        let bound = keys.or("gradient_clip_val", 0.0)?;
+        let clip = match (keys.choice("gradient_clip_algorithm", &["norm", "value"])?, bound) {
+            (_, 0.0) => Clip::None,
+            ("norm", bound) => Clip::Norm(bound),
+            (_, bound) => Clip::Value(bound),
+        };
+        if !(0.0..f64::INFINITY).contains(&bound) {
+            return Err(keys.fault("gradient_clip_val", format!("is {bound}; it must be at least 0")));
+        }
+        let epochs = keys.or("check_val_every_n_epoch", 1u64)?.max(1);
+        let validate = match keys.or("val_check_interval", Value::from(1.0))? {
+            Value::Number(n) if n.as_u64().is_some_and(|n| n > 0) => Interval::Steps(n.as_u64().unwrap_or(1)),
+            Value::Number(n) if n.as_f64().is_some_and(|s| s > 0.0 && s <= 1.0) => {
+                Interval::Epochs(n.as_f64().unwrap_or(1.0) * epochs as f64)
+            }
+            other => {
+                let fault = format!("is {other}; a number of steps (100), or a share of an epoch (0.25), is expected");
+                return Err(keys.fault("val_check_interval", fault));
+            }
+        };
+        Ok(Trainer {
+            max_epochs,
+            max_steps,
+            max_time,
+            accumulate,
+            clip,
+            validate,
+            log_every: keys.or("log_every_n_steps", 10u64)?.max(1),
+            save_every: keys.or("save_every_n_steps", 200u64)?.max(1),
+            skip_non_finite: keys.or("skip_non_finite", 8u64)?.min(1 << 20) as u32,
+        })
+    }
+
+    /// How many updates are made at most, where an epoch has so many batches.
+    pub fn total(&self, batches_per_epoch: u64) -> u64 {
+        let epochs = self.max_epochs.map(|n| n.saturating_mul(batches_per_epoch) / u64::from(self.accumulate));
+        let steps = [self.max_steps, epochs.map(|n| n.max(1))];
+        steps.into_iter().flatten().min().unwrap_or(1)
+    }
+}
+
+/// Seconds, `"90s"`, `"5m"`, `"2h"`, or Lightning's `"DD:HH:MM:SS"`.
+fn time(value: &Value) -> Result<Duration, String> {
+    let fault = || format!("is {value}; seconds, \"5m\", \"2h\" or \"00:00:05:00\" (days to seconds) is expected");
+    let seconds = match value {
+        Value::Number(n) => n.as_f64(),
+        Value::String(text) if text.contains(':') => {
+            let parts: Option<Vec<f64>> = text.split(':').map(|p| p.parse().ok()).collect();
+            parts.filter(|p| p.len() == 4).map(|p| ((p[0] * 24.0 + p[1]) * 60.0 + p[2]) * 60.0 + p[3])
+        }
+        Value::String(text) => {
+            let unit = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+            let named = |(u, by): &(&str, f64)| Some(text.strip_suffix(u)?.trim().parse::<f64>().ok()? * by);
+            text.parse().ok().or_else(|| unit.iter().find_map(named))
+        }
+        _ => None,
+    };
+    seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).filter(|d| !d.is_zero()).ok_or_else(fault)
+}
+
+/// Where a run is kept: the section `exp_manager`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experiment {
+    /// The folder of this run: `exp_dir/name`.
+    pub folder: PathBuf,
+    /// Whether to go on with what is there.
+    pub resume: bool,
+    /// Whether to write TensorBoard's files.
+    pub tensorboard: bool,
+}
+
+impl Experiment {
+    /// Reads the section; `name` is the recipe's.
+    ///
+    /// # Errors
+    /// Keys that are not known.
+    pub fn read(keys: &mut Keys, name: &str) -> Result<Experiment, RecipeError> {
+        keys.without_effect(&[
+            "create_checkpoint_callback",
+            "checkpoint_callback_params",
+            "resume_ignore_no_checkpoint",
+            "create_wandb_logger",
+            "wandb_logger_kwargs",
+            "version",
+            "use_datetime_version",
+        ]);
+        let folder = keys.or("exp_dir", "runs".to_string())?;
+        let name = keys.or("name", name.to_string())?;
+        // A name is a part of a path, and not one that leads elsewhere.
+        if name.is_empty() || name.contains(['/', '\\']) || name == ".." || name == "." {
+            return Err(keys.fault("name", format!("is \"{name}\"; the name of a folder is expected")));
+        }
+        Ok(Experiment {
+            folder: PathBuf::from(folder).join(name),
+            resume: keys.or("resume_if_exists", true)?,
+            tensorboard: keys.or("create_tensorboard_logger", true)?,
+        })
+    }
+}
+
+/// A corpus and how it is cut into batches: `train_ds`, `validation_ds`, `test_ds`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corpus {
+    /// Manifests, or patterns of their names.
+    pub manifests: Vec<String>,
+    /// Tar archives, or patterns of their names.
+    pub archives: Vec<String>,
+    /// Kaldi's data directories.
+    pub kaldi: Vec<String>,
+    /// The most utterances in a batch.
+    pub batch_size: usize,
+    /// The most seconds in a batch, padding included.
+    pub batch_duration: Option<f64>,
+    /// Buckets of like length.
+    pub buckets: usize,
+    /// Whether each epoch has an order of its own.
+    pub shuffle: bool,
+    /// Utterances that are shorter are left out.
+    pub min_duration: f64,
+    /// Utterances that are longer are left out.
+    pub max_duration: Option<f64>,
+    /// Threads that read.
+    pub workers: usize,
+    /// What happens to the waveforms: the key `augmentor`.
+    pub augmentor: Option<Value>,
+}
+
+impl Corpus {
+    /// Reads a section of a model at `rate` hertz. Whether `training`, so that the order is shuffled.
+    ///
+    /// # Errors
+    /// Keys that are not known; no corpus; another rate than the model's.
+    pub fn read(keys: &mut Keys, rate: u32, training: bool) -> Result<Corpus, RecipeError> {
+        keys.without_effect(&[
+            "labels",
+            "trim_silence",
+            "pin_memory",
+            "shuffle_n",
+            "bucketing_strategy",
+            "bucketing_batch_size",
+            "use_start_end_token",
+            "int_values",
+            "tarred_shard_strategy",
+            "vad_stream",
+            "is_concat",
+            "is_tarred",
+            "parser",
+            "normalize_transcripts",
+        ]);
+        let own = keys.or("sample_rate", u64::from(rate))?;
+        if own != u64::from(rate) {
+            return Err(
+                keys.fault("sample_rate", format!("is {own}, and the model's is {rate}: sound is resampled to it"))
+            );
+        }
+        let list = |keys: &mut Keys, key: &str| -> Result<Vec<String>, RecipeError> {
+            // NeMo nests lists of buckets.
+            match keys.get::<Value>(key)? {
+                Some(value) => {
+                    flat(&value).ok_or_else(|| keys.fault(key, "is expected to be a name or a list of names"))
+                }
+                None => Ok(vec![]),
+            }
+        };
+        let (manifests, archives) = (list(keys, "manifest_filepath")?, list(keys, "tarred_audio_filepaths")?);
+        let kaldi = list(keys, "kaldi_dir")?;
+        if manifests.is_empty() && archives.is_empty() && kaldi.is_empty() {
+            let fault = "is missing: a manifest, `tarred_audio_filepaths` or `kaldi_dir` is expected";
+            return Err(keys.fault("manifest_filepath", fault));
+        }
+        let batch_duration = keys.get::<f64>("batch_duration")?;
+        if batch_duration.is_some_and(|s| s <= 0.0) {
+            return Err(keys.fault("batch_duration", "must be more than 0 seconds"));
+        }
+        // Seconds alone may bound a batch.
+        let default = if batch_duration.is_some() { 1024 } else { 32 };
+        Ok(Corpus {
+            manifests,
+            archives,
+            kaldi,
+            batch_size: keys.or("batch_size", default)?.max(1),
+            batch_duration,
+            buckets: keys.or("num_buckets", 1usize)?.max(1),
+            shuffle: keys.or("shuffle", training)?,
+            min_duration: keys.or("min_duration", 0.0)?,
+            max_duration: keys.get::<f64>("max_duration")?,
+            workers: keys.or("num_workers", 1usize)?.clamp(1, 64),
+            augmentor: keys.get::<Value>("augmentor")?,
+        })
+    }
+}
+
+fn flat(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::String(name) => Some(vec![name.clone()]),
+        Value::Array(items) => items.iter().map(flat).collect::<Option<Vec<_>>>().map(|all| all.concat()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn trainer(section: Value) -> Result<Trainer, String> {
+        let mut keys = Keys::new(json!({ "trainer": section })).unwrap();
+        keys.section("trainer", Trainer::read).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn bounds() {
+        let found = trainer(json!({"max_epochs": 3, "max_steps": -1, "accumulate_grad_batches": 4})).unwrap();
+        assert_eq!((found.total(100), found.max_time, found.validate.steps(80)), (75, None, 80));
+        let found = trainer(json!({"max_epochs": 3, "max_steps": 50, "val_check_interval": 0.25})).unwrap();
+        assert_eq!((found.total(100), found.validate.steps(80)), (50, 20));
+        assert_eq!(trainer(json!({"max_steps": 5, "val_check_interval": 7})).unwrap().validate, Interval::Steps(7));
+        for (given, seconds) in
+            [(json!("00:01:02:03"), 3723.0), (json!("5m"), 300.0), (json!(0.5), 0.5), (json!("90"), 90.0)]
+        {
+            let found = trainer(json!({"max_steps": 1, "max_time": given})).unwrap();
+            assert_eq!(found.max_time, Some(Duration::from_secs_f64(seconds)));
+        }
+        for (section, says) in [
+            (json!({}), "must be given"),
+            (json!({"max_steps": 0}), "at least 1"),
+            (json!({"max_steps": 1, "max_time": "soon"}), "\"5m\""),
+            (json!({"max_steps": 1, "max_time": -1}), "\"5m\""),
+            (json!({"max_steps": 1, "precision": 16}), "32 is known"),
+            (json!({"max_steps": 1, "val_check_interval": 1.5}), "share of an epoch"),
+            (json!({"max_steps": 1, "gradient_clip_val": -1}), "at least 0"),
+            (json!({"max_stesp": 1, "max_steps": 1}), "did you mean `max_steps`"),
+        ] {
+            let error = trainer(section.clone()).unwrap_err();
+            assert!(error.contains(says), "{section}: {error}");
+        }
+    }
+
+    #[test]
+    fn corpora() {
+        let read = |section: Value| {
+            let mut keys = Keys::new(json!({ "train_ds": section })).unwrap();
+            keys.section("train_ds", |k| Corpus::read(k, 16000, true)).map_err(|e| e.to_string())
+        };
+        let found =
+            read(json!({"manifest_filepath": [["a.json"], ["b.json"]], "batch_duration": 60, "pin_memory": true}));
+        let found = found.unwrap();
+        assert_eq!((found.manifests.len(), found.batch_size, found.shuffle), (2, 1024, true));
+        assert!(read(json!({})).unwrap_err().contains("`train_ds.manifest_filepath` is missing"));
+        assert!(read(json!({"manifest_filepath": "a", "sample_rate": 8000})).unwrap_err().contains("is 8000"));
+        assert!(read(json!({"manifest_filpath": "a"})).is_err());
+    }
+
+    #[test]
+    fn a_run_s_folder() {
+        let read = |section: Value| {
+            let mut keys = Keys::new(json!({ "exp_manager": section })).unwrap();
+            keys.section("exp_manager", |k| Experiment::read(k, "words")).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(json!({"exp_dir": "/x"})).unwrap().folder, PathBuf::from("/x/words"));
+        assert!(read(json!({"name": "../../etc"})).unwrap_err().contains("name of a folder"));
+    }
+}
