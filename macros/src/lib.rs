@@ -12,6 +12,7 @@
 //! | [`Tensor!`], [`Array!`], [`Param!`], [`Buffer!`] | `tensor/` |
 //! | [`einsum!`], [`rearrange!`], [`reduce!`] | `equations/` |
 //! | [`#[neural_module]`](macro@neural_module) | `module/` |
+//! | [`pipeline!`] | `pipeline/` |
 
 #![warn(missing_docs)]
 
@@ -21,6 +22,7 @@ mod elements;
 mod equations;
 mod errors;
 mod module;
+mod pipeline;
 mod tensor;
 
 use proc_macro::TokenStream;
@@ -97,4 +99,10 @@ pub fn reduce(input: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn neural_module(arguments: TokenStream, input: TokenStream) -> TokenStream {
     module::neural_module(arguments.into(), input.into()).into()
+}
+
+#[doc = include_str!("../docs/pipeline.md")]
+#[proc_macro]
+pub fn pipeline(input: TokenStream) -> TokenStream {
+    pipeline::pipeline(input.into()).into()
 }

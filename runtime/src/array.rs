@@ -13,9 +13,10 @@ pub(crate) mod show;
 
 use crate::graph::{Dim, ExtentError, Sizes};
 use crate::language::axis::Axis;
-use crate::language::element::{Base, Element, Real};
+use crate::language::element::{Base, Element, Is, Real};
 use crate::language::proof;
 use crate::language::shape::{Has, Shape};
+use std::any::Any;
 
 /// The host type of an element: `f32`, `i32` or `bool`.
 pub type HostOf<E> = <<E as Element>::Base as Base>::Host;
@@ -318,6 +319,19 @@ impl<S: Shape, E: Element> Array<S, E> {
     #[must_use]
     pub fn map_to<F: Element>(&self, f: impl FnMut(HostOf<E>) -> HostOf<F>) -> Array<S, F> {
         Array { sizes: self.sizes, data: self.iter().map(f).collect() }
+    }
+
+    /// The same values as the element `F`, which this element is: its own, a parent's, or any
+    /// refinement of the plain base.
+    #[must_use]
+    pub fn port<F: Element>(self) -> Array<S, F>
+    where
+        E: Is<F>,
+    {
+        // An element has its ancestors' storage, which the compiler does not see here.
+        let data: Box<dyn Any> = Box::new(self.data);
+        let data = data.downcast().expect("an element enters ports of its own storage");
+        Array { sizes: self.sizes, data: *data }
     }
 
     /// The same values, stated to be the element `F` of the same base class.

@@ -21,3 +21,11 @@ pub use mobilis_macros::__bundle;
 pub mod default_scope {
     pub use crate::module::repeat;
 }
+
+/// What `pipeline!` writes.
+pub mod pipeline {
+    pub use crate::devices::Device;
+    pub use crate::pipeline::core::{Call, Core, Edge, Label, Ports, Value, Wiring, erase, peek, restore, slot};
+    pub use crate::pipeline::shell::{Inputs, Keep};
+    pub use crate::pipeline::{PipelineError, Stage, Stream, StreamOptions, Traced};
+}

@@ -7,6 +7,7 @@
 use super::error::panic_message;
 use super::timing::Clock;
 use super::{Failure, PipelineError, Stage, StageTime, Timing};
+use crate::devices::Device;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -162,6 +163,8 @@ pub trait Erased: Send + Sync {
     fn kind(&self) -> String;
     /// As [`Stage::memory`].
     fn memory(&self) -> usize;
+    /// As [`Stage::devices`].
+    fn devices(&self) -> Vec<Device>;
     /// As [`Stage::inside`].
     fn inside(&self) -> Option<&Core>;
 }
@@ -191,6 +194,9 @@ where
     }
     fn memory(&self) -> usize {
         self.0.memory()
+    }
+    fn devices(&self) -> Vec<Device> {
+        self.0.devices()
     }
     fn inside(&self) -> Option<&Core> {
         self.0.inside()
@@ -251,6 +257,11 @@ impl Core {
     /// is called twice counts once.
     pub fn memory(&self) -> usize {
         self.slots.iter().map(|s| s.memory()).sum()
+    }
+
+    /// The devices that the stages' programs run on.
+    pub fn devices(&self) -> Vec<Device> {
+        self.slots.iter().flat_map(|s| s.devices()).collect()
     }
 
     pub(super) fn stage_name(&self, call: usize) -> &'static str {

@@ -10,20 +10,31 @@
 //! Values travel as `Box<dyn Any + Send>`. The macro alone packs and unpacks them, by types that it has
 //! made the compiler compare, so no unpacking can fail.
 //!
-//! `items` lets a program that was compiled for a batch be a stage for one item: items are padded,
-//! their lengths go along, and what comes out is cut again.
+//! [`items`] lets a program that was compiled for a batch be a stage for one item: items are padded,
+//! their lengths go along, and what comes out is cut again. `workflow` (a feature, with tokio) runs several
+//! pipelines over one budget.
 
 pub mod core;
+#[cfg(feature = "draw")]
+mod draw;
 pub mod error;
+pub mod items;
+pub mod shell;
 pub mod stage;
 pub mod stream;
 pub mod timing;
+#[cfg(feature = "workflow")]
+pub mod workflow;
 
 pub use self::core::Core;
 pub use error::{Failure, PipelineError};
+pub use items::{ItemError, Padded, PaddedArray, PerItem};
 pub use stage::{Pure, Stage, pure};
 pub use stream::{Canceller, Stream, StreamOptions};
 pub use timing::{StageTime, Timing, Traced};
 
 #[cfg(doc)]
 use crate::Program;
+
+#[cfg(test)]
+mod tests;

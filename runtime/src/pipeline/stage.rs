@@ -1,6 +1,7 @@
 //! Stages: things that take a value and give a value.
 
 use super::Failure;
+use crate::devices::Device;
 use crate::program::{Arguments, Feed, Program, ProgramError, Results};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -66,6 +67,11 @@ pub trait Stage<In> {
         0
     }
 
+    /// The devices that its programs run on; none for a stage of the host.
+    fn devices(&self) -> Vec<Device> {
+        vec![]
+    }
+
     /// The stages inside, if it is a pipeline.
     fn inside(&self) -> Option<&super::Core> {
         None
@@ -128,6 +134,9 @@ impl<In, S: Stage<In> + ?Sized> Stage<In> for Arc<S> {
     fn memory(&self) -> usize {
         (**self).memory()
     }
+    fn devices(&self) -> Vec<Device> {
+        (**self).devices()
+    }
     fn inside(&self) -> Option<&super::Core> {
         (**self).inside()
     }
@@ -145,6 +154,9 @@ impl<I: Arguments, O: Results, In: Feed<I>> Stage<In> for Program<I, O> {
     }
     fn memory(&self) -> usize {
         self.executable().memory().map_or(0, |(arena, _)| arena)
+    }
+    fn devices(&self) -> Vec<Device> {
+        vec![self.executable().device()]
     }
 }
 

@@ -163,15 +163,21 @@ impl<I: Arguments, O: Results> Program<I, O> {
     pub fn run(&self, arrays: impl Feed<I>) -> Result<O::Arrays, ProgramError> {
         let mut inputs = Vec::with_capacity(self.executable.graph().inputs.len());
         arrays.feed(&mut inputs);
-        if self.check.load(Ordering::Relaxed) {
-            self.executable.check_finite(&inputs)?;
-        }
-        let mut results = Vec::with_capacity(self.executable.graph().outputs.len());
-        self.executable.run(&inputs, |_, sizes, out| {
-            results.push((sizes.to_vec(), host::data(out)));
-        })?;
+        let results = self.run_raw(&inputs)?;
         let count = results.len();
         Ok(O::collect(&mut results.into_iter(), count))
+    }
+
+    /// Runs on arrays without types; gives sizes and values of every result.
+    pub(crate) fn run_raw(&self, inputs: &[HostRef]) -> Result<Vec<(Vec<usize>, Data)>, ProgramError> {
+        if self.check.load(Ordering::Relaxed) {
+            self.executable.check_finite(inputs)?;
+        }
+        let mut results = Vec::with_capacity(self.executable.graph().outputs.len());
+        self.executable.run(inputs, |_, sizes, out| {
+            results.push((sizes.to_vec(), host::data(out)));
+        })?;
+        Ok(results)
     }
 
     /// Before every run, looks for the first value that is NaN or infinite although everything

@@ -28,6 +28,35 @@ struct Page<'a> {
     out: String,
 }
 
+/// The beginning of a page, up to its title.
+pub(crate) fn opening(title: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
+         style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
+         <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n",
+        include_str!("page.css")
+    )
+}
+
+/// What searches, opens and closes.
+pub(crate) const TOOLS: &str = "<div class=\"tools\">\n<input id=\"search\" type=\"search\" \
+     placeholder=\"Search modules, operations, shapes\" aria-label=\"Search\">\
+     <output id=\"found\"></output>\n\
+     <button id=\"open\">Open all</button><button id=\"close\">Close all</button>\
+     <button id=\"theme\">Dark / light</button>\n</div>\n";
+
+/// The end of a page: its edges, and what draws them.
+pub(crate) fn closing(data: &Json) -> String {
+    // Inside a script element only `<` could end it.
+    let data = data.to_string().replace('<', "\\u003c");
+    let script = include_str!("page.js");
+    format!(
+        "<script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+}
+
 pub fn html(graph: &Graph, options: &Options) -> String {
     let mut notes: HashMap<NodeId, Vec<String>> = HashMap::new();
     for (name, v) in &graph.taps {
@@ -52,30 +81,22 @@ pub fn html(graph: &Graph, options: &Options) -> String {
 impl Page<'_> {
     fn write(&mut self) -> fmt::Result {
         let title = escape(self.options.title(self.graph));
-        self.out += "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n";
-        self.out += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
-        self.out += "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-                     style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n";
-        write!(self.out, "<title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n", include_str!("page.css"))?;
-        self.header(&title)?;
+        self.out += &opening(&title);
+        self.header()?;
         self.out += "<main id=\"graph\">\n";
         self.module(0)?;
         self.out += "<svg id=\"edges\" aria-hidden=\"true\"></svg>\n</main>\n";
         self.modules_table()?;
         self.variables_table()?;
-        self.edges()?;
-        write!(self.out, "<script>\n{}</script>\n</body>\n</html>\n", include_str!("page.js"))
+        self.edges();
+        Ok(())
     }
 
-    fn header(&mut self, title: &str) -> fmt::Result {
+    fn header(&mut self) -> fmt::Result {
         let total = self.costs[0].clone();
-        writeln!(self.out, "<header>\n<h1>{title}</h1>")?;
         writeln!(self.out, "<p>{}, {} operations{}</p>", self.price(&total), total.operations, self.sizes())?;
-        self.out += "<div class=\"tools\">\n<input id=\"search\" type=\"search\" \
-                     placeholder=\"Search modules, operations, shapes\" aria-label=\"Search\">\
-                     <output id=\"found\"></output>\n\
-                     <button id=\"open\">Open all</button><button id=\"close\">Close all</button>\
-                     <button id=\"theme\">Dark / light</button>\n</div>\n<ul class=\"legend\">";
+        self.out += TOOLS;
+        self.out += "<ul class=\"legend\">";
         for (class, words) in Class::LEGEND {
             write!(self.out, "<li class=\"{class}\">{words}</li>")?;
         }
@@ -235,7 +256,7 @@ impl Page<'_> {
     }
 
     /// The flow as data for `page.js`: `[from, to, label]`, labels by number.
-    fn edges(&mut self) -> fmt::Result {
+    fn edges(&mut self) {
         let mut labels: Vec<String> = vec![];
         let mut known: HashMap<String, usize> = HashMap::new();
         let inner = self.outline.edges.iter().map(|(v, to)| (*v, format!("n{to}")));
@@ -250,9 +271,7 @@ impl Page<'_> {
             edges.push(Json::List(vec![format!("n{}", value.node).into(), to.into(), label.into()]));
         }
         let data = Json::map([("labels", Json::list(labels)), ("edges", Json::List(edges))]);
-        // Inside a script element only `<` could end it.
-        let data = data.to_string().replace('<', "\\u003c");
-        writeln!(self.out, "<script type=\"application/json\" id=\"data\">{data}</script>")
+        self.out += &closing(&data);
     }
 }
 
@@ -314,7 +333,7 @@ impl Class {
 }
 
 /// Text for elements and quoted attributes.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -151,7 +151,7 @@ impl Chart<'_> {
 }
 
 /// Text inside a quoted Mermaid label, where `#` starts an entity.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

@@ -14,8 +14,8 @@
 //! ```
 
 pub mod costs;
-mod html;
-mod mermaid;
+pub(crate) mod html;
+pub(crate) mod mermaid;
 mod outline;
 mod text;
 
