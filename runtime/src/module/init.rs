@@ -70,6 +70,8 @@ pub enum Init {
         /// Factor.
         gain: f64,
     },
+    /// These values, row-major; where there are more places, the others are 0.
+    Table(std::sync::Arc<[f32]>),
 }
 
 impl Default for Init {

@@ -19,6 +19,7 @@ pub mod pattern;
 pub mod sequential;
 pub mod store;
 pub mod summary;
+pub mod table;
 
 use crate::graph::{TensorType, VarId, VarKind};
 use std::marker::PhantomData;

@@ -15,7 +15,7 @@ use crate::devices::cpu::{self, Bound, Out};
 use crate::devices::cuda::Fallback;
 use crate::devices::reference::{self, RefArray};
 use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
-use crate::module::init::Key;
+use crate::module::init::{Init, Key};
 use crate::module::store::{Data, Entry, Store, Values};
 use crate::ops::Op;
 use crate::transforms::precision::{self, Applied, Precision, PrecisionReport};
@@ -260,6 +260,16 @@ impl Executable {
                     });
                 }
                 None if decl.kind == VarKind::State => {
+                    if let Init::Table(values) = &decl.init
+                        && values.len() != expected.iter().product::<usize>()
+                    {
+                        return Err(ProgramError::Variable {
+                            name: decl.name.clone(),
+                            shape: decl.ty.to_string(),
+                            found: vec![values.len()],
+                            expected: expected.clone(),
+                        });
+                    }
                     let data = match decl.ty.dtype {
                         DType::F32 => Data::F32(decl.init.fill(expected, Key::new(0, &decl.name))),
                         other => Data::zeros(other, expected.iter().product()),

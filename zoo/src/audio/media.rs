@@ -23,6 +23,8 @@ use symphonia::core::units::{Time, TimeBase};
 
 /// Packets of other tracks or without sound that may follow each other.
 const PATIENCE: u32 = 1_000_000;
+/// What is said of a panic.
+const ASTRAY: &str = "its contents lead the decoder astray";
 /// Silence for one packet that cannot be decoded, in seconds.
 const LONGEST_GAP: u64 = 1;
 
@@ -172,12 +174,17 @@ impl Media {
             }
             Err(e) => return Err(self.damaged(said(&e, true))),
         }
+        self.reset();
+        self.drop = 0;
+        Ok(true)
+    }
+
+    /// Forgets what was decoded before.
+    fn reset(&mut self) {
         match &mut self.decoder {
             Decoder::Symphonia(decoder) => decoder.reset(),
             Decoder::Opus(opus) => opus.reset(),
         }
-        self.drop = 0;
-        Ok(true)
     }
 
     fn damaged(&self, fault: String) -> AudioError {
@@ -240,6 +247,7 @@ impl Media {
         });
         match answer {
             Ok(Ok(spec)) => return Ok(spec),
+            Err(Error::DecodeError(ASTRAY)) => self.reset(),
             Ok(Err(_)) | Err(Error::DecodeError(_) | Error::IoError(_) | Error::ResetRequired) => {}
             Err(e) => return Err(self.damaged(said(&e, self.seekable))),
         }
@@ -261,7 +269,7 @@ impl Media {
 
 /// Runs code that reads bytes from outside; a panic in it is an error.
 fn fenced<T>(run: impl FnOnce() -> Answer<T>) -> Answer<T> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(Error::Unsupported("its contents lead the decoder astray")))
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(Error::DecodeError(ASTRAY)))
 }
 
 /// An error of symphonia in words.

@@ -6,8 +6,10 @@
 //! - [`load`] reads a whole recording and [`Reader`] one of any length block by block: a file,
 //!   bytes, or a stream; any rate and number of channels.
 //! - [`resample`] changes the rate; [`wav`] writes files.
+//! - [`features`] makes spectrograms of samples, in the graph of the model that sees them.
 
 mod error;
+pub mod features;
 mod media;
 mod opus;
 mod reader;
@@ -28,4 +30,8 @@ axes! {
     pub Samples;
     /// Frames of features, of the longest recording in the batch.
     pub Frames;
+    /// Samples from one frame to the next.
+    pub Hop;
+    /// Features of a frame.
+    pub Mels;
 }

@@ -94,6 +94,11 @@ impl Config {
         self.word("model_type")?.ok_or_else(|| self.missing("model_type"))
     }
 
+    /// Where it came from, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The object.
     pub fn value(&self) -> &Value {
         &self.value

@@ -5,7 +5,7 @@
 //! (`gradnorm.*`) of the reference implementation. [`verify`] loads the model, computes every one of
 //! them, and gives a [`Report`] with a line for each: nothing that the file expects is left out
 //! silently. A folder may also have `tokenizer_golden.json` (`text.rs`), or only that, and one of
-//! rotary positions has no model (`rope.rs`).
+//! rotary positions or features has no model (`rope.rs`, `features.rs`).
 //!
 //! A value passes when it is within `1e-5` of the output's largest value, plus `1e-6`: single
 //! precision that sums in another order stays well within. Gradients pass within `2e-5` of the largest
@@ -13,6 +13,7 @@
 
 mod causal;
 mod encoder;
+mod features;
 mod rope;
 mod seq2seq;
 mod text;
@@ -71,6 +72,9 @@ pub enum VerifyError {
     /// Labels that do not fit.
     #[error(transparent)]
     Labels(#[from] LabelError),
+    /// Features that cannot be had.
+    #[error(transparent)]
+    Features(Box<crate::audio::features::FeatureError>),
     /// A tensor of `golden.safetensors` of another form than its name says.
     #[error("{}: `{name}` is {found}, expected {expected}", path.display())]
     Golden {
@@ -137,12 +141,17 @@ pub fn verify(folder: &Path, config: &str, device: Device) -> Result<Report, Ver
     let model = has(config) || has("golden.safetensors") || !has("tokenizer_golden.json");
     if model {
         let golden = Golden::open(&folder.join("golden.safetensors"))?;
-        match beside(folder, "meta.json")?.filter(|_| !has(config) && !golden.names_ending(rope::SUFFIX).is_empty()) {
-            Some(settings) => {
+        let ends = |suffix| !golden.names_ending(suffix).is_empty();
+        match beside(folder, "meta.json")?.filter(|_| !has(config)) {
+            Some(settings) if ends(rope::SUFFIX) => {
                 report.family = "rope".into();
                 report.checks = rope::checks(&settings, &golden)?;
             }
-            None => outputs(folder, config, device, &golden, &mut report)?,
+            Some(settings) if ends(features::SUFFIX) => {
+                report.family = "features".into();
+                report.checks = features::checks(&settings, &device, &golden)?;
+            }
+            _ => outputs(folder, config, device, &golden, &mut report)?,
         }
         golden.complete(&mut report.checks);
     }

@@ -95,6 +95,11 @@ impl Init {
             draw(&mut |s| (2.0 * s.uniform() - 1.0) * bound)
         };
         match *self {
+            Init::Table(ref values) => {
+                let mut values = values.to_vec();
+                values.resize(count, 0.0);
+                values
+            }
             Init::Zeros => vec![0.0; count],
             Init::Ones => vec![1.0; count],
             Init::Constant(v) => vec![v as f32; count],
@@ -119,7 +124,7 @@ impl Init {
     pub fn fault(&self) -> Option<String> {
         let finite = |values: &[f64]| values.iter().all(|v| v.is_finite());
         let wrong = match *self {
-            Init::Zeros | Init::Ones | Init::Constant(_) => None,
+            Init::Zeros | Init::Ones | Init::Constant(_) | Init::Table(_) => None,
             Init::Uniform { low, high } => (!finite(&[low, high]) || low > high).then_some("low is above high"),
             Init::Normal { mean, std } => (!finite(&[mean, std]) || std < 0.0).then_some("the deviation is negative"),
             Init::TruncatedNormal { mean, std, low, high } => {
