@@ -91,6 +91,35 @@ fn training_is_that_of_the_cpu() -> Outcome {
     Ok(())
 }
 
+/// All parameters, with decay and without, in as many launches as there are settings; a variable that another chain writes
+/// is read before that.
+#[test]
+fn an_optimizer_steps_over_all_parameters_at_once() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    let run = |device: Device| -> Result<(Vec<f32>, Vec<&'static str>), Box<dyn std::error::Error>> {
+        let model = Model::init(Net::default(), 3)?.on(device);
+        let options = TrainOptions::default().clip_norm(0.3).decay_matrices_only();
+        let mut step = model.train_step(AdamW::new(0.02).weight_decay(0.1), options, |net: &Net, (x, y): Pairs| {
+            // The next step's first values are this one's second: each must be seen as it was.
+            let loss = net.forward(x).mse_loss(y);
+            loss + net.calls.get().sum_all() * 1e-3
+        })?;
+        let mut all = vec![];
+        for i in 0..5 {
+            all.push(step.run(examples(4, i))?.loss as f32);
+        }
+        for name in ["first", "bias", "second", "calls"] {
+            all.extend(model.get::<f32>(name)?);
+        }
+        Ok((all, step.program().kernels()))
+    };
+    let ((found, kernels), (expected, _)) = (run(emulated)?, run(Device::Cpu)?);
+    close(&found, &expected);
+    let together = kernels.iter().filter(|k| k.starts_with("chains_")).count();
+    assert_eq!(together, 1, "two weights with decay run together: {kernels:?}");
+    Ok(())
+}
+
 #[test]
 fn models_go_to_the_device_and_come_back() -> Outcome {
     let Some(emulated) = device() else { return Ok(()) };

@@ -34,6 +34,22 @@ template <int V, class T, class R> __device__ __forceinline__ void store_some(T*
     if (k < count) to[k] = (T)from[k];
 }
 
+// What src/chain/many.rs passes by value: for each of several arrays the first of its blocks, how many values it has, and
+// its addresses.
+struct Table {
+  unsigned long long words[448];
+};
+// The entry of `size` words whose blocks this block is one of.
+__device__ __forceinline__ const unsigned long long* entry(const Table& table, int count, int size) {
+  int low = 0, high = count;
+  while (high - low > 1) {
+    int middle = (low + high) / 2;
+    if (table.words[middle * size] <= blockIdx.x) low = middle;
+    else high = middle;
+  }
+  return table.words + low * size;
+}
+
 // n / d for n below 2^31, with multiplier and shift of d (Granlund and Montgomery 1994).
 __device__ __forceinline__ unsigned quotient(unsigned n, unsigned multiplier, unsigned shift) {
   return (unsigned)((((unsigned long long)n * multiplier >> 32) + n) >> shift);

@@ -11,14 +11,20 @@
 //! model. It is named and kept by [`generated`]. A chain of one step needs no text: single
 //! operations are compiled ahead of time (`elementwise.cu`).
 //!
+//! Chains of the same steps over arrays of different sizes are one launch too ([`many`]): an optimizer's step
+//! over all parameters.
+//!
 //! Bound: the bytes of all inputs and outputs over copy bandwidth.
 
 use crate::generated::{self, NAME};
 use crate::{Arg, CudaError, Launch, Ptr};
 
 mod layout;
+mod many;
 mod single;
 mod text;
+
+pub use many::{Member, alike, many};
 
 /// How values are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -119,8 +119,15 @@ pub enum Arg {
     F32(f32),
     /// A structure of up to 128 bytes, by value: its words, the first field in the lowest bytes.
     Block([u64; 16]),
+    /// A structure of [`Arg::TABLE`] words, by value: addresses, and counts below 2⁶³; zeros behind them.
+    Table(Vec<Ptr>),
     /// `const __grid_constant__ TensorMap`, which the device makes of it.
     Tile(Tile),
+}
+
+impl Arg {
+    /// Words of a [`Table`](Arg::Table): all of the arguments that every device takes but 512 bytes.
+    pub const TABLE: usize = 448;
 }
 
 macro_rules! arg_from {

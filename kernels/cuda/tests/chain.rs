@@ -1,6 +1,6 @@
 //! Elementwise chains: every function, every way of lying in memory, in one pass each.
 
-use mobilis_cuda::chain::{Input, Kind, Op, Output, Step, chain};
+use mobilis_cuda::chain::{Input, Kind, Member, Op, Output, Step, chain, many};
 use mobilis_cuda::testing::{devices, download, upload, values};
 use mobilis_cuda::{Buffer, Gpu, Ptr};
 
@@ -275,6 +275,51 @@ fn results_may_replace_inputs_and_start_anywhere() {
             let e = if (1..39).contains(&i) { x[i].exp() } else { x[i] };
             assert!((found[i] - e).abs() <= 1e-6 * e.abs(), "{i}");
         }
+    }
+}
+
+#[test]
+fn many_arrays_are_one_launch() {
+    // p = p - rate * g * own; m = m + g, in place, over arrays of all kinds of sizes, more than one table holds.
+    let sizes: Vec<usize> = (0..130).map(|i| [2, 3, 4, 5, 1023, 1024, 1025, 2500][i * i % 8]).collect();
+    let steps = vec![
+        call("mul", &[1, 3], Kind::F32),
+        call("mul", &[5, 4], Kind::F32),
+        call("sub", &[0, 6], Kind::F32),
+        call("add", &[2, 1], Kind::F32),
+    ];
+    for gpu in devices() {
+        let rate = upload(&gpu, &[0.5f32]);
+        let own = upload(&gpu, &(0..sizes.len()).map(|i| i as f32).collect::<Vec<f32>>());
+        let arrays: Vec<[Vec<f32>; 3]> =
+            sizes.iter().enumerate().map(|(i, n)| [0, 1, 2].map(|k| values(*n, (3 * i + k) as u64))).collect();
+        let held: Vec<[Buffer; 3]> = arrays.iter().map(|a| [0, 1, 2].map(|k| upload(&gpu, &a[k]))).collect();
+        let member = |(i, n): (usize, &usize)| {
+            let linear = |k: usize| Input { at: held[i][k].ptr(), kind: Kind::F32, strides: vec![1] };
+            let single = |at: Ptr| Input { at, kind: Kind::F32, strides: vec![0] };
+            Member {
+                inputs: vec![linear(0), linear(1), linear(2), single(rate.ptr()), single(own.ptr().at(i * 4))],
+                outputs: vec![(2, held[i][0].ptr()), (3, held[i][2].ptr())],
+                sizes: vec![*n],
+            }
+        };
+        let members: Vec<Member> = sizes.iter().enumerate().map(member).collect();
+        let launches = many(&steps, &members).unwrap();
+        assert_eq!(launches.len(), 3);
+        gpu.run(&launches).unwrap();
+        for (i, (a, h)) in arrays.iter().zip(&held).enumerate() {
+            let (p, m) = (download::<f32>(&h[0], sizes[i]), download::<f32>(&h[2], sizes[i]));
+            for k in 0..sizes[i] {
+                assert_eq!(p[k], a[0][k] - a[1][k] * 0.5 * i as f32, "{k} of array {i}");
+                assert_eq!(m[k], a[2][k] + a[1][k], "{k} of array {i}");
+            }
+        }
+        // What is not alike, or has no vectors, is not run together.
+        let mut other = members[..2].to_vec();
+        other[1].inputs[1].strides = vec![0];
+        assert!(many(&steps, &other).unwrap_err().to_string().contains("alike"));
+        other[1].inputs[1] = Input { at: Ptr(260), kind: Kind::F32, strides: vec![1] };
+        assert!(many(&steps, &other).unwrap_err().to_string().contains("vectors"));
     }
 }
 

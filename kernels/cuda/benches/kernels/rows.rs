@@ -1,7 +1,7 @@
 //! What only moves bytes: copies, rows, elementwise chains.
 
 use crate::measure::{Case, Make, Operands, Peak};
-use mobilis_cuda::chain::{self, Input, Kind, Op, Step};
+use mobilis_cuda::chain::{self, Input, Kind, Member, Op, Step};
 use mobilis_cuda::copy::{Strided, copy};
 use mobilis_cuda::gemm::Element;
 use mobilis_cuda::norm::Norm;
@@ -21,6 +21,7 @@ const TABLE: &[Row] = &[
     ("norm rms of x+residual 16384x4096 f32", 16384, 4096, 4, rms_of_sum),
     ("chain silu(x)*y 16384x4096 f32", 16384, 4096, 3, gated),
     ("chain x+y*row 16384x4096 f32", 16384, 4096, 3, scaled_residual),
+    ("chains adamw 148 of 786432 f32", 148, 786_432, 7, adamw),
 ];
 
 pub fn cases() -> Vec<Case> {
@@ -32,6 +33,41 @@ pub fn cases() -> Vec<Case> {
         Case { name: (*name).into(), flops: 0.0, bytes, peak: Peak::None, peer: None, make: [full, small] }
     };
     TABLE.iter().map(case).collect()
+}
+
+/// A step of AdamW over arrays of one size, with the factor of clipping and the learning rate on the device.
+fn adamw(o: &mut Operands, arrays: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    let mut steps: Vec<Step> = vec![];
+    let mut put = |op: Op, args: &[u16]| {
+        steps.push(Step { op, args: args.to_vec(), kind: Kind::F32 });
+        5 + steps.len() as u16
+    };
+    let (p, g, m, v, clip, lr) = (0, 1, 2, 3, 4, 5);
+    let [b1, a1, b2, a2, eps, decay] = [0.9, 0.1, 0.999, 0.001, 1e-8, -0.01].map(|c| put(Op::Constant(c), &[]));
+    let mut call = |name, a: u16, b: u16| put(Op::Call(name), &[a, b]);
+    let g = call("mul", g, clip);
+    let (m, new) = (call("mul", m, b1), call("mul", g, a1));
+    let (v, square) = (call("mul", v, b2), call("mul", g, g));
+    let (m, square) = (call("add", m, new), call("mul", square, a2));
+    let v = call("add", v, square);
+    let shrink = call("mul", lr, decay);
+    let shrink = call("mul", shrink, p);
+    let p = call("add", p, shrink);
+    let root = put(Op::Call("sqrt"), &[v]);
+    let root = put(Op::Call("add"), &[root, eps]);
+    let step = put(Op::Call("div"), &[m, root]);
+    let step = put(Op::Call("mul"), &[step, lr]);
+    let p = put(Op::Call("sub"), &[p, step]);
+    let single = o.random(2, Element::F32)?;
+    let member = |o: &mut Operands| -> Result<Member, CudaError> {
+        let at = [o.random(n, Element::F32)?, o.random(n, Element::F32)?, o.space(4 * n)?, o.space(4 * n)?];
+        let linear = at.map(|at| Input { at, kind: Kind::F32, strides: vec![1] });
+        let one = [0, 4].map(|b| Input { at: single.at(b), kind: Kind::F32, strides: vec![0] });
+        let outputs = vec![(p - 6, at[0]), (m - 6, at[2]), (v - 6, at[3])];
+        Ok(Member { inputs: linear.into_iter().chain(one).collect(), outputs, sizes: vec![n] })
+    };
+    let members = (0..arrays).map(|_| member(o)).collect::<Result<Vec<_>, _>>()?;
+    chain::many(&steps, &members)
 }
 
 fn contiguous(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {

@@ -3,7 +3,7 @@
 use super::layout::{Class, Place, Plan};
 use super::{Input, Kind, NAME, Op, Output, Step, THREADS};
 
-fn storage(kind: Kind) -> &'static str {
+pub(super) fn storage(kind: Kind) -> &'static str {
     match kind {
         Kind::F32 => "float",
         Kind::I32 => "int",
@@ -12,7 +12,7 @@ fn storage(kind: Kind) -> &'static str {
 }
 
 /// Truth values are whole numbers in registers.
-fn register(kind: Kind) -> &'static str {
+pub(super) fn register(kind: Kind) -> &'static str {
     if kind == Kind::F32 { "float" } else { "int" }
 }
 
@@ -127,7 +127,7 @@ fn element(i: usize, place: &Place) -> String {
     if place.class == Class::Repeated { format!("a{i}[u][0]") } else { format!("a{i}[u][k]") }
 }
 
-fn expression(i: usize, plan: &Plan, inputs: &[Input], steps: &[Step]) -> String {
+pub(super) fn expression(i: usize, plan: &Plan, inputs: &[Input], steps: &[Step]) -> String {
     let step = &steps[i];
     let arg = |k: usize| {
         let a = step.args[k] as usize;

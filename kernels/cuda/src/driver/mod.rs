@@ -54,28 +54,44 @@ struct Packed {
 
 impl Packed {
     fn new(driver: &dyn Driver, args: &[Arg]) -> Result<Packed, CudaError> {
-        let word = |w: u64| {
+        let words = |from: &[u64]| {
             let mut map = TensorMap([0; 16]);
-            map.0[0] = w;
-            Ok(map)
+            map.0[..from.len()].copy_from_slice(from);
+            map
         };
-        // Little-endian, as every machine that CUDA runs on: the low bytes of a word are the value.
-        let values = args.iter().map(|arg| match arg {
-            Arg::Ptr(v) => word(v.0),
-            Arg::I32(v) => word(*v as u32 as u64),
-            Arg::U32(v) => word(*v as u64),
-            Arg::I64(v) => word(*v as u64),
-            Arg::F32(v) => word(v.to_bits() as u64),
-            Arg::Block(words) => Ok(TensorMap(*words)),
-            Arg::Tile(tile) => driver.tensor_map(tile),
-        });
-        let mut values = values.collect::<Result<Vec<_>, CudaError>>()?;
-        let addresses = values.iter_mut().map(|v| (&raw mut *v).cast()).collect();
+        // Where each value begins; a table goes on over several.
+        let (mut values, mut firsts) = (vec![], vec![]);
+        for arg in args {
+            firsts.push(values.len());
+            // Little-endian, as every machine that CUDA runs on: the low bytes of a word are the value.
+            let value = match arg {
+                Arg::Ptr(v) => words(&[v.0]),
+                Arg::I32(v) => words(&[*v as u32 as u64]),
+                Arg::U32(v) => words(&[*v as u64]),
+                Arg::I64(v) => words(&[*v as u64]),
+                Arg::F32(v) => words(&[v.to_bits() as u64]),
+                Arg::Block(words) => TensorMap(*words),
+                Arg::Tile(tile) => driver.tensor_map(tile)?,
+                Arg::Table(table) => {
+                    let mut all: Vec<u64> = table.iter().map(|p| p.0).collect();
+                    if all.len() > Arg::TABLE {
+                        let message = format!("{} words of a table, at most {} are taken", all.len(), Arg::TABLE);
+                        return Err(CudaError::Refused { kernel: "a table", message });
+                    }
+                    all.resize(Arg::TABLE, 0);
+                    values.extend(all.chunks(16).map(words));
+                    continue;
+                }
+            };
+            values.push(value);
+        }
+        let base: *mut TensorMap = values.as_mut_ptr();
+        let addresses = firsts.into_iter().map(|first| base.wrapping_add(first).cast()).collect();
         Ok(Packed { values, addresses })
     }
 
     fn addresses(&mut self) -> *mut *mut c_void {
-        debug_assert_eq!(self.values.len(), self.addresses.len());
+        debug_assert!(self.values.len() >= self.addresses.len());
         self.addresses.as_mut_ptr()
     }
 }

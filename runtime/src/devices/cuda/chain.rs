@@ -1,12 +1,17 @@
 //! Elementwise operations on GPUs: every one is a chain of at least one step, and every chain one kernel.
+//!
+//! Chains whose results nothing but variables take, as those of an optimizer are, wait until everything else is
+//! launched ([`wait`]). Those of the same steps then run as one launch over all parameters ([`together`]).
 
-use super::lower::{Lower, Lowering};
+use super::lower::{Lower, Lowering, Refused};
 use crate::devices::view::View;
-use crate::graph::DType;
+use crate::graph::{DType, Value};
 use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
 use crate::ops::leaf::Fill;
-use mobilis_cuda::chain::{self, Input, Kind, chain};
+use mobilis_cuda::chain::{self, Input, Kind, Member, alike, chain, many};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 
 /// An operation that was not fused with others.
 pub fn single(op: &Op, cx: &mut Lower) -> Lowering {
@@ -49,22 +54,124 @@ pub fn lower(op: &Chain, cx: &mut Lower) -> Lowering {
         taken.extend(heir);
         outputs.push((*result, cx.output_in_place(port, heir)));
     }
+    if wait(op, &views, &outputs, &sizes, cx)? {
+        return Ok(());
+    }
     emit(op, &views, &outputs, &sizes, cx)
+}
+
+/// A chain that has not been launched yet.
+pub struct Waiting {
+    steps: Vec<chain::Step>,
+    member: Member,
+    slots: Vec<u32>,
+}
+
+/// Keeps a chain for [`together`], where nobody but variables takes its results and no variable that it reads, but its own,
+/// is written before then.
+fn wait(
+    op: &Chain,
+    views: &[View],
+    outputs: &[chain::Output],
+    sizes: &[usize],
+    cx: &mut Lower,
+) -> Result<bool, Refused> {
+    let homes: Option<Vec<u32>> = (0..outputs.len()).map(|port| cx.home(port)).collect();
+    let Some(homes) = homes else { return Ok(false) };
+    let taken = (0..outputs.len()).any(|port| cx.is_read(Value { node: cx.node, port: port as u16 }));
+    let moves = |view: &View| cx.is_updated(view.slot) && !homes.contains(&view.slot);
+    if taken || views.iter().any(moves) {
+        return Ok(false);
+    }
+    let steps = op.steps.iter().map(|s| step(s, cx)).collect::<Result<Vec<_>, String>>()?;
+    let positions = steps.iter().any(|s| matches!(s.op, chain::Op::Iota(_) | chain::Op::Size(_)));
+    let member = Member { inputs: inputs(views, sizes, cx), outputs: outputs.to_vec(), sizes: sizes.to_vec() };
+    if positions || alike(&member).is_none() {
+        return Ok(false);
+    }
+    let slots = views.iter().map(|v| v.slot).collect();
+    let (steps, member) = canonical(&steps, member);
+    cx.waiting.push(Waiting { steps, member, slots });
+    Ok(true)
+}
+
+/// The chain with results ordered by what they are, and inputs and steps by who reads them first: fusing leaves them in the
+/// order of the nodes that there were, which differs from parameter to parameter.
+fn canonical(steps: &[chain::Step], member: Member) -> (Vec<chain::Step>, Member) {
+    let first = member.inputs.len();
+    let mut hashes: Vec<u64> = vec![];
+    for step in steps {
+        let mut hash = DefaultHasher::new();
+        format!("{:?} {:?}", step.op, step.kind).hash(&mut hash);
+        for arg in &step.args {
+            (*arg as usize).checked_sub(first).map(|s| hashes[s]).hash(&mut hash);
+        }
+        hashes.push(hash.finish());
+    }
+    let mut outputs = member.outputs;
+    outputs.sort_by_key(|o| hashes[o.0 as usize]);
+    // Numbers of inputs and steps, in the order in which they are met, each step after its operands.
+    let (mut met, mut done) = (vec![], vec![]);
+    let mut open: Vec<(usize, bool)> = outputs.iter().rev().map(|o| (first + o.0 as usize, false)).collect();
+    while let Some((value, ready)) = open.pop() {
+        match value.checked_sub(first) {
+            None if !met.contains(&value) => met.push(value),
+            Some(s) if ready && !done.contains(&s) => done.push(s),
+            Some(s) if !ready && !done.contains(&s) => {
+                open.push((value, true));
+                open.extend(steps[s].args.iter().rev().map(|a| (*a as usize, false)));
+            }
+            _ => {}
+        }
+    }
+    let place = |all: &[usize], v: usize| all.iter().position(|m| *m == v).expect("it was met") as u16;
+    let number = |v: usize| match v.checked_sub(first) {
+        None => place(&met, v),
+        Some(s) => met.len() as u16 + place(&done, s),
+    };
+    let renamed = |s: &usize| chain::Step {
+        args: steps[*s].args.iter().map(|a| number(*a as usize)).collect(),
+        ..steps[*s].clone()
+    };
+    let all = done.iter().map(renamed).collect();
+    outputs.iter_mut().for_each(|o| o.0 = place(&done, o.0 as usize));
+    let inputs = met.iter().map(|i| member.inputs[*i].clone()).collect();
+    (all, Member { inputs, outputs, ..member })
+}
+
+/// Launches the chains that wait, all of the same steps at once.
+pub fn together(cx: &mut Lower) -> Lowering {
+    let mut waiting = std::mem::take(&mut cx.waiting);
+    waiting.iter().flat_map(|w| &w.slots).for_each(|slot| cx.touch(*slot));
+    while let Some(first) = waiting.first() {
+        let (steps, key) = (first.steps.clone(), alike(&first.member));
+        let same = |w: &Waiting| w.steps == steps && alike(&w.member) == key;
+        let (now, later): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(same);
+        waiting = later;
+        let members: Vec<Member> = now.into_iter().map(|w| w.member).collect();
+        cx.launch(match members.as_slice() {
+            [one] => chain(&one.inputs, &steps, &one.outputs, &one.sizes)?,
+            all => many(&steps, all)?,
+        });
+    }
+    Ok(())
 }
 
 /// Adds the launch of a chain over inputs that lie anywhere, to results by number.
 pub fn emit(op: &Chain, views: &[View], outputs: &[chain::Output], sizes: &[usize], cx: &mut Lower) -> Lowering {
     let steps = op.steps.iter().map(|s| step(s, cx)).collect::<Result<Vec<_>, String>>()?;
-    let inputs: Vec<Input> = views
-        .iter()
-        .map(|view| {
-            let mut strides = vec![0; sizes.len() - view.strides.len()];
-            strides.extend(&view.strides);
-            Input { at: cx.address(view), kind: kind(view.dtype), strides }
-        })
-        .collect();
-    cx.launch(chain(&inputs, &steps, outputs, sizes)?);
+    cx.launch(chain(&inputs(views, sizes, cx), &steps, outputs, sizes)?);
     Ok(())
+}
+
+/// Inputs over the positions of results.
+fn inputs(views: &[View], sizes: &[usize], cx: &Lower) -> Vec<Input> {
+    let input = |view: &View| {
+        let mut strides = vec![0; sizes.len() - view.strides.len()];
+        strides.extend(&view.strides);
+        Input { at: cx.address(view), kind: kind(view.dtype), strides }
+    };
+    views.iter().map(input).collect()
 }
 
 fn step(step: &Step, cx: &Lower) -> Result<chain::Step, String> {

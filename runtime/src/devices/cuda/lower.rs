@@ -4,6 +4,7 @@
 //! added to it, and its alignment is that of the real address.
 
 use super::Fallback;
+use super::chain::Waiting;
 use super::quantize::Codes;
 use crate::devices::lower::{Emit, Places};
 use crate::devices::view::View;
@@ -16,7 +17,7 @@ use mobilis_cuda::{CudaError, Gpu, Info, Launch, Ptr, status};
 use mobilis_kernels::cpu::quant::Blocks;
 use mobilis_kernels::memory::Piece;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
 
 /// Why the kernels of a family do not take a node.
@@ -126,6 +127,10 @@ pub struct Lower<'g> {
     /// What lies in [`FIXED`] before the first run.
     pub(super) fixed: Vec<u8>,
     pub(super) fallbacks: Vec<Fallback>,
+    /// Chains that run together with others, when all else is launched.
+    pub(super) waiting: Vec<Waiting>,
+    /// Values that a node or the caller reads, and variables that get new values.
+    read: (HashSet<Value>, HashSet<u32>),
     /// Codes of values that went through eight bits by tiles.
     pub(super) codes: HashMap<Value, Codes>,
     /// Copies of views that no kernel reads as they lie.
@@ -180,6 +185,7 @@ impl<'g> Lower<'g> {
             let sizes = ty.sizes(sizes).map_err(|e| e.to_string())?;
             Ok(sizes.iter().product::<usize>() * ty.dtype.bytes())
         };
+        let shown = graph.outputs.iter().copied().chain(graph.taps.iter().map(|t| t.1));
         Ok(Lower {
             encodings,
             reads: RefCell::new(vec![Reads::default(); graph.vars.len()]),
@@ -190,9 +196,24 @@ impl<'g> Lower<'g> {
             guards: vec![],
             fixed: vec![],
             fallbacks: vec![],
+            waiting: vec![],
+            read: (
+                graph.nodes.iter().flat_map(|n| &n.inputs).copied().chain(shown).collect(),
+                graph.updates.iter().map(|u| u.0).collect(),
+            ),
             codes: HashMap::new(),
             copied: 0,
         })
+    }
+
+    /// Whether a node or the caller reads a value.
+    pub(super) fn is_read(&self, v: Value) -> bool {
+        self.read.0.contains(&v)
+    }
+
+    /// Whether a slot is a variable that gets a new value.
+    pub(super) fn is_updated(&self, slot: u32) -> bool {
+        self.read.1.contains(&slot)
     }
 
     pub(super) fn mark(&self) -> Mark {

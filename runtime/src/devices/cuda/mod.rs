@@ -108,6 +108,7 @@ pub fn bind(gpu: &Gpu, graph: &Graph, sizes: &Sizes, encodings: &[Option<Encodin
             cx.fallbacks.push(Fallback { op: node.op.rule().name(), location: place(), reason: reason.0 });
         }
     }
+    chain::together(&mut cx).map_err(|reason| reason.0)?;
     warn(gpu, &cx.fallbacks);
     run::finish(cx)
 }

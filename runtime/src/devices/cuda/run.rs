@@ -201,6 +201,7 @@ impl Bound {
                         match arg {
                             Arg::Ptr(at) => *at = bases.real(*at),
                             Arg::Tile(tile) => tile.base = bases.real(tile.base),
+                            Arg::Table(table) => table.iter_mut().for_each(|at| *at = bases.real(*at)),
                             _ => {}
                         }
                     }
