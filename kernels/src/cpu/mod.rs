@@ -13,6 +13,7 @@ pub mod fourier;
 pub mod gather;
 pub mod gemm;
 pub mod head;
+pub mod joint;
 mod lattice;
 #[cfg(feature = "limits")]
 pub mod limits;
@@ -36,4 +37,5 @@ pub mod softmax;
 pub mod ssm;
 pub mod stream;
 mod tile;
+pub mod transducer;
 mod vector;

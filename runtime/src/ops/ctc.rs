@@ -113,14 +113,19 @@ pub fn ctc(logits: Handle, targets: Handle, [frames, labels]: [Handle; 2], optio
     op1(Ctc(options), &[logits, targets, frames, labels])
 }
 
-/// Losses of sequences, to be joined. `U` is the axis of their labels.
+/// Losses of sequences, to be joined.
 #[must_use = "losses are joined by `.mean_batch()`, .. or read by `.each()`"]
 pub struct SequenceLosses<B> {
-    pub(super) losses: Tensor<(B,)>,
-    pub(super) labels: Handle,
+    losses: Tensor<(B,)>,
+    labels: Handle,
 }
 
 impl<B: Axis> SequenceLosses<B> {
+    /// Losses and the numbers of labels.
+    pub(super) fn new(losses: Handle, labels: Handle) -> Self {
+        SequenceLosses { losses: Tensor::from_raw(losses), labels }
+    }
+
     /// One loss per sequence. NeMo and PyTorch: `reduction="none"`.
     pub fn each(self) -> Tensor<(B,)> {
         self.losses
@@ -181,6 +186,6 @@ impl<B: Axis, T: Axis, V: Axis, E: Float> Tensor<(B, T, V), E> {
         options: CtcOptions,
     ) -> SequenceLosses<B> {
         let losses = ctc(self.raw(), targets.raw(), [frames.raw(), labels.raw()], options);
-        SequenceLosses { losses: Tensor::from_raw(losses), labels: labels.raw() }
+        SequenceLosses::new(losses, labels.raw())
     }
 }

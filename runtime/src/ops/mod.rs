@@ -37,6 +37,7 @@ pub mod softmax;
 pub mod sort;
 pub mod ssm;
 pub mod stft;
+pub mod transducer;
 pub mod window;
 
 use crate::graph::trace::Handle;
@@ -296,6 +297,11 @@ families! {
     Ctc(ctc::Ctc),
     /// Its gradient.
     CtcGrad(ctc::CtcGrad),
+    // transducer.rs
+    /// A transducer's loss per sequence.
+    Transducer(transducer::Transducer),
+    /// Its gradient.
+    TransducerGrad(transducer::TransducerGrad),
     // recurrent
     /// All steps of an LSTM.
     Lstm(recurrent::Lstm),

@@ -62,3 +62,4 @@ fn golden(folder: &str) -> Option<HashMap<String, RefArray>> {
 }
 mod recurrent;
 mod stft;
+mod transducer;

@@ -30,6 +30,7 @@ mod slice;
 mod softmax;
 mod ssm;
 mod stft;
+mod transducer;
 pub mod weights;
 
 use super::{plan, view};
@@ -203,6 +204,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::LinearCrossEntropy(op) => head::lower(op, cx),
         Op::Ctc(op) => ctc::lower(&op.0, cx),
         Op::CtcGrad(op) => ctc::grad(&op.0, cx),
+        Op::Transducer(op) => transducer::lower(op, cx)?,
+        Op::TransducerGrad(op) => transducer::grad(&op.0, cx)?,
         Op::Conv(op) => conv::conv(op, cx)?,
         Op::ConvInputGrad(op) => conv::conv_input_grad(op, cx)?,
         Op::ConvWeightGrad(op) => conv::conv_weight_grad(op, cx)?,

@@ -42,6 +42,7 @@ mod softmax;
 mod source;
 mod ssm;
 mod stft;
+mod transducer;
 mod variable;
 mod window;
 
@@ -204,6 +205,8 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::CrossEntropyGrad(op) => loss::grad(&op.options, cx)?,
         Op::Ctc(op) => ctc::lower(&op.0, cx)?,
         Op::CtcGrad(op) => ctc::grad(&op.0, cx)?,
+        Op::Transducer(op) => transducer::lower(op, cx)?,
+        Op::TransducerGrad(op) => transducer::grad(&op.0, cx)?,
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ mod slice;
 mod softmax;
 mod ssm;
 mod stft;
+mod transducer;
 
 use crate::graph::{DType, Graph, Sizes, Value};
 use crate::ops::Op;
@@ -149,6 +150,8 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::LinearCrossEntropy(op) => return loss::linear(op, cx),
         Op::Ctc(op) => ctc::ctc(&op.0, cx)?,
         Op::CtcGrad(op) => ctc::grad(&op.0, cx)?,
+        Op::Transducer(op) => return transducer::transducer(op, cx),
+        Op::TransducerGrad(op) => return transducer::grad(&op.0, cx),
         Op::Lstm(op) => return Ok(recurrent::lstm(op, cx)),
         Op::LstmGrad(op) => return Ok(recurrent::lstm_grad(op, cx)),
         Op::Gru(op) => return Ok(recurrent::gru(op, cx)),
