@@ -1,11 +1,13 @@
 //! Speech recognition: what was said, by whom, and when.
 //!
 //! A recording goes in as samples ([`crate::audio`]); a [`Recognizer`] gives a [`Transcript`]. What its network
-//! gives for each frame becomes tokens in [`decode`]. What it learns from is read by [`data`].
+//! gives for each frame becomes tokens in [`decode`]; [`metrics`] says how right they are. What it learns from is read
+//! by [`data`].
 
 pub mod conv;
 pub mod data;
 pub mod decode;
+pub mod metrics;
 pub mod train;
 mod transcript;
 pub mod whisper;

@@ -5,8 +5,11 @@
 //! a [`Transducer`] has a predictor, which reads the tokens found so far, and a joint network, which
 //! scores what comes next at a frame. What comes out is a [`Hypothesis`]: tokens with their frames.
 //!
-//! - [`ctc`] takes the best class of each frame.
-//! - [`transducer`] finds labels by looping over labels, many recordings at once.
+//! - [`ctc`] takes the best class of each frame; [`ctc_beam`] sums the paths of prefixes.
+//! - [`transducer`] finds labels by looping over labels, many recordings at once; [`transducer_beam`] keeps several
+//!   texts.
+//! - [`guide`] adds to a beam's scores what a language model ([`ngram`]) and favoured [`phrases`] say.
+//! - [`labels`] gives tokens their text, [`times`] words and segments their times.
 //! - [`confidence`] says how sure a distribution is.
 //!
 //! Searches run on the host over plain slices, whatever device made them, and a recording's result does
@@ -14,13 +17,25 @@
 
 pub mod confidence;
 pub mod ctc;
+pub mod ctc_beam;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod golden_tests;
+pub mod guide;
+pub mod labels;
+pub mod ngram;
+pub mod phrases;
+pub mod times;
 pub mod transducer;
+pub mod transducer_beam;
 
 use std::error::Error;
 
 pub use confidence::Confidence;
+pub use guide::Guide;
+pub use labels::Labels;
+pub use times::Times;
 pub use transducer::Transducer;
 
 /// What a search could not do.

@@ -1,0 +1,172 @@
+//! When it was said: characters, words and segments with times, from tokens and their frames.
+//!
+//! A token's frames are known to the stride of the encoder (NeMo: the window's stride times the subsampling). A word
+//! lasts from its first token's first frame to the end of its last one's. Segments end after words that end in a
+//! separator and, if asked for, where the pause before the next word is long: NeMo's `segment_seperators` and
+//! `segment_gap_threshold`.
+
+use super::confidence::Aggregate;
+use super::{Hypothesis, Labels};
+use crate::asr::{Segment, Transcript, Word};
+use std::ops::Range;
+use std::time::Duration;
+
+/// How frames become times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times {
+    /// How long a frame of the encoder lasts.
+    pub frame: Duration,
+    /// What a word ends with that ends a segment.
+    pub separators: Vec<char>,
+    /// The pause from which on a segment ends.
+    pub gap: Option<Duration>,
+    /// How tokens' confidences become words' and segments', if the search gave any.
+    pub confidence: Option<Aggregate>,
+}
+
+impl Times {
+    /// NeMo's: separators `.`, `!` and `?`, no pauses, no confidence.
+    pub fn new(frame: Duration) -> Times {
+        Times { frame, separators: vec!['.', '!', '?'], gap: None, confidence: None }
+    }
+
+    /// When a frame begins, in a recording that lasts so long.
+    fn at(&self, frame: usize, end: Duration) -> Duration {
+        let frame = u32::try_from(frame).unwrap_or(u32::MAX);
+        self.frame.checked_mul(frame).map_or(end, |at| at.min(end))
+    }
+
+    fn word(&self, found: &Hypothesis, tokens: Range<usize>, text: String, end: Duration) -> Word {
+        let of = &found.tokens[tokens];
+        let [start, stop] = [of.first().map_or(0, |t| t.start), of.last().map_or(0, |t| t.end)];
+        let confidence = self.confidence.map(|c| c.of(of.iter().map(|t| t.confidence)));
+        Word { start: self.at(start, end), end: self.at(stop, end), text, confidence }
+    }
+
+    /// The letters with their times; a token of several letters gives all of them its own.
+    pub fn characters(&self, found: &Hypothesis, labels: &Labels, duration: Duration) -> Vec<Word> {
+        let of = |i: usize| {
+            let letters: Vec<char> = labels.get(found.tokens[i].id).chars().filter(|c| *c != ' ').collect();
+            letters.into_iter().map(move |c| self.word(found, i..i + 1, c.to_string(), duration))
+        };
+        (0..found.tokens.len()).flat_map(of).collect()
+    }
+
+    /// The words with their times, and the tokens that each is made of.
+    fn split(&self, found: &Hypothesis, labels: &Labels, duration: Duration) -> Vec<(Word, Range<usize>)> {
+        let (mut words, mut text, mut from) = (vec![], String::new(), 0);
+        let mut close = |text: &mut String, tokens: Range<usize>| {
+            if !text.is_empty() {
+                words.push((self.word(found, tokens.clone(), std::mem::take(text), duration), tokens));
+            }
+        };
+        for (i, token) in found.tokens.iter().enumerate() {
+            // A token may end one word and begin another.
+            for (k, part) in labels.get(token.id).split(' ').enumerate() {
+                if k > 0 {
+                    let to = if k == 1 { i } else { i + 1 };
+                    close(&mut text, from..to.max(from + 1));
+                }
+                if text.is_empty() {
+                    from = i;
+                }
+                text.push_str(part);
+            }
+        }
+        close(&mut text, from..found.tokens.len());
+        words
+    }
+
+    /// The words with their times.
+    pub fn words(&self, found: &Hypothesis, labels: &Labels, duration: Duration) -> Vec<Word> {
+        self.split(found, labels, duration).into_iter().map(|w| w.0).collect()
+    }
+
+    /// What was said in a recording that lasts so long, in segments.
+    pub fn transcript(&self, found: &Hypothesis, labels: &Labels, duration: Duration) -> Transcript {
+        let mut segments: Vec<Segment> = vec![];
+        let mut open = false;
+        for (word, tokens) in self.split(found, labels, duration) {
+            let pause = segments.last().map(|s| word.start.saturating_sub(s.end));
+            open &= !self.gap.zip(pause).is_some_and(|(gap, pause)| pause >= gap);
+            let ends = word.text.ends_with(|c| self.separators.contains(&c));
+            let ids = found.tokens[tokens].iter().map(|t| t.id);
+            match segments.last_mut().filter(|_| open) {
+                Some(segment) => {
+                    segment.end = word.end;
+                    segment.text.push(' ');
+                    segment.text.push_str(&word.text);
+                    segment.tokens.extend(ids);
+                    segment.words.push(word);
+                }
+                None => segments.push(Segment {
+                    start: word.start,
+                    end: word.end,
+                    text: word.text.clone(),
+                    tokens: ids.collect(),
+                    words: vec![word],
+                    confidence: None,
+                }),
+            }
+            open = !ends;
+        }
+        for segment in &mut segments {
+            segment.confidence = self.confidence.map(|c| c.of(segment.words.iter().filter_map(|w| w.confidence)));
+        }
+        let text = labels.text(found.tokens.iter().map(|t| t.id));
+        Transcript { text, language: None, duration, segments }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Token;
+    use super::*;
+
+    fn hypothesis(tokens: &[(u32, usize, usize)]) -> Hypothesis {
+        let token =
+            |&(id, start, end): &(u32, usize, usize)| Token { id, start, end, confidence: 0.5 + start as f32 / 100.0 };
+        Hypothesis { tokens: tokens.iter().map(token).collect(), score: 0.0 }
+    }
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn words_and_segments_of_pieces() {
+        let labels = Labels::sentence_pieces(["\u{2581}he", "llo", ".", "\u{2581}you", "\u{2581}"]);
+        let found = hypothesis(&[(0, 1, 2), (1, 3, 4), (2, 4, 5), (4, 6, 7), (3, 10, 12), (0, 30, 99)]);
+        let times = Times { gap: Some(ms(1000)), confidence: Some(Aggregate::Min), ..Times::new(ms(80)) };
+        let t = times.transcript(&found, &labels, ms(3000));
+        assert_eq!(t.text, "hello.  you he");
+        let words: Vec<_> = t.segments.iter().map(|s| (s.text.as_str(), s.start, s.end, s.tokens.clone())).collect();
+        assert_eq!(
+            words,
+            [
+                ("hello.", ms(80), ms(400), vec![0, 1, 2]),
+                ("you", ms(800), ms(960), vec![3]),
+                ("he", ms(2400), ms(3000), vec![0])
+            ]
+        );
+        assert_eq!(t.segments[0].words[0].confidence, Some(0.51));
+        let whole = Times::new(ms(80)).transcript(&found, &labels, ms(3000));
+        assert_eq!(whole.segments.len(), 2);
+        assert_eq!(whole.segments[1].text, "you he");
+        let letters = times.characters(&found, &labels, ms(3000));
+        assert_eq!(letters.iter().map(|w| w.text.as_str()).collect::<String>(), "hello.youhe");
+        assert_eq!((letters[2].start, letters[2].end), (ms(240), ms(320)));
+    }
+
+    #[test]
+    fn characters_and_nothing() {
+        let labels = Labels::characters(["a", "b", " "]);
+        let found = hypothesis(&[(2, 0, 1), (0, 1, 2), (1, 2, 3), (2, 4, 5), (2, 5, 6), (0, 7, 8)]);
+        let times = Times::new(ms(20));
+        let words = times.words(&found, &labels, ms(500));
+        let spans: Vec<_> = words.iter().map(|w| (w.text.as_str(), w.start, w.end)).collect();
+        assert_eq!(spans, [("ab", ms(20), ms(60)), ("a", ms(140), ms(160))]);
+        assert_eq!(times.transcript(&Hypothesis::default(), &labels, ms(5)).segments, []);
+        assert!(times.words(&hypothesis(&[(9, 0, usize::MAX)]), &labels, ms(5)).is_empty());
+    }
+}
