@@ -99,6 +99,12 @@ impl Conv1d {
         }
     }
 
+    /// A convolution in so many groups of channels that do not see each other; channels are a number.
+    pub fn grouped([inputs, filters]: [&Dim; 2], groups: u64, steps: Steps, with_bias: bool) -> Conv1d {
+        let per = Dim::anonymous(Extent::floor_div(inputs.extent.clone(), Extent::constant(groups.max(1))));
+        Conv1d { groups: Extent::constant(groups.max(1)), ..Conv1d::new([&per, filters], steps, with_bias) }
+    }
+
     /// A convolution of each channel with its own filter.
     pub fn depthwise(channels: &Dim, steps: Steps, with_bias: bool) -> Conv1d {
         let dims = [channels.clone(), Dim::fixed(1), Dim::fixed(steps.kernel)];

@@ -8,8 +8,11 @@ pub mod conv;
 pub mod data;
 pub mod decode;
 pub mod metrics;
+pub mod speaker;
 pub mod train;
 mod transcript;
+pub mod vad;
+pub mod voice;
 pub mod whisper;
 
 pub use transcript::{Segment, Transcript, Word};

@@ -30,8 +30,8 @@ pub struct Sound {
 }
 
 impl Sound {
-    /// The stream with zeros in frames that do not count.
-    pub fn masked(self) -> Handle {
+    /// True in frames that count, `[batch, channels, time]`.
+    pub fn mask(self) -> Handle {
         let dims = type_of(self.x).dims;
         if dims.len() != 3 {
             return self.x;
@@ -39,7 +39,12 @@ impl Sound {
         let places = TensorType::new(vec![dims[0].clone(), dims[2].clone()], DType::I32);
         let lengths = reduce::restore(self.lengths, &places.dims, &[1]);
         let counts = ew::compare(CompareKind::Lt, leaf::iota(1, &places), lengths);
-        ew::select(reduce::restore(counts, &dims, &[1]), self.x, leaf::scalar(0.0))
+        reduce::restore(counts, &dims, &[1])
+    }
+
+    /// The stream with zeros in frames that do not count.
+    pub fn masked(self) -> Handle {
+        ew::select(self.mask(), self.x, leaf::scalar(0.0))
     }
 
     /// The sum over frames that count, `[batch, channels]`, and how many there are, at least one.
