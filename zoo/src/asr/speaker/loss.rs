@@ -18,7 +18,7 @@ pub fn angular_margin<B: Axis, C: Axis, E: Float>(
 ) -> Tensor<()> {
     let cosines: Tensor<(B, C)> = Tensor::from_raw(cosines.raw());
     let clamped = cosines.clamp(-1.0 + EPS, 1.0 - EPS);
-    let sine = (Tensor::ones() - clamped * clamped).sqrt();
+    let sine = (Tensor::<(B, C)>::ones() - clamped * clamped).sqrt();
     let further = clamped * margin.cos() - sine * margin.sin();
     let right: Tensor<(B, C), Mask> = labels.one_hot::<C>().gt(0.5);
     let logits = right.select(further, cosines) * scale;

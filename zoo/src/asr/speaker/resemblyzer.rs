@@ -99,7 +99,7 @@ impl Resemblyzer {
         let mut programs = self.programs.borrow_mut();
         if programs.is_none() {
             let features = Features::spectral(Settings::librosa(16_000, 400, HOP, 40))?;
-            let extractor = Extractor::new(features, self.model.store().device())?;
+            let extractor = Extractor::new(features, self.model.device())?;
             *programs = Some((extractor, self.model.compile(|m, mels| m.forward(mels))?));
         }
         let Some((extractor, hear)) = &*programs else { return Ok(Vec::new()) };
@@ -118,7 +118,8 @@ impl Resemblyzer {
                 mels[begin..begin + FRAMES * found.width].iter().copied()
             };
             let data: Vec<f32> = starts.iter().flat_map(part).collect();
-            let said = hear.run(&Array::from_parts(&[starts.len(), FRAMES, found.width], data))?;
+            let mels: Array![Parts, Within, Bands] = Array::from_parts(&[starts.len(), FRAMES, found.width], data);
+            let said = hear.run(&mels)?;
             all.extend(said.data().chunks(256).map(|v| normalized(v.to_vec())));
         }
         Ok(all)

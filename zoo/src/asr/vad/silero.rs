@@ -165,7 +165,7 @@ impl Hearing<'_> {
             }
             let step = |i: usize| self.left[i * STEP..i * STEP + BEFORE + STEP].iter().copied();
             let data: Vec<f32> = (0..count).flat_map(step).collect();
-            let x = Array::from_parts(&[1, count, BEFORE + STEP], data);
+            let x: Array![Batch, Chunks, Heard] = Array::from_parts(&[1, count, BEFORE + STEP], data);
             let (said, h, c) = self.program.run((&x, &self.h, &self.c))?;
             all.extend_from_slice(said.data());
             (self.h, self.c) = (h, c);
