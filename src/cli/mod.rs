@@ -17,6 +17,8 @@ mod inspect;
 mod language;
 mod perplexity;
 mod profile;
+mod speaker;
+mod vad;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -62,6 +64,10 @@ enum Command {
     Chat(Box<chat::Arguments>),
     /// Measure how well a language model foretells a text.
     Perplexity(perplexity::Arguments),
+    /// Find the parts of recordings in which somebody speaks.
+    Vad(vad::Arguments),
+    /// Turn voices into vectors, or compare them.
+    Speaker(speaker::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -133,6 +139,9 @@ pub(crate) enum CliError {
     /// A model that cannot be opened or written.
     #[error(transparent)]
     Import(#[from] mobilis_zoo::import::ImportError),
+    /// A model of voices that cannot be had, or cannot hear.
+    #[error(transparent)]
+    Voice(#[from] mobilis_zoo::asr::voice::VoiceError),
     /// A checkpoint that cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] mobilis_runtime::checkpoint::CheckpointError),
@@ -199,6 +208,8 @@ pub fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(arguments, &output),
         Command::Chat(arguments) => chat::run(arguments, &output),
         Command::Perplexity(arguments) => perplexity::run(arguments, &output),
+        Command::Vad(arguments) => vad::run(arguments, &output),
+        Command::Speaker(arguments) => speaker::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };
     match result {

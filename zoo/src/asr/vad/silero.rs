@@ -20,6 +20,9 @@ const STEP: usize = 512;
 const BEFORE: usize = 64;
 /// Steps that run together: eight seconds, so that memory is bounded.
 const TOGETHER: usize = 256;
+/// Steps that run at least, empty ones behind those that are there: products of few rows are summed in another order
+/// than others, and what is heard must not depend on the blocks that it comes in.
+const AT_LEAST: usize = 16;
 
 axes! {
     /// Steps of 32 ms.
@@ -64,11 +67,12 @@ type Each = Prod<Batch, Chunks>;
 
 #[neural_module]
 impl SileroNetwork {
-    /// Steps `[Batch, Chunks, Heard]` and what is remembered, to probabilities `[Batch, Chunks]` and what is
-    /// remembered then.
+    /// Steps `[Batch, Chunks, Heard]`, how many of them count, and what is remembered, to probabilities
+    /// `[Batch, Chunks]` and what is remembered then.
     pub fn forward(
         &self,
         x: Tensor![Batch, Chunks, Heard],
+        counts: Tensor![Batch; Lengths<Chunks>],
         h: Memory,
         c: Memory,
     ) -> (Tensor<(Batch, Chunks), Probs>, Memory, Memory) {
@@ -84,7 +88,7 @@ impl SileroNetwork {
         let x = self.conv3.forward(x).relu();
         let x = self.conv4.forward(x).relu();
         let x = x.reshape::<(Batch, Chunks, Wide)>();
-        let (steps, (h, c)) = self.lstm_cell.forward_from(x, (h, c));
+        let (steps, (h, c)) = self.lstm_cell.forward_padded(x, counts, Some((h, c)));
         let channels: Tensor<(Batch, Wide, Chunks)> =
             Tensor::from_raw(movement::permute(steps.relu().raw(), &[0, 2, 1]));
         let said = self.final_conv.forward(channels).reshape::<(Batch, Chunks)>();
@@ -92,7 +96,8 @@ impl SileroNetwork {
     }
 }
 
-type Steps = Program<(Tensor![Batch, Chunks, Heard], Memory, Memory), (Tensor<(Batch, Chunks), Probs>, Memory, Memory)>;
+type Given = (Tensor![Batch, Chunks, Heard], Tensor![Batch; Lengths<Chunks>], Memory, Memory);
+type Steps = Program<Given, (Tensor<(Batch, Chunks), Probs>, Memory, Memory)>;
 
 /// Silero VAD.
 pub struct Silero {
@@ -119,7 +124,7 @@ impl Silero {
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
-        let program = self.model.compile(|m, (x, h, c)| m.forward(x, h, c))?;
+        let program = self.model.compile(|m, (x, counts, h, c)| m.forward(x, counts, h, c))?;
         Ok(self.program.get_or_init(|| program))
     }
 }
@@ -164,10 +169,13 @@ impl Hearing<'_> {
                 return Ok(all);
             }
             let step = |i: usize| self.left[i * STEP..i * STEP + BEFORE + STEP].iter().copied();
-            let data: Vec<f32> = (0..count).flat_map(step).collect();
-            let x: Array![Batch, Chunks, Heard] = Array::from_parts(&[1, count, BEFORE + STEP], data);
-            let (said, h, c) = self.program.run((&x, &self.h, &self.c))?;
-            all.extend_from_slice(said.data());
+            let mut data: Vec<f32> = (0..count).flat_map(step).collect();
+            let rows = count.max(AT_LEAST);
+            data.resize(rows * (BEFORE + STEP), 0.0);
+            let x: Array![Batch, Chunks, Heard] = Array::from_parts(&[1, rows, BEFORE + STEP], data);
+            let counts: Array![Batch; Lengths<Chunks>] = Array::from_parts(&[1], vec![count as i32]);
+            let (said, h, c) = self.program.run((&x, &counts, &self.h, &self.c))?;
+            all.extend_from_slice(&said.data()[..count]);
             (self.h, self.c) = (h, c);
             self.left.drain(..count * STEP);
         }

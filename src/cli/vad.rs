@@ -1,0 +1,134 @@
+//! `mobilis vad`: where somebody speaks.
+
+use super::devices::DeviceArguments;
+use super::{CliError, Output};
+use clap::Args;
+use mobilis_zoo::asr::vad::{self, Detector, SegmentOptions, Speech};
+use mobilis_zoo::asr::voice::VoiceError;
+use mobilis_zoo::audio::{Reader, Wanted};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Find the parts of recordings in which somebody speaks.
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// Recordings of any format; `-` is standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// A folder or file of Silero's weights, or a `.nemo` archive of a MarbleNet for frames.
+    #[arg(long, short)]
+    model: PathBuf,
+    /// Speech begins at this probability.
+    #[arg(long, default_value_t = 0.5, value_parser = probability)]
+    threshold: f32,
+    /// Speech ends below this probability [default: 0.15 less than the threshold].
+    #[arg(long, value_parser = probability)]
+    end_threshold: Option<f32>,
+    /// What is shorter is no speech, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 250)]
+    min_speech: u64,
+    /// Speech goes on across silence that is shorter, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    min_silence: u64,
+    /// What is added on both sides, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 30)]
+    padding: u64,
+    /// Print the probabilities too.
+    #[arg(long)]
+    probabilities: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    let value: Option<f32> = text.parse().ok();
+    value.filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| format!("`{text}` is no probability of 0 to 1"))
+}
+
+/// What was found in a recording.
+struct Found {
+    length: Duration,
+    speech: Vec<Speech>,
+    probabilities: Vec<f32>,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
+    let device = arguments.device.found()?;
+    let detector = vad::open(&arguments.model)?;
+    detector.set_device(device);
+    let options = SegmentOptions {
+        threshold: arguments.threshold,
+        end_threshold: arguments.end_threshold,
+        min_speech: Duration::from_millis(arguments.min_speech),
+        min_silence: Duration::from_millis(arguments.min_silence),
+        padding: Duration::from_millis(arguments.padding),
+    };
+    let mut all = Vec::new();
+    for file in &arguments.files {
+        let found = heard(&*detector, file, &options)?;
+        if !output.json {
+            output.result(|| text(arguments, file, &found), || Value::Null)?;
+        }
+        all.push(object(arguments, file, &found));
+    }
+    if output.json {
+        let step = detector.step() as f64 / f64::from(detector.sample_rate());
+        output.result(String::new, || json!({ "step": step, "files": all }))?;
+    }
+    Ok(())
+}
+
+/// One recording, block by block: memory does not grow with its length, but for a number each step.
+fn heard(detector: &dyn Detector, file: &Path, options: &SegmentOptions) -> Result<Found, CliError> {
+    let wanted = Wanted::at(detector.sample_rate());
+    let reader = match file == Path::new("-") {
+        true => Reader::stream("standard input", std::io::stdin(), &wanted),
+        false => Reader::open(file, &wanted),
+    };
+    let mut listener = detector.listen()?;
+    let (mut probabilities, mut samples) = (Vec::new(), 0u64);
+    for block in reader.map_err(VoiceError::from)? {
+        let block = block.map_err(VoiceError::from)?;
+        samples += block.len() as u64;
+        probabilities.extend(listener.push(&block)?);
+    }
+    probabilities.extend(listener.finish()?);
+    let seconds = |samples: f64| Duration::from_secs_f64(samples / f64::from(detector.sample_rate()));
+    let (step, length) = (seconds(detector.step() as f64), seconds(samples as f64));
+    Ok(Found { length, speech: vad::segments(&probabilities, step, length, options), probabilities })
+}
+
+/// A line for each part: begin, end, probability.
+fn text(arguments: &Arguments, file: &Path, found: &Found) -> String {
+    let mut out = String::new();
+    let spoken: f64 = found.speech.iter().map(|s| (s.end - s.start).as_secs_f64()).sum();
+    if arguments.files.len() > 1 {
+        let (name, length) = (file.display(), found.length.as_secs_f64());
+        let _ = writeln!(out, "{name}: {spoken:.2} s of {length:.2} s");
+    }
+    for s in &found.speech {
+        let (start, end) = (s.start.as_secs_f64(), s.end.as_secs_f64());
+        let _ = writeln!(out, "{start:10.3} {end:10.3} {:6.3}", s.confidence);
+    }
+    if arguments.probabilities {
+        let line: Vec<String> = found.probabilities.iter().map(|p| format!("{p:.4}")).collect();
+        let _ = writeln!(out, "{}", line.join(" "));
+    }
+    out
+}
+
+fn object(arguments: &Arguments, file: &Path, found: &Found) -> Value {
+    let segment =
+        |s: &Speech| json!({ "start": s.start.as_secs_f64(), "end": s.end.as_secs_f64(), "confidence": s.confidence });
+    let spoken: f64 = found.speech.iter().map(|s| (s.end - s.start).as_secs_f64()).sum();
+    let mut object = json!({
+        "file": file, "duration": found.length.as_secs_f64(), "speech": spoken,
+        "segments": found.speech.iter().map(segment).collect::<Vec<_>>(),
+    });
+    if arguments.probabilities {
+        object["probabilities"] = json!(found.probabilities);
+    }
+    object
+}
