@@ -1,7 +1,5 @@
 //! `#[neural_module]` against the real runtime.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::graph::trace::{self, Mode};
 use mobilis::module::init::Init;
 use mobilis::module::{Item, walk};

@@ -4,7 +4,7 @@
 //! The GGUF file has matrices of Q4_1 and an embedding, which is the head too, of Q8_0; the folder
 //! beside it has the same in 16 bits.
 
-mod support;
+use crate::support;
 
 use mobilis_runtime::Checkpoint;
 use mobilis_runtime::graph::DType;

@@ -1,7 +1,5 @@
 //! Models whose matrices stay as a file stores them: every encoding, against the same model in `f32`.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::checkpoint::{Blocks, Checkpoint, CheckpointError, Encoding, Raw, Source, TensorInfo};
 use mobilis::module::store::Data;
 use mobilis::nn::{CausalConv1d, Embedding, Linear, RmsNorm, SwiGlu};
@@ -312,7 +310,7 @@ fn loading_takes_little_more_than_the_weights() -> Result {
     std::fs::write(&path, file)?;
     for (how, bytes) in [("stored", 2 * WEIGHTS), ("dense", 4 * WEIGHTS)] {
         let child = std::process::Command::new(std::env::current_exe()?)
-            .args(["--exact", "loading_takes_little_more_than_the_weights", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "stored::loading_takes_little_more_than_the_weights", "--nocapture", "--test-threads=1"])
             .env("MOBILIS_TEST_PEAK", how)
             .env("MOBILIS_TEST_PEAK_FILE", &path)
             .output()?;

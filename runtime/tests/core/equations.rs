@@ -1,7 +1,5 @@
 //! `einsum!`, `rearrange!`, `reduce!`: the values, against loops over indices.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::devices::reference::RefArray;
 use mobilis::prelude::*;
 use mobilis::testing::{Given, check, close, evaluate, mask, real};

@@ -1,7 +1,5 @@
 //! Models: sizes, initial values, names, freezing, reading and writing of values.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::module::init::Init;
 use mobilis::prelude::*;
 

@@ -2,7 +2,6 @@
 //! random weights: what is computed in one way must be what is computed in another.
 
 // The macros name everything `::mobilis::..`.
-extern crate mobilis_runtime as mobilis;
 
 use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::prelude::*;

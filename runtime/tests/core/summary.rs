@@ -1,7 +1,5 @@
 //! The summary of a model, as text and as JSON.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::prelude::*;
 
 axes! {

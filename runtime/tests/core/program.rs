@@ -1,7 +1,5 @@
 //! Programs: binding, caching, states, taps, the search for values that are not finite.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::graph::trace::{Mode, TraceError};
 use mobilis::module::store::{Data, Entry, Store};
 use mobilis::prelude::*;

@@ -1,7 +1,5 @@
 //! Weights that programs prepare once: packed, or in fewer bits.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::nn::{Embedding, Linear, Mlp, RmsNorm};
 use mobilis::prelude::*;
 use mobilis::testing::noise;

@@ -1,6 +1,5 @@
 //! Drawings: every node is there, modules fold, costs add up, and nothing that a model is called
 //! can break out of the format.
-#![cfg(feature = "draw")]
 
 use mobilis::graph::print::{Format, Options, costs, print, run_time_axes, sizes_by_name};
 use mobilis::graph::trace::{self, Handle, Mode};

@@ -1,7 +1,5 @@
 //! The macros against the real runtime: what they expand to builds graphs.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::graph::trace::{self, Mode};
 use mobilis::prelude::*;
 
@@ -46,7 +44,7 @@ fn axes_know_their_sizes() {
     assert_eq!((HeadDim::SIZE, Ffn::SIZE, Batch::SIZE, Frames::SIZE), (Some(32), Some(512), None, None));
     assert_eq!(HeadDim::NAME, "HeadDim");
     assert_ne!(Batch::PATH, Time::PATH);
-    assert!(Batch::PATH.starts_with("language::Batch@"), "{}", Batch::PATH);
+    assert!(Batch::PATH.starts_with("core::language::Batch@"), "{}", Batch::PATH);
     let sizes = Sizes::new().with::<Samples>(1600);
     assert_eq!(Frames::extent().eval(&sizes), Ok(11));
     assert_eq!(<Tiny as TinyAxes>::Hidden::SIZE, Some(32));

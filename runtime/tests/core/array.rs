@@ -1,7 +1,5 @@
 //! Host arrays: sizes are checked where an array is made, conversions where values enter.
 
-extern crate mobilis_runtime as mobilis;
-
 use mobilis::prelude::*;
 
 axes! {
