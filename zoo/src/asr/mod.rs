@@ -10,6 +10,7 @@ pub mod decode;
 pub mod metrics;
 pub mod speaker;
 pub mod train;
+pub mod conformer;
 mod transcript;
 pub mod vad;
 pub mod voice;

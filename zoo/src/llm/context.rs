@@ -52,7 +52,7 @@ impl Caches {
     ///
     /// # Panics
     /// When one name is used for two shapes.
-    pub(super) fn state<S: Shape, E: Element>(&self, name: &str, by_position: bool) -> State<S, E> {
+    pub(crate) fn state<S: Shape, E: Element>(&self, name: &str, by_position: bool) -> State<S, E> {
         let mut states = self.states.borrow_mut();
         let kept = states.entry(name.to_string()).or_insert_with(|| {
             let state = State::<S, E>::default();

@@ -1,0 +1,227 @@
+//! Attention with relative positions, over whole recordings, over windows of them, or over what a
+//! stream remembers.
+//!
+//! Transformer-XL's scores (Dai et al. 2019), as NeMo's `RelPositionMultiHeadAttention`: for query `i`
+//! and key `j`, `((q_i + u) . k_j + (q_i + v) . W p_(i - j)) / sqrt(HeadDim)`. The second part enters
+//! attention as a bias, so that attention itself stays one operation.
+//!
+//! Where a frame sees a bounded number of frames on both sides ([`Context`]), recordings are cut into
+//! windows: blocks of queries, each with the keys that any of them sees. Cost and memory then grow with the
+//! recording's length and not with its square. What is cut is the same for a stream that is fed block
+//! by block, and so are the sums: a stream's frames equal those of the whole recording bit for bit.
+
+use super::axes::ConformerAxes;
+use super::mask::{both, in_context, indices, number, over_rows};
+use super::pass::{Flow, Pass};
+use super::position::{by_key, distances};
+use super::settings::Context;
+use crate::audio::Batch;
+use mobilis_runtime::graph::trace::{self, Handle, Mode, type_of};
+use mobilis_runtime::graph::{Dim, Extent};
+use mobilis_runtime::module::init::Init;
+use mobilis_runtime::nn::Linear;
+use mobilis_runtime::ops::attention::{Dropout, Extras, Settings, attend};
+use mobilis_runtime::ops::elementwise::{self as ew, CompareKind};
+use mobilis_runtime::ops::pad::pad_zeros;
+use mobilis_runtime::ops::window::unfold;
+use mobilis_runtime::ops::{contraction, leaf, movement, reduce, slice};
+use mobilis_runtime::prelude::*;
+
+/// All heads' features.
+pub type Joined<A> = Prod<<A as ConformerAxes>::Heads, <A as ConformerAxes>::HeadDim>;
+/// Queries, keys or values.
+type Split<A, T> = Tensor<(Batch, T, <A as ConformerAxes>::Heads, <A as ConformerAxes>::HeadDim)>;
+
+/// Attention with relative positions.
+#[neural_module(no_default)]
+pub struct RelPositionAttention<A: ConformerAxes> {
+    /// `[Heads, HeadDim]`: added to queries before they meet keys.
+    pub pos_bias_u: Param<(A::Heads, A::HeadDim)>,
+    /// `[Heads, HeadDim]`: added to queries before they meet distances.
+    pub pos_bias_v: Param<(A::Heads, A::HeadDim)>,
+    /// `[Heads * HeadDim, Hidden]`
+    pub linear_q: Linear<A::Hidden, Joined<A>>,
+    /// `[Heads * HeadDim, Hidden]`
+    pub linear_k: Linear<A::Hidden, Joined<A>>,
+    /// `[Heads * HeadDim, Hidden]`
+    pub linear_v: Linear<A::Hidden, Joined<A>>,
+    /// `[Hidden, Heads * HeadDim]`
+    pub linear_out: Linear<Joined<A>, A::Hidden>,
+    /// `[Heads * HeadDim, Hidden]`: of the vectors of distances.
+    pub linear_pos: Linear<A::Hidden, Joined<A>>,
+    /// The probability that a weight is dropped while training.
+    pub dropout: f64,
+}
+
+/// How frames are cut into windows: queries of each, and keys before and behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Windows {
+    queries: usize,
+    before: usize,
+    behind: usize,
+}
+
+impl Windows {
+    /// The windows of a context that is bounded on both sides.
+    fn of(context: Context) -> Option<Windows> {
+        match context {
+            Context::Chunks { size, left: Some(left) } => Some(Windows { queries: size, before: left * size, behind: 0 }),
+            Context::Near { left: Some(left), right: Some(right) } => {
+                Some(Windows { queries: (left + right).max(16), before: left, behind: right })
+            }
+            _ => None,
+        }
+    }
+
+    fn keys(self) -> usize {
+        self.queries + self.before + self.behind
+    }
+}
+
+/// How many frames before the present ones a stream's layers remember; nothing where a stream cannot be.
+pub fn remembered(context: Context) -> Option<usize> {
+    Windows::of(context).filter(|w| w.behind == 0).map(|w| w.before)
+}
+
+/// The vectors of the distances that attention over `frames` frames meets, `[Distances, Hidden]`.
+pub(super) fn positions(frames: Dim, hidden: Dim, pass: &Pass<'_>) -> Handle {
+    let constant = |n: usize| Extent::constant(n as u64);
+    match (&pass.flow, Windows::of(pass.context)) {
+        (Flow::Stream(stream), _) => {
+            let keys = Extent::add(stream.left.extent.clone(), frames.extent.clone());
+            distances(&frames.extent, &stream.left.extent, &keys, hidden)
+        }
+        (Flow::Whole, Some(w)) => distances(&constant(w.queries), &constant(w.before), &constant(w.keys()), hidden),
+        (Flow::Whole, None) => distances(&frames.extent, &constant(0), &frames.extent, hidden),
+    }
+}
+
+impl<A: ConformerAxes> RelPositionAttention<A> {
+    /// Attention whose layers may share their biases: `u` and `v`.
+    pub(super) fn new(bias: bool, dropout: f64, shared: Option<&[Param<(A::Heads, A::HeadDim)>; 2]>) -> Self {
+        fn linear<I: Axis, O: Axis>(bias: bool) -> Linear<I, O> {
+            if bias { Linear::default() } else { Linear::default().no_bias() }
+        }
+        let of = |i: usize| shared.map_or_else(|| Param::new(Init::Zeros), |s| s[i].tie());
+        RelPositionAttention {
+            pos_bias_u: of(0),
+            pos_bias_v: of(1),
+            linear_q: linear(bias),
+            linear_k: linear(bias),
+            linear_v: linear(bias),
+            linear_out: linear(bias),
+            linear_pos: Linear::default().no_bias(),
+            dropout,
+        }
+    }
+}
+
+#[neural_module]
+impl<A: ConformerAxes> RelPositionAttention<A> {
+    /// `[Batch, T, Hidden]` to the same; what frames see is the pass's.
+    pub fn forward<T: Axis>(&self, x: Tensor<(Batch, T, A::Hidden)>, pass: &Pass<'_>) -> Tensor<(Batch, T, A::Hidden)> {
+        let q: Split<A, T> = self.linear_q.forward(x).reshape();
+        let k: Split<A, T> = self.linear_k.forward(x).reshape();
+        let v: Split<A, T> = self.linear_v.forward(x).reshape();
+        let [q_u, q_v] = [&self.pos_bias_u, &self.pos_bias_v].map(|bias| (q + bias.get()).raw());
+        let (k, v) = (k.raw(), v.raw());
+        let seen = match (&pass.flow, Windows::of(pass.context)) {
+            (Flow::Stream(stream), _) => {
+                let (k, v) = (stream.extended::<A, T>("keys", k), stream.extended::<A, T>("values", v));
+                let dims = score_dims(q_u, k);
+                let start = over_rows(stream.start, &dims);
+                let query = ew::add(start, leaf::iota(1, &indices(&dims)));
+                let left = movement::broadcast(leaf::index(stream.left.extent.clone()), dims.clone());
+                let key = ew::sub(ew::add(start, leaf::iota(2, &indices(&dims))), left);
+                let visible = visible(query, key, over_rows(pass.lengths, &dims), pass.context);
+                self.attend(q_u, q_v, k, v, visible, pass.positions)
+            }
+            (Flow::Whole, Some(windows)) => self.windowed(q_u, q_v, k, v, windows, pass),
+            (Flow::Whole, None) => {
+                let dims = score_dims(q_u, k);
+                let frame = |axis: usize| leaf::iota(axis, &indices(&dims));
+                let visible = visible(frame(1), frame(2), over_rows(pass.lengths, &dims), pass.context);
+                self.attend(q_u, q_v, k, v, visible, pass.positions)
+            }
+        };
+        let joined = Split::<A, T>::from_raw(seen).reshape::<(Batch, T, Joined<A>)>();
+        self.linear_out.forward(joined)
+    }
+}
+
+/// `[rows, queries, keys]` of queries and keys.
+fn score_dims(q: Handle, k: Handle) -> Vec<Dim> {
+    let (q, k) = (type_of(q).dims, type_of(k).dims);
+    vec![q[0].clone(), q[1].clone(), Dim::anonymous(k[1].extent.clone())]
+}
+
+/// Whether a query sees a key: both are frames of the recording, and the context allows it.
+fn visible(query: Handle, key: Handle, length: Handle, context: Context) -> Handle {
+    let less = |a, b| ew::compare(CompareKind::Lt, a, b);
+    let dims = type_of(key).dims;
+    let there = both(less(query, length), both(less(key, length), ew::compare(CompareKind::Ge, key, number(0, &dims))));
+    in_context(query, key, context).map_or(there, |near| both(there, near))
+}
+
+impl<A: ConformerAxes> RelPositionAttention<A> {
+    /// Queries with both biases `[rows, queries, Heads, HeadDim]` over keys and values `[rows, keys,
+    /// Heads, HeadDim]`, where `visible [rows, queries, keys]` is true.
+    fn attend(&self, q_u: Handle, q_v: Handle, k: Handle, v: Handle, visible: Handle, positions: Handle) -> Handle {
+        let dims = type_of(visible).dims;
+        let scale = ew::unary(ew::UnaryKind::Rsqrt, leaf::size(A::HeadDim::extent()));
+        let p = contraction::linear(positions, self.linear_pos.weight.get().raw());
+        let p_dims = vec![type_of(p).dims[0].clone(), A::Heads::dim(), A::HeadDim::dim()];
+        let p = movement::reshape(p, p_dims);
+        let by_distance = contraction::einsum(&[q_v, p], &[b"bthd", b"rhd"], b"bhtr");
+        let bias = by_key(by_distance, dims[2].clone());
+        let ty = type_of(bias);
+        let bias = ew::mul(bias, movement::broadcast(scale, ty.dims.clone()));
+        let visible = reduce::restore(visible, &ty.dims, &[1]);
+        let bias = ew::select(visible, bias, leaf::fill(f64::NEG_INFINITY, ty));
+        let mut settings = Settings::default();
+        let mut extras = Extras { mask: Some((bias, vec![0, 1, 2, 3])), ..Extras::default() };
+        if self.dropout > 0.0 && trace::mode() == Mode::Train {
+            settings.dropout = Some(Dropout { probability: self.dropout, stream: trace::random_stream() });
+            extras.key = Some(trace::rng());
+        }
+        attend(q_u, k, v, settings, extras).0
+    }
+
+    /// Attention of whole recordings in windows.
+    fn windowed(&self, q_u: Handle, q_v: Handle, k: Handle, v: Handle, windows: Windows, pass: &Pass<'_>) -> Handle {
+        let ty = type_of(q_u);
+        let (batch, frames) = (ty.dims[0].clone(), ty.dims[1].clone());
+        let constant = |n: usize| Extent::constant(n as u64);
+        let count = Extent::ceil_div(frames.extent.clone(), constant(windows.queries));
+        let whole = Extent::mul(count.clone(), constant(windows.queries));
+        let missing = Extent::sub(whole.clone(), frames.extent.clone());
+        let rows = Dim::anonymous(Extent::mul(batch.extent.clone(), count.clone()));
+        let count = Dim::anonymous(count);
+        let [queries, keys] = [windows.queries, windows.keys()].map(|n| Dim::fixed(n as u64));
+        let with = |first: &[Dim]| first.iter().chain(&ty.dims[2..]).cloned().collect::<Vec<_>>();
+
+        let blocks = |q: Handle| {
+            let padded = pad_zeros(q, 1, constant(0), missing.clone(), Dim::anonymous(whole.clone()));
+            movement::reshape(padded, with(&[rows.clone(), queries.clone()]))
+        };
+        let behind = Extent::add(missing.clone(), constant(windows.behind));
+        let long = Extent::add(whole.clone(), constant(windows.before + windows.behind));
+        let around = |k: Handle| {
+            let padded = pad_zeros(k, 1, constant(windows.before), behind.clone(), Dim::anonymous(long.clone()));
+            let cut = unfold(padded, 1, windows.queries as u64, 1, count.clone(), keys.clone());
+            movement::reshape(cut, with(&[rows.clone(), keys.clone()]))
+        };
+        // The numbers of frames: `window * queries + place`.
+        let dims = vec![batch.clone(), count.clone(), queries.clone(), keys.clone()];
+        let place = |axis: usize| leaf::iota(axis, &indices(&dims));
+        let first = ew::mul(place(1), number(windows.queries as i64, &dims));
+        let query = ew::add(first, place(2));
+        let key = ew::sub(ew::add(first, place(3)), number(windows.before as i64, &dims));
+        let visible = visible(query, key, over_rows(pass.lengths, &dims), pass.context);
+        let visible = movement::reshape(visible, vec![rows.clone(), queries.clone(), keys.clone()]);
+
+        let out = self.attend(blocks(q_u), blocks(q_v), around(k), around(v), visible, pass.positions);
+        let joined = movement::reshape(out, with(&[batch.clone(), Dim::anonymous(whole)]));
+        slice::slice(joined, 1, constant(0), 1, frames)
+    }
+}

@@ -1,0 +1,156 @@
+//! The encoder: subsampling, positions, layers. NeMo's `ConformerEncoder`.
+
+use super::attention::{positions, remembered};
+use super::axes::{ConformerAxes, Rate};
+use super::layer::{ConformerLayer, Stream};
+use super::pass::{self, Flow, Left, Pass};
+use super::settings::{Context, Dropouts, Settings};
+use super::subsampling::ConvSubsampling;
+use crate::audio::Batch;
+use crate::llm::Caches;
+use mobilis_runtime::graph::trace::{self, Mode};
+use mobilis_runtime::module::init::Init;
+use mobilis_runtime::ops::{elementwise as ew, leaf, movement, random};
+use mobilis_runtime::prelude::*;
+
+/// How many frames of each recording count.
+pub type Counts<F> = Tensor<(Batch,), Lengths<F>>;
+
+/// The encoder at a rate.
+#[neural_module(no_default)]
+pub struct ConformerEncoder<A: ConformerAxes, R: Rate> {
+    /// Fewer frames.
+    pub pre_encode: ConvSubsampling<A, R>,
+    /// The first bias of attention, where all layers share it.
+    pub pos_bias_u: Option<Param<(A::Heads, A::HeadDim)>>,
+    /// The second one.
+    pub pos_bias_v: Option<Param<(A::Heads, A::HeadDim)>>,
+    /// The layers, in order.
+    pub layers: Vec<ConformerLayer<A>>,
+    /// Whether the stream is scaled by the root of its width before the first layer.
+    pub xscaling: bool,
+    /// What frames see, for each look-ahead; the first is what holds unless another is asked for.
+    #[skip]
+    pub contexts: Vec<Context>,
+    /// What is dropped while training.
+    #[skip]
+    pub dropouts: Dropouts,
+}
+
+impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
+    /// An encoder of these settings. Their factor and causality are the rate's.
+    pub fn new(settings: &Settings) -> Self {
+        let zeros = || Param::new(Init::Zeros);
+        let shared = (!settings.untie_biases).then(|| [zeros(), zeros()]);
+        let layers = (0..settings.layers).map(|_| ConformerLayer::new(settings, shared.as_ref())).collect();
+        let [pos_bias_u, pos_bias_v] = shared.map_or([None, None], |[u, v]| [Some(u), Some(v)]);
+        ConformerEncoder {
+            pre_encode: ConvSubsampling::new(settings),
+            pos_bias_u,
+            pos_bias_v,
+            layers,
+            xscaling: settings.xscaling,
+            contexts: settings.contexts.clone(),
+            dropouts: settings.dropouts,
+        }
+    }
+
+    /// Whole recordings: features `[Batch, F, Mels]` to the stream `[Batch, T, Hidden]` and its lengths,
+    /// with what frames see.
+    pub fn encode_seeing<F: Axis>(
+        &self,
+        x: Tensor<(Batch, F, A::Mels), impl Float>,
+        lengths: Counts<F>,
+        context: Context,
+    ) -> (Stream<A, R::Of<F>>, Counts<R::Of<F>>) {
+        let _scope = trace::scope(self);
+        let x = Tensor::from_raw(x.raw());
+        let x: Stream<A, R::Of<F>> = self.pre_encode.apply::<F, R::Of<F>>(x, lengths.raw(), None);
+        let counts = ConvSubsampling::<A, R>::lengths(lengths.raw());
+        let pass = Pass { lengths: counts, context, flow: Flow::Whole, positions: counts };
+        (self.layers(x, pass), Tensor::from_raw(counts))
+    }
+
+    /// The next part of streams: `x [Batch, FACTOR * T, Mels]`, of which the first `counts` frames are
+    /// there (fewer than all only at a stream's end), to the stream `[Batch, T, Hidden]` and how many
+    /// of its frames there are since the beginning. `start` is the number of the part's first frame of
+    /// the stream; rows that are not `active` stay as they are.
+    ///
+    /// The context must be one of chunks, the convolutions causal ([`Self::streams`]), and `T` a chunk.
+    #[allow(clippy::too_many_arguments)]
+    pub fn encode_next<F: Axis, T: Axis>(
+        &self,
+        x: Tensor<(Batch, F, A::Mels), impl Float>,
+        counts: Counts<F>,
+        start: Tensor<(Batch,), Index>,
+        active: Tensor<(Batch,), Mask>,
+        context: Context,
+        caches: &Caches,
+    ) -> (Stream<A, T>, Counts<T>) {
+        let _scope = trace::scope(self);
+        let ahead = ConvSubsampling::<A, R>::lengths(counts.raw());
+        let lengths = ew::add(start.raw(), ahead);
+        let stream = pass::Stream {
+            caches,
+            place: "encoder".into(),
+            start: start.raw(),
+            active: active.raw(),
+            left: Left::dim(),
+        };
+        let pass = Pass { lengths, context, flow: Flow::Stream(stream), positions: lengths };
+        let x = self.pre_encode.apply::<F, T>(Tensor::from_raw(x.raw()), counts.raw(), Some(&pass));
+        (self.layers(x, pass), Tensor::from_raw(lengths))
+    }
+
+    /// How many frames attention remembers of a stream, where the encoder can hear streams at this
+    /// context.
+    pub fn streams(&self, context: Context) -> Option<usize> {
+        remembered(context).filter(|_| R::CAUSAL)
+    }
+
+    fn layers<T: Axis>(&self, x: Stream<A, T>, mut pass: Pass) -> Stream<A, T> {
+        let mut x = x;
+        if self.xscaling {
+            let root = ew::unary(ew::UnaryKind::Sqrt, leaf::size(A::Hidden::extent()));
+            x = Tensor::from_raw(ew::mul(x.raw(), movement::broadcast(root, Stream::<A, T>::type_of().dims)));
+        }
+        x = x.dropout(self.dropouts.pre_encoder);
+        let vectors = positions(T::dim(), A::Hidden::dim(), &pass);
+        pass.positions = random::dropout(vectors, self.dropouts.embedding);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let next = layer.forward(x, &pass.part(&i.to_string()));
+            x = self.sometimes(x, next, i);
+        }
+        x
+    }
+
+    /// Stochastic depth (Huang et al. 2016), as NeMo's: while training a layer is now and then left out,
+    /// and what it adds grows otherwise.
+    fn sometimes<T: Axis>(&self, x: Stream<A, T>, next: Stream<A, T>, i: usize) -> Stream<A, T> {
+        let d = &self.dropouts;
+        let (number, first, all) = (i + 1, d.depth_start, self.layers.len());
+        if trace::mode() != Mode::Train || d.depth <= 0.0 || number < first {
+            return next;
+        }
+        // NeMo's `compute_stochastic_depth_drop_probs`.
+        let share = if d.depth_linear { (number - first + 1) as f64 / (all - first + 1) as f64 } else { 1.0 };
+        let kept = 1.0 - d.depth * share;
+        let keep: Tensor<(), Mask> = Tensor::bernoulli(kept);
+        let factor = ew::scale(ew::cast(keep.raw(), mobilis_runtime::graph::DType::F32), 1.0 / kept);
+        let factor = movement::broadcast(factor, Stream::<A, T>::type_of().dims);
+        x + Stream::<A, T>::from_raw(ew::mul((next - x).raw(), factor))
+    }
+}
+
+#[neural_module]
+impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
+    /// Features `[Batch, F, Mels]` of whole recordings to the stream `[Batch, T, Hidden]` and its
+    /// lengths; `T` is the axis `F` at the encoder's rate.
+    pub fn forward<F: Axis>(
+        &self,
+        x: Tensor<(Batch, F, A::Mels)>,
+        lengths: Counts<F>,
+    ) -> (Stream<A, R::Of<F>>, Counts<R::Of<F>>) {
+        self.encode_seeing(x, lengths, self.contexts[0])
+    }
+}
