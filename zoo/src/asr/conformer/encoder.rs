@@ -8,10 +8,11 @@ use super::settings::{Context, Dropouts, Settings};
 use super::subsampling::ConvSubsampling;
 use crate::audio::Batch;
 use crate::llm::Caches;
-use mobilis_runtime::graph::trace::{self, Mode};
+use mobilis_runtime::graph::trace::{self, Handle, Mode};
 use mobilis_runtime::module::init::Init;
 use mobilis_runtime::ops::{elementwise as ew, leaf, movement, random};
 use mobilis_runtime::prelude::*;
+use std::cell::RefCell;
 
 /// How many frames of each recording count.
 pub type Counts<F> = Tensor<(Batch,), Lengths<F>>;
@@ -56,19 +57,20 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
     }
 
     /// Whole recordings: features `[Batch, F, Mels]` to the stream `[Batch, T, Hidden]` and its lengths,
-    /// with what frames see.
-    pub fn encode_seeing<F: Axis>(
+    /// with what frames see. The streams before the first layer and after each are noted where asked for.
+    pub fn encode_noting<F: Axis>(
         &self,
         x: Tensor<(Batch, F, A::Mels), impl Float>,
         lengths: Counts<F>,
         context: Context,
+        notes: Option<&RefCell<Vec<Handle>>>,
     ) -> (Stream<A, R::Of<F>>, Counts<R::Of<F>>) {
         let _scope = trace::scope(self);
         let x = Tensor::from_raw(x.raw());
         let x: Stream<A, R::Of<F>> = self.pre_encode.apply::<F, R::Of<F>>(x, lengths.raw(), None);
         let counts = ConvSubsampling::<A, R>::lengths(lengths.raw());
         let pass = Pass { lengths: counts, context, flow: Flow::Whole, positions: counts };
-        (self.layers(x, pass), Tensor::from_raw(counts))
+        (self.layers(x, pass, notes), Tensor::from_raw(counts))
     }
 
     /// The next part of streams: `x [Batch, FACTOR * T, Mels]`, of which the first `counts` frames are
@@ -99,7 +101,7 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
         };
         let pass = Pass { lengths, context, flow: Flow::Stream(stream), positions: lengths };
         let x = self.pre_encode.apply::<F, T>(Tensor::from_raw(x.raw()), counts.raw(), Some(&pass));
-        (self.layers(x, pass), Tensor::from_raw(lengths))
+        (self.layers(x, pass, None), Tensor::from_raw(lengths))
     }
 
     /// How many frames attention remembers of a stream, where the encoder can hear streams at this
@@ -108,18 +110,30 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
         remembered(context).filter(|_| R::CAUSAL)
     }
 
-    fn layers<T: Axis>(&self, x: Stream<A, T>, mut pass: Pass) -> Stream<A, T> {
+    fn layers<T: Axis>(
+        &self,
+        x: Stream<A, T>,
+        mut pass: Pass<'_>,
+        notes: Option<&RefCell<Vec<Handle>>>,
+    ) -> Stream<A, T> {
+        let note = |x: Stream<A, T>| {
+            if let Some(notes) = notes {
+                notes.borrow_mut().push(x.raw());
+            }
+        };
         let mut x = x;
         if self.xscaling {
             let root = ew::unary(ew::UnaryKind::Sqrt, leaf::size(A::Hidden::extent()));
             x = Tensor::from_raw(ew::mul(x.raw(), movement::broadcast(root, Stream::<A, T>::type_of().dims)));
         }
+        note(x);
         x = x.dropout(self.dropouts.pre_encoder);
         let vectors = positions(T::dim(), A::Hidden::dim(), &pass);
         pass.positions = random::dropout(vectors, self.dropouts.embedding);
         for (i, layer) in self.layers.iter().enumerate() {
             let next = layer.forward(x, &pass.part(&i.to_string()));
             x = self.sometimes(x, next, i);
+            note(x);
         }
         x
     }
@@ -151,6 +165,6 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
         x: Tensor<(Batch, F, A::Mels)>,
         lengths: Counts<F>,
     ) -> (Stream<A, R::Of<F>>, Counts<R::Of<F>>) {
-        self.encode_seeing(x, lengths, self.contexts[0])
+        self.encode_noting(x, lengths, self.contexts[0], None)
     }
 }

@@ -7,7 +7,8 @@
 //! Features `[Batch, Frames, Mels]` and their lengths go into a [`ConformerEncoder`], which first makes four or
 //! eight frames one ([`subsampling`]) and then passes them through layers ([`layer`]) of feed-forward
 //! products, attention with relative positions ([`attention`]) and a convolution. Out comes the stream
-//! `[Batch, Steps, Hidden]`, which a head reads: [`ctc`].
+//! `[Batch, Steps, Hidden]`, which a head reads: [`ctc`] or a [`transducer`]. [`Network`] is a model from a
+//! file, its family's type gone.
 //!
 //! One definition serves all sizes and both directions of time: whole recordings, recordings in windows
 //! where frames see a bounded number of others, and streams, of which caches remember what the next
@@ -19,12 +20,17 @@ pub mod ctc;
 pub mod encoder;
 pub mod layer;
 mod mask;
+pub mod model;
+pub mod network;
 pub mod pass;
 mod position;
 pub mod settings;
 pub mod subsampling;
+pub mod transducer;
 
 pub use axes::{AnyConformer, ConformerAxes, Rate};
 pub use ctc::CtcHead;
 pub use encoder::ConformerEncoder;
+pub use model::{Conformer, ModelSettings};
+pub use network::Network;
 pub use settings::{Context, Settings};

@@ -1,0 +1,386 @@
+//! A loaded model and its programs, its family's type gone.
+//!
+//! A [`Network`] hears features and gives what its head makes of them: log-probabilities of CTC, or frames
+//! for a transducer's joint. The transducer's parts that a search asks ([`Transducer`]) are programs of
+//! their own.
+//!
+//! Rows of a product do not depend on each other, but products of few rows are summed in another order
+//! than others (`FEW_ROWS` of the kernels). So that results depend neither on who shares a batch nor on how a
+//! recording is cut, there are always more rows than that here: [`enough`] adds empty ones.
+
+use super::axes::{self, AnyConformer, CausallyHalved, ConformerAxes, Halved, Rate, Same};
+use super::ctc::CtcHead;
+use super::model::{Conformer, Head, HeadSettings, ModelSettings, parakeet_name};
+use super::settings::Context;
+use super::transducer::Memories;
+use crate::asr::decode::Transducer;
+use crate::audio::{Batch, Frames};
+use crate::llm::config::Config;
+use crate::llm::family::{OpenError, Values};
+use mobilis_runtime::checkpoint::Source;
+use mobilis_runtime::graph::Extent;
+use mobilis_runtime::ops::{movement, slice};
+use mobilis_runtime::prelude::*;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+pub(super) type A = AnyConformer;
+type Mels = <A as ConformerAxes>::Mels;
+type Joint = <A as ConformerAxes>::Joint;
+type Pred = <A as ConformerAxes>::Pred;
+type Outputs = <A as ConformerAxes>::Outputs;
+
+axes! {
+    /// The second axis of a result.
+    pub Inner;
+    /// The last axis of a result.
+    pub Width;
+    /// Layers of the predictor.
+    pub Depth;
+}
+
+/// Rows that a product has at least.
+pub(super) const ROWS: usize = 9;
+
+/// How many rows a batch has so that no product has few.
+pub(super) fn enough(rows: usize, each: usize) -> usize {
+    rows.max(ROWS.div_ceil(each.max(1)))
+}
+
+/// Features of recordings, padded to one length: `[Batch, Frames, Mels]`, and how many frames count.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// `[Batch, Frames, Mels]`
+    pub values: Values,
+    /// `[Batch]`
+    pub lengths: Vec<usize>,
+}
+
+/// What a model makes of recordings.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// The stream, `[Batch, Steps, Hidden]`.
+    pub stream: Values,
+    /// How many of its frames count.
+    pub lengths: Vec<usize>,
+    /// Of CTC the logarithms of probabilities `[Batch, Steps, Classes]`, of a transducer the frames as its
+    /// joint takes them, `[Batch, Steps, Joint]`.
+    pub head: Values,
+    /// Of a hybrid the logarithms of its CTC head's probabilities.
+    pub ctc: Option<Values>,
+    /// The streams before the first layer and after each, where they were asked for.
+    pub hidden: Vec<Values>,
+}
+
+type Streams = Vec<Tensor<(Batch, Inner, Width)>>;
+/// Features of a batch.
+pub type FeatureTensor = Tensor<(Batch, Frames, Mels), MelSpectrogram>;
+/// How many frames of each count.
+pub type Lens = Tensor<(Batch,), Lengths<Frames>>;
+type Hear = Program<(FeatureTensor, Lens), Streams>;
+type State3 = Tensor<(Depth, Batch, Width)>;
+type Predict = Program<(Tensor<(Batch, Inner), Index>, Tensor<(Batch, Inner), Mask>, State3, State3), Streams>;
+type Pairs = Program<(Tensor<(Batch, Joint)>, Tensor<(Batch, Joint)>), Tensor<(Batch, Outputs)>>;
+
+/// A model at a rate whose type is gone.
+pub(super) trait Rated {
+    fn set_device(&self, device: Device);
+    fn parameter_count(&self) -> usize;
+    fn count(&self, frames: usize) -> usize;
+    fn hear(&self, context: Context, noting: bool) -> Result<Hear, ProgramError>;
+    fn predict(&self) -> Result<Predict, ProgramError>;
+    fn pairs(&self) -> Result<Pairs, ProgramError>;
+}
+
+/// A model at a rate.
+pub(super) struct At<R: Rate>(pub(super) Model<Conformer<A, R>>);
+
+/// A value of rank 3 under names that say nothing.
+fn plain<S: Shape>(x: Tensor<S>) -> Tensor<(Batch, Inner, Width)> {
+    Tensor::from_raw(x.raw())
+}
+
+impl<R: Rate> Rated for At<R> {
+    fn set_device(&self, device: Device) {
+        self.0.store().set_device(device);
+    }
+
+    fn parameter_count(&self) -> usize {
+        self.0.parameter_count()
+    }
+
+    fn count(&self, frames: usize) -> usize {
+        R::count(frames)
+    }
+
+    fn hear(&self, context: Context, noting: bool) -> Result<Hear, ProgramError> {
+        self.0.compile(|m, (x, lengths): (FeatureTensor, Lens)| {
+            let notes = RefCell::new(vec![]);
+            let (stream, _) = m.encoder.encode_noting(x, lengths, context, noting.then_some(&notes));
+            let mut all = vec![plain(stream)];
+            match &m.head {
+                Head::Ctc(head) => all.push(plain(head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS))),
+                Head::Transducer(_, joint, ctc) => {
+                    all.push(plain(joint.frames(stream)));
+                    let log_probs = |head: &CtcHead<A>| head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS);
+                    all.extend(ctc.as_ref().map(|head| plain(log_probs(head))));
+                }
+            }
+            all.extend(notes.take().into_iter().map(Tensor::from_raw));
+            all
+        })
+    }
+
+    fn predict(&self) -> Result<Predict, ProgramError> {
+        type Tokens = Tensor<(Batch, Inner), Index>;
+        self.0.compile(|m, (tokens, starts, h, c): (Tokens, Tensor<(Batch, Inner), Mask>, State3, State3)| {
+            let Head::Transducer(decoder, joint, _) = &m.head else {
+                mobilis_runtime::graph::trace::fail("a CTC model predicts nothing");
+                return vec![];
+            };
+            let layers = decoder.prediction.lstm.layers.len();
+            let one = |states: State3, i: usize| {
+                let part = slice::slice(states.raw(), 0, Extent::constant(i as u64), 1, Const::<1>::dim());
+                Tensor::from_raw(movement::relabel(part, vec![Const::<1>::dim(), Batch::dim(), Pred::dim()]))
+            };
+            let before: Memories<A> = (0..layers).map(|i| [one(h, i), one(c, i)]).collect();
+            let (y, after) = decoder.read(tokens, Some(starts), Some(before));
+            let mut all = vec![plain(joint.predictions(y)), plain(y)];
+            all.extend(after.iter().flatten().map(|state| plain(*state)));
+            all
+        })
+    }
+
+    fn pairs(&self) -> Result<Pairs, ProgramError> {
+        self.0.compile(|m, (frames, predictions): (Tensor<(Batch, Joint)>, Tensor<(Batch, Joint)>)| match &m.head {
+            Head::Transducer(_, joint, _) => joint.pairs(frames, predictions),
+            Head::Ctc(_) => {
+                mobilis_runtime::graph::trace::fail("a CTC model has no joint");
+                Tensor::zeros()
+            }
+        })
+    }
+}
+
+/// A model whose sizes came from a file.
+pub struct Network {
+    /// What its configuration says.
+    pub settings: ModelSettings,
+    pub(super) inner: Box<dyn Rated>,
+    hear: RefCell<Vec<((Context, bool), Rc<Hear>)>>,
+    predict: OnceCell<Predict>,
+    pairs: OnceCell<Pairs>,
+}
+
+impl Network {
+    /// Builds the model that a configuration describes, with the tensors of a source.
+    ///
+    /// # Errors
+    /// Settings that make no sense, tensors that do not fit.
+    pub fn load(config: &Config, tensors: &dyn Source) -> Result<Network, OpenError> {
+        let settings = ModelSettings::of(config)?;
+        let encoder = &settings.encoder;
+        let inner: Box<dyn Rated> = match (encoder.factor, encoder.causal) {
+            (2, false) => at::<Halved<Same>>(&settings, tensors)?,
+            (4, false) => at::<axes::Quarter>(&settings, tensors)?,
+            (8, false) => at::<axes::Eighth>(&settings, tensors)?,
+            (2, true) => at::<CausallyHalved<Same>>(&settings, tensors)?,
+            (4, true) => at::<axes::CausalQuarter>(&settings, tensors)?,
+            (8, true) => at::<axes::CausalEighth>(&settings, tensors)?,
+            _ => return Err(config.wrong("subsampling_factor", "2, 4 or 8").into()),
+        };
+        let (hear, predict, pairs) = (RefCell::default(), OnceCell::new(), OnceCell::new());
+        Ok(Network { settings, inner, hear, predict, pairs })
+    }
+
+    /// Runs it on another device from now on, for whatever is not compiled yet.
+    pub fn set_device(&self, device: Device) {
+        self.inner.set_device(device);
+    }
+
+    /// How many values the parameters hold.
+    pub fn parameter_count(&self) -> usize {
+        self.inner.parameter_count()
+    }
+
+    /// How many frames of the stream there are for frames of features.
+    pub fn count(&self, frames: usize) -> usize {
+        self.inner.count(frames)
+    }
+
+    /// What frames see, for each look-ahead that the model was trained for.
+    pub fn contexts(&self) -> &[Context] {
+        &self.settings.encoder.contexts
+    }
+
+    fn heard_by(&self, context: Context, noting: bool) -> Result<Rc<Hear>, ProgramError> {
+        let mut programs = self.hear.borrow_mut();
+        if let Some((_, program)) = programs.iter().find(|(key, _)| *key == (context, noting)) {
+            return Ok(program.clone());
+        }
+        let program = Rc::new(self.inner.hear(context, noting)?);
+        programs.push(((context, noting), program.clone()));
+        Ok(program)
+    }
+
+    /// Hears whole recordings. `context` is what frames see, the configuration's first unless given.
+    ///
+    /// # Errors
+    /// Features of other sizes.
+    pub fn hear(&self, features: &Features, context: Option<Context>, noting: bool) -> Result<Heard, ProgramError> {
+        let context = context.unwrap_or(self.contexts()[0]);
+        let program = self.heard_by(context, noting)?;
+        let (batch, frames, mels) = match features.values.sizes[..] {
+            [b, f, m] => (b, f, m),
+            _ => (0, 0, 0),
+        };
+        let rows = enough(batch, self.count(frames));
+        let mut data = features.values.data.clone();
+        data.resize(rows * frames * mels, 0.0);
+        let mut lengths: Vec<i32> = features.lengths.iter().map(|n| *n as i32).collect();
+        lengths.resize(rows, 0);
+        let x: Array<(Batch, Frames, Mels), MelSpectrogram> = Array::from_parts(&[rows, frames, mels], data);
+        let lengths: Array<(Batch,), Lengths<Frames>> = Array::from_parts(&[rows], lengths);
+        let mut all = program.run((x, lengths))?.into_iter().map(|array| first_rows(array, batch));
+        let stream = all.next().expect("the program gives the stream first");
+        let head = all.next().expect("the program gives what the head says second");
+        let hybrid = matches!(self.settings.head, HeadSettings::Transducer { hybrid: true, .. });
+        let ctc = if hybrid { all.next() } else { None };
+        let lengths = features.lengths.iter().map(|n| self.count(*n)).collect();
+        Ok(Heard { stream, lengths, head, ctc, hidden: all.collect() })
+    }
+}
+
+/// Only the first rows.
+fn first_rows<S: Shape>(array: Array<S>, rows: usize) -> Values {
+    let mut sizes = array.sizes().to_vec();
+    let mut data = array.into_vec();
+    let each: usize = sizes[1..].iter().product();
+    data.truncate(rows * each);
+    sizes[0] = rows;
+    Values { sizes, data }
+}
+
+/// Loads the model at a rate.
+fn at<R: Rate>(settings: &ModelSettings, tensors: &dyn Source) -> Result<Box<dyn Rated>, OpenError> {
+    let mut options = LoadOptions::new().sizes(settings.sizes::<A>());
+    if settings.hugging_face {
+        options = options.rename(parakeet_name);
+    }
+    // What features are made with, and a loss that NeMo keeps as a module.
+    let options = options.passing_over("preprocessor.**").passing_over("loss.**").passing_over("spec_augmentation.**");
+    Ok(Box::new(At(options.load(settings.module::<A, R>(), tensors)?)))
+}
+
+/// Where a transducer's predictor stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predicted {
+    /// What it predicts, as the joint takes it.
+    joint: Vec<f32>,
+    /// Hidden values of its layers.
+    h: Vec<f32>,
+    /// Their cells.
+    c: Vec<f32>,
+}
+
+impl Network {
+    fn depth_and_width(&self) -> (usize, usize) {
+        match &self.settings.head {
+            HeadSettings::Transducer { layers, pred, .. } => (*layers, *pred),
+            HeadSettings::Ctc => (0, 0),
+        }
+    }
+
+    /// Reads one token after each state; `None` is "nothing said yet".
+    fn read(&self, steps: &[(Option<&Predicted>, u32)]) -> Result<Vec<Predicted>, ProgramError> {
+        let program = match self.predict.get() {
+            Some(program) => program,
+            None => {
+                let made = self.inner.predict()?;
+                self.predict.get_or_init(|| made)
+            }
+        };
+        let (depth, width) = self.depth_and_width();
+        let rows = enough(steps.len(), 1);
+        let mut tokens = vec![0i32; rows];
+        let mut starts = vec![true; rows];
+        let mut states = [vec![0f32; depth * rows * width], vec![0f32; depth * rows * width]];
+        for (i, (state, token)) in steps.iter().enumerate() {
+            tokens[i] = i32::try_from(*token).unwrap_or(-1);
+            starts[i] = state.is_none();
+            for layer in 0..depth {
+                let Some(state) = state else { continue };
+                let at = (layer * rows + i) * width..(layer * rows + i + 1) * width;
+                let from = layer * width..(layer + 1) * width;
+                states[0][at.clone()].copy_from_slice(&state.h[from.clone()]);
+                states[1][at].copy_from_slice(&state.c[from]);
+            }
+        }
+        let tokens: Array<(Batch, Inner), Index> = Array::from_parts(&[rows, 1], tokens);
+        let starts: Array<(Batch, Inner), Mask> = Array::from_parts(&[rows, 1], starts);
+        let [h, c] = states.map(|s| Array::<(Depth, Batch, Width)>::from_parts(&[depth, rows, width], s));
+        let found = program.run((tokens, starts, h, c))?;
+        let joint = &found[0];
+        let each = joint.data().len() / rows;
+        let of = |i: usize| {
+            let state = |part: usize| {
+                let layer = |l: usize| &found[2 + 2 * l + part].data()[i * width..(i + 1) * width];
+                (0..depth).flat_map(layer).copied().collect()
+            };
+            Predicted { joint: joint.data()[i * each..(i + 1) * each].to_vec(), h: state(0), c: state(1) }
+        };
+        Ok((0..steps.len()).map(of).collect())
+    }
+}
+
+impl Transducer for Network {
+    type State = Predicted;
+    type Error = ProgramError;
+
+    fn classes(&self) -> usize {
+        self.settings.classes
+    }
+
+    fn blank(&self) -> usize {
+        self.settings.blank
+    }
+
+    fn durations(&self) -> &[usize] {
+        match &self.settings.head {
+            HeadSettings::Transducer { durations, .. } => durations,
+            HeadSettings::Ctc => &[],
+        }
+    }
+
+    fn start(&self) -> Result<Predicted, ProgramError> {
+        Ok(self.read(&[(None, self.settings.blank as u32)])?.remove(0))
+    }
+
+    fn predict(&self, steps: &[(&Predicted, u32)]) -> Result<Vec<Predicted>, ProgramError> {
+        self.read(&steps.iter().map(|(state, token)| (Some(*state), *token)).collect::<Vec<_>>())
+    }
+
+    fn joint(&self, pairs: &[(&[f32], &Predicted)]) -> Result<Vec<f32>, ProgramError> {
+        let program = match self.pairs.get() {
+            Some(program) => program,
+            None => {
+                let made = self.inner.pairs()?;
+                self.pairs.get_or_init(|| made)
+            }
+        };
+        let width = pairs.first().map_or(0, |(_, state)| state.joint.len());
+        let rows = enough(pairs.len(), 1);
+        let fill = |part: &dyn Fn(usize) -> Vec<f32>| {
+            let mut data: Vec<f32> = (0..pairs.len()).flat_map(part).collect();
+            data.resize(rows * width, 0.0);
+            Array::<(Batch, Joint)>::from_parts(&[rows, width], data)
+        };
+        let frames = fill(&|i| pairs[i].0.to_vec());
+        let predictions = fill(&|i| pairs[i].1.joint.clone());
+        let found = program.run((frames, predictions))?;
+        let outputs = found.sizes()[1];
+        let mut found = found.into_vec();
+        found.truncate(pairs.len() * outputs);
+        Ok(found)
+    }
+}
