@@ -15,12 +15,16 @@ fn root() -> PathBuf {
 
 /// Verifies a folder by both configurations; false, with the reason printed, where it is absent.
 fn agrees(name: &str) -> bool {
+    agrees_by(name, &["config.json", "config_hub.json"])
+}
+
+fn agrees_by(name: &str, configs: &[&str]) -> bool {
     let folder = root().join(name);
     if !folder.join("golden.safetensors").exists() {
         println!("skipped: {} has no golden.safetensors", folder.display());
         return false;
     }
-    for config in ["config.json", "config_hub.json"] {
+    for config in configs {
         let report = verify(&folder, config, Device::Cpu).unwrap_or_else(|e| panic!("{name} by {config}: {e}"));
         let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
         assert!(failed.is_empty(), "{name} by {config}: {failed:#?}");
@@ -72,6 +76,7 @@ folders! {
     mamba2_groups
     mistral
     mixtral
+    parakeet_ctc
     phi3
     phi3_longrope
     qwen2

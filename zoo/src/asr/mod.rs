@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod speaker;
 pub mod train;
 pub mod conformer;
+pub mod decode;
 mod transcript;
 pub mod vad;
 pub mod voice;

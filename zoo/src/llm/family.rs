@@ -321,7 +321,7 @@ impl<M: CausalLm> TextModel for Causal<M> {
 }
 
 /// The declaration of a variable of a model, as the trace takes it.
-fn decl(d: &Declared) -> VarDecl {
+pub(crate) fn decl(d: &Declared) -> VarDecl {
     let (name, ty, init) = (d.name().to_string(), d.ty.clone(), d.init.clone());
     VarDecl { id: d.id, name, ty, kind: d.kind, init, frozen: false }
 }

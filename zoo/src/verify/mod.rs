@@ -12,6 +12,7 @@
 //! norm of the model. Token ids must be the same.
 
 mod causal;
+mod conformer;
 mod encoder;
 mod features;
 mod rope;
@@ -19,7 +20,11 @@ mod seq2seq;
 mod text;
 mod whisper;
 
+use crate::asr;
+use crate::asr::conformer::ModelSettings;
+use crate::asr::decode::DecodeError;
 use crate::asr::whisper::Network;
+use crate::import::ImportError;
 use crate::llm::config::Config;
 use crate::llm::encoder::BatchError;
 use crate::llm::family::{OpenError, Values};
@@ -75,6 +80,10 @@ pub enum VerifyError {
     /// Features that cannot be had.
     #[error(transparent)]
     Features(Box<crate::audio::features::FeatureError>),
+    /// An archive that cannot be read.
+    Import(#[from] ImportError),
+    /// A search that failed.
+    Decode(#[from] DecodeError),
     /// A tensor of `golden.safetensors` of another form than its name says.
     #[error("{}: `{name}` is {found}, expected {expected}", path.display())]
     Golden {
@@ -174,6 +183,14 @@ fn outputs(
     let text = std::fs::read_to_string(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
     let config = Config::parse(path.display().to_string(), &text).map_err(OpenError::from)?;
     let tensors = Checkpoint::open(folder.join("model.safetensors"))?;
+    if ModelSettings::is_one(config.value()) {
+        let network = asr::conformer::Network::load(&config, &tensors)?;
+        network.set_device(device);
+        report.family = "conformer".into();
+        report.parameters = network.parameter_count();
+        report.checks = conformer::checks(&network, &config, folder, golden)?;
+        return Ok(());
+    }
     report.family = config.model_type().map_err(OpenError::from)?.to_string();
     if report.family == "whisper" {
         let network = Network::load(&config, &tensors)?;
@@ -371,7 +388,12 @@ impl Golden {
 
     /// A line that fails for every tensor that is expected and that no line is about.
     fn complete(&self, checks: &mut Vec<Check>) {
-        for prefix in ["out.", "gen.", "gradnorm."] {
+        self.complete_with(&["out.", "gen.", "gradnorm."], checks);
+    }
+
+    /// The same of these prefixes.
+    fn complete_with(&self, prefixes: &[&str], checks: &mut Vec<Check>) {
+        for prefix in prefixes {
             for name in self.names(prefix) {
                 let known = name == "gen.prompt" || name == "gen.input_ids" || checks.iter().any(|c| c.name == name);
                 if !known {

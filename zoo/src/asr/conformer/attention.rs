@@ -65,7 +65,9 @@ impl Windows {
     /// The windows of a context that is bounded on both sides.
     fn of(context: Context) -> Option<Windows> {
         match context {
-            Context::Chunks { size, left: Some(left) } => Some(Windows { queries: size, before: left * size, behind: 0 }),
+            Context::Chunks { size, left: Some(left) } => {
+                Some(Windows { queries: size, before: left * size, behind: 0 })
+            }
             Context::Near { left: Some(left), right: Some(right) } => {
                 Some(Windows { queries: (left + right).max(16), before: left, behind: right })
             }

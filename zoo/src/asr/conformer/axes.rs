@@ -1,7 +1,6 @@
 //! The axes of the family, and how much slower than features the encoder's frames are.
 
 use crate::audio::Frames;
-use mobilis_runtime::language::axis::Floor;
 use mobilis_runtime::prelude::*;
 use std::marker::PhantomData;
 
@@ -47,6 +46,8 @@ pub trait Rate: 'static {
     const CAUSAL: bool;
     /// The axis `N` behind the convolutions.
     type Of<N: Axis>: Axis;
+    /// The part `N` of a stream behind the convolutions, which remember what came before.
+    type Next<N: Axis>: Axis;
 
     /// How many of `n` there are then.
     fn count(n: usize) -> usize;
@@ -58,6 +59,7 @@ impl Rate for Same {
     const FACTOR: usize = 1;
     const CAUSAL: bool = false;
     type Of<N: Axis> = N;
+    type Next<N: Axis> = N;
     fn count(n: usize) -> usize {
         n
     }
@@ -68,7 +70,8 @@ pub struct Halved<R>(PhantomData<R>);
 impl<R: Rate> Rate for Halved<R> {
     const FACTOR: usize = 2 * R::FACTOR;
     const CAUSAL: bool = false;
-    type Of<N: Axis> = R::Of<mobilis_runtime::language::axis::Conv<N, 3, 2, 1>>;
+    type Of<N: Axis> = R::Of<Conv<N, 3, 2, 1>>;
+    type Next<N: Axis> = R::Next<Conv<N, 3, 2, 1>>;
     fn count(n: usize) -> usize {
         R::count(n.div_ceil(2))
     }
@@ -81,6 +84,8 @@ impl<R: Rate> Rate for CausallyHalved<R> {
     const FACTOR: usize = 2 * R::FACTOR;
     const CAUSAL: bool = true;
     type Of<N: Axis> = R::Of<Sum<Floor<N, Const<2>>, Const<1>>>;
+    // Two frames remembered and none behind are as many as one on both sides.
+    type Next<N: Axis> = R::Next<Conv<N, 3, 2, 1>>;
     fn count(n: usize) -> usize {
         R::count(n / 2 + 1)
     }

@@ -73,14 +73,14 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
         (self.layers(x, pass, notes), Tensor::from_raw(counts))
     }
 
-    /// The next part of streams: `x [Batch, FACTOR * T, Mels]`, of which the first `counts` frames are
+    /// The next part of streams: `x [Batch, F, Mels]`, `FACTOR` frames for each of the `T` that come out, of which the first `counts` frames are
     /// there (fewer than all only at a stream's end), to the stream `[Batch, T, Hidden]` and how many
     /// of its frames there are since the beginning. `start` is the number of the part's first frame of
     /// the stream; rows that are not `active` stay as they are.
     ///
     /// The context must be one of chunks, the convolutions causal ([`Self::streams`]), and `T` a chunk.
     #[allow(clippy::too_many_arguments)]
-    pub fn encode_next<F: Axis, T: Axis>(
+    pub fn encode_next<F: Axis>(
         &self,
         x: Tensor<(Batch, F, A::Mels), impl Float>,
         counts: Counts<F>,
@@ -88,7 +88,7 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
         active: Tensor<(Batch,), Mask>,
         context: Context,
         caches: &Caches,
-    ) -> (Stream<A, T>, Counts<T>) {
+    ) -> (Stream<A, R::Next<F>>, Counts<R::Next<F>>) {
         let _scope = trace::scope(self);
         let ahead = ConvSubsampling::<A, R>::lengths(counts.raw());
         let lengths = ew::add(start.raw(), ahead);
@@ -100,7 +100,8 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
             left: Left::dim(),
         };
         let pass = Pass { lengths, context, flow: Flow::Stream(stream), positions: lengths };
-        let x = self.pre_encode.apply::<F, T>(Tensor::from_raw(x.raw()), counts.raw(), Some(&pass));
+        let x: Stream<A, R::Next<F>> =
+            self.pre_encode.apply::<F, R::Next<F>>(Tensor::from_raw(x.raw()), counts.raw(), Some(&pass));
         (self.layers(x, pass, None), Tensor::from_raw(lengths))
     }
 

@@ -98,8 +98,12 @@ impl<A: ConformerAxes> Depthwise<A> {
                 let long = Extent::add(Extent::add(T::extent(), before.clone()), after.clone());
                 pad_zeros(x.raw(), 2, before, after, Dim::anonymous(long))
             }
-            // Streams have nothing behind: the encoder refuses them otherwise.
-            Flow::Stream(stream) => stream.behind::<(Batch, A::Hidden, A::Before)>("conv", x.raw(), 2),
+            // Encoders of streams see nothing behind: the padding there is of no frames.
+            Flow::Stream(stream) => {
+                let x = stream.behind::<(Batch, A::Hidden, A::Before)>("conv", x.raw(), 2);
+                let long = Extent::add(Extent::add(T::extent(), before), after.clone());
+                pad_zeros(x, 2, Extent::constant(0), after, Dim::anonymous(long))
+            }
         };
         let geometry = Geometry::square(1, 1, 0, 1).grouped(A::Hidden::extent());
         let bias = self.bias.as_ref().map(|b| b.get().raw());
@@ -152,7 +156,8 @@ impl<A: ConformerAxes> Convolution<A> {
         let counted = masked(gated.raw(), pass.present(), 1);
         let channels = Tensor::from_raw(movement::permute(counted, &[0, 2, 1]));
         let y: Tensor<(Batch, A::Hidden, T)> = self.depthwise_conv.forward(channels, pass);
-        let frames = |y: Tensor<(Batch, A::Hidden, T)>| Stream::<A, T>::from_raw(movement::permute(y.raw(), &[0, 2, 1]));
+        let frames =
+            |y: Tensor<(Batch, A::Hidden, T)>| Stream::<A, T>::from_raw(movement::permute(y.raw(), &[0, 2, 1]));
         let y = match &self.batch_norm {
             Norm::Batch(norm) => frames(norm.forward(y)),
             Norm::Layer(norm) => norm.forward(frames(y)),

@@ -24,7 +24,10 @@ pub mod model;
 pub mod network;
 pub mod pass;
 mod position;
+pub mod presets;
+pub mod score;
 pub mod settings;
+pub mod streaming;
 pub mod subsampling;
 pub mod transducer;
 

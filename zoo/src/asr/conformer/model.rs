@@ -149,7 +149,10 @@ impl ModelSettings {
     pub fn is_one(config: &Value) -> bool {
         let encoder = config.get("encoder").and_then(|e| e.get("_target_")).and_then(Value::as_str);
         encoder.is_some_and(|t| t.ends_with(".ConformerEncoder"))
-            && config.get("target").and_then(Value::as_str).is_some_and(|t| t.contains(".asr.models.") && !t.contains("aed_"))
+            && config
+                .get("target")
+                .and_then(Value::as_str)
+                .is_some_and(|t| t.contains(".asr.models.") && !t.contains("aed_"))
             || config.get("model_type").and_then(Value::as_str).is_some_and(|t| t.starts_with("parakeet_"))
     }
 
@@ -183,7 +186,8 @@ impl ModelSettings {
                 hugging_face: false,
             });
         };
-        let tokens = joint.size("num_classes").or_else(|_| decoder.size("vocab_size")).or_else(|_| vocabulary(&joint))?;
+        let tokens =
+            joint.size("num_classes").or_else(|_| decoder.size("vocab_size")).or_else(|_| vocabulary(&joint))?;
         let (net, predictor) = (inner(&joint, "jointnet")?, inner(&decoder, "prednet")?);
         if decoder.flag("blank_as_pad", true)? != true {
             return Err(decoder.wrong("blank_as_pad", "true"));
@@ -263,10 +267,9 @@ impl ModelSettings {
         let sizes = self.encoder.sizes::<A>().with::<A::Classes>(self.classes);
         match &self.head {
             HeadSettings::Ctc => sizes,
-            HeadSettings::Transducer { pred, joint, durations, .. } => sizes
-                .with::<A::Pred>(*pred)
-                .with::<A::Joint>(*joint)
-                .with::<A::Outputs>(self.classes + durations.len()),
+            HeadSettings::Transducer { pred, joint, durations, .. } => {
+                sizes.with::<A::Pred>(*pred).with::<A::Joint>(*joint).with::<A::Outputs>(self.classes + durations.len())
+            }
         }
     }
 
@@ -274,13 +277,13 @@ impl ModelSettings {
     pub fn module<A: ConformerAxes, R: Rate>(&self) -> Conformer<A, R> {
         let head = match &self.head {
             HeadSettings::Ctc => Head::Ctc(CtcHead::new()),
-            HeadSettings::Transducer { layers, pred_dropout, zero_start, activation, joint_dropout, hybrid, .. } => {
-                Head::Transducer(
-                    RnntDecoder::new(*layers, *pred_dropout, *zero_start),
-                    RnntJoint::new(*activation, *joint_dropout),
-                    hybrid.then(CtcHead::new),
-                )
-            }
+            HeadSettings::Transducer {
+                layers, pred_dropout, zero_start, activation, joint_dropout, hybrid, ..
+            } => Head::Transducer(
+                RnntDecoder::new(*layers, *pred_dropout, *zero_start),
+                RnntJoint::new(*activation, *joint_dropout),
+                hybrid.then(CtcHead::new),
+            ),
         };
         Conformer { encoder: ConformerEncoder::new(&self.encoder), head }
     }

@@ -10,22 +10,27 @@
 
 use super::axes::{self, AnyConformer, CausallyHalved, ConformerAxes, Halved, Rate, Same};
 use super::ctc::CtcHead;
+use super::layer::Stream;
 use super::model::{Conformer, Head, HeadSettings, ModelSettings, parakeet_name};
+use super::pass::Left;
+use super::score::{self, Scorer};
 use super::settings::Context;
 use super::transducer::Memories;
 use crate::asr::decode::Transducer;
 use crate::audio::{Batch, Frames};
+use crate::llm::Caches;
 use crate::llm::config::Config;
 use crate::llm::family::{OpenError, Values};
 use mobilis_runtime::checkpoint::Source;
 use mobilis_runtime::graph::Extent;
+use mobilis_runtime::graph::trace::Mode;
 use mobilis_runtime::ops::{movement, slice};
 use mobilis_runtime::prelude::*;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 pub(super) type A = AnyConformer;
-type Mels = <A as ConformerAxes>::Mels;
+pub(super) type Mels = <A as ConformerAxes>::Mels;
 type Joint = <A as ConformerAxes>::Joint;
 type Pred = <A as ConformerAxes>::Pred;
 type Outputs = <A as ConformerAxes>::Outputs;
@@ -77,6 +82,11 @@ type Streams = Vec<Tensor<(Batch, Inner, Width)>>;
 pub type FeatureTensor = Tensor<(Batch, Frames, Mels), MelSpectrogram>;
 /// How many frames of each count.
 pub type Lens = Tensor<(Batch,), Lengths<Frames>>;
+/// A whole number for each row.
+type PerRow = Tensor<(Batch,), Index>;
+/// Which rows take part.
+type Rows = Tensor<(Batch,), Mask>;
+pub(super) type Step = Program<(FeatureTensor, Lens, PerRow, Rows), Streams>;
 type Hear = Program<(FeatureTensor, Lens), Streams>;
 type State3 = Tensor<(Depth, Batch, Width)>;
 type Predict = Program<(Tensor<(Batch, Inner), Index>, Tensor<(Batch, Inner), Mask>, State3, State3), Streams>;
@@ -90,10 +100,28 @@ pub(super) trait Rated {
     fn hear(&self, context: Context, noting: bool) -> Result<Hear, ProgramError>;
     fn predict(&self) -> Result<Predict, ProgramError>;
     fn pairs(&self) -> Result<Pairs, ProgramError>;
+    fn step(&self, context: Context, left: usize, caches: &Caches) -> Result<Step, ProgramError>;
+    fn forget(&self, caches: &Caches);
+    fn scorer(&self, mode: Mode, settings: &ModelSettings) -> Result<Scorer, ProgramError>;
+    fn values(&self, name: &str) -> Result<Vec<f32>, ModelError>;
 }
 
 /// A model at a rate.
 pub(super) struct At<R: Rate>(pub(super) Model<Conformer<A, R>>);
+
+/// The stream and what heads make of it.
+fn read<T: Axis>(head: &Head<A>, stream: Stream<A, T>) -> Streams {
+    let log_probs = |head: &CtcHead<A>| plain(head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS));
+    let mut all = vec![plain(stream)];
+    match head {
+        Head::Ctc(head) => all.push(log_probs(head)),
+        Head::Transducer(_, joint, ctc) => {
+            all.push(plain(joint.frames(stream)));
+            all.extend(ctc.as_ref().map(log_probs));
+        }
+    }
+    all
+}
 
 /// A value of rank 3 under names that say nothing.
 fn plain<S: Shape>(x: Tensor<S>) -> Tensor<(Batch, Inner, Width)> {
@@ -119,16 +147,39 @@ impl<R: Rate> Rated for At<R> {
             let (stream, _) = m.encoder.encode_noting(x, lengths, context, noting.then_some(&notes));
             let mut all = vec![plain(stream)];
             match &m.head {
-                Head::Ctc(head) => all.push(plain(head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS))),
+                Head::Ctc(head) => {
+                    all.push(plain(head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS)))
+                }
                 Head::Transducer(_, joint, ctc) => {
                     all.push(plain(joint.frames(stream)));
-                    let log_probs = |head: &CtcHead<A>| head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS);
+                    let log_probs =
+                        |head: &CtcHead<A>| head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS);
                     all.extend(ctc.as_ref().map(|head| plain(log_probs(head))));
                 }
             }
             all.extend(notes.take().into_iter().map(Tensor::from_raw));
             all
         })
+    }
+
+    fn step(&self, context: Context, left: usize, caches: &Caches) -> Result<Step, ProgramError> {
+        let sizes = Sizes::new().with::<Left>(left);
+        self.0.compile_with(&sizes, |m, (x, counts, start, active): (FeatureTensor, Lens, PerRow, Rows)| {
+            let (stream, _) = m.encoder.encode_next(x, counts, start, active, context, caches);
+            read(&m.head, stream)
+        })
+    }
+
+    fn forget(&self, caches: &Caches) {
+        caches.clear(self.0.store());
+    }
+
+    fn scorer(&self, mode: Mode, settings: &ModelSettings) -> Result<Scorer, ProgramError> {
+        score::scorer(&self.0, mode, settings)
+    }
+
+    fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        self.0.get(name)
     }
 
     fn predict(&self) -> Result<Predict, ProgramError> {

@@ -2,10 +2,10 @@
 //! stream what came before.
 
 use super::axes::ConformerAxes;
+use super::mask::{number, over_rows};
 use super::settings::Context;
 use crate::audio::Batch;
 use crate::llm::Caches;
-use super::mask::{number, over_rows};
 use mobilis_runtime::graph::trace::{Handle, type_of};
 use mobilis_runtime::graph::{Dim, Extent};
 use mobilis_runtime::ops::elementwise::{self as ew, CompareKind};

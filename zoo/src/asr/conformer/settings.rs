@@ -253,7 +253,8 @@ impl Settings {
         if self.heads == 0 || !self.hidden.is_multiple_of(self.heads) {
             return Err(config.wrong(heads, format!("a divisor of the width, {}", self.hidden)));
         }
-        if self.layers > 1000 || self.hidden > MOST || self.ffn > 64 * MOST || self.channels > MOST || self.mels > MOST {
+        if self.layers > 1000 || self.hidden > MOST || self.ffn > 64 * MOST || self.channels > MOST || self.mels > MOST
+        {
             return Err(config.wrong("the encoder", "at most 1000 layers and widths of at most 2^20"));
         }
         let probability = |p: f64| (0.0..1.0).contains(&p);

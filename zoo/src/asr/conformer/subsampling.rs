@@ -8,7 +8,7 @@
 
 use super::axes::{ConformerAxes, Rate};
 use super::mask::masked;
-use super::pass::{Flow, Past, Pass};
+use super::pass::{Flow, Pass, Past};
 use super::settings::{Settings, Subsampling};
 use crate::audio::Batch;
 use mobilis_runtime::graph::trace::{self, Handle, type_of};

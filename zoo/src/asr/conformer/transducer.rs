@@ -9,8 +9,8 @@
 use super::axes::ConformerAxes;
 use super::layer::Stream;
 use crate::audio::Batch;
-use mobilis_runtime::graph::trace;
 use mobilis_runtime::graph::Dim;
+use mobilis_runtime::graph::trace;
 use mobilis_runtime::module::{AnyVar, Visitor};
 use mobilis_runtime::nn::{Activation, Embedding, Linear, Lstm};
 use mobilis_runtime::ops::{elementwise as ew, leaf, movement, reduce, slice};
@@ -117,7 +117,10 @@ impl<A: ConformerAxes> RnntDecoder<A> {
 
     /// Whole targets `[Batch, U]` to what is predicted before the first and after each, `[Batch, U + 1,
     /// Pred]`.
-    pub fn whole<U: Axis>(&self, targets: Tensor<(Batch, U), impl Indices>) -> Tensor<(Batch, Sum<U, Const<1>>, A::Pred)> {
+    pub fn whole<U: Axis>(
+        &self,
+        targets: Tensor<(Batch, U), impl Indices>,
+    ) -> Tensor<(Batch, Sum<U, Const<1>>, A::Pred)> {
         type Begun<U> = (Batch, Sum<U, Const<1>>);
         let dims = Tensor::<Begun<U>, Index>::type_of();
         let classes = movement::broadcast(leaf::index(A::Classes::extent()), vec![Batch::dim(), Dim::fixed(1)]);
@@ -184,13 +187,18 @@ impl<A: ConformerAxes> RnntJoint<A> {
     ) -> Tensor<(Batch, T, U, A::Outputs)> {
         let _scope = trace::scope(self);
         let ty = Tensor::<(Batch, T, U, A::Joint)>::type_of();
-        let sum = ew::add(reduce::restore(frames.raw(), &ty.dims, &[2]), reduce::restore(predictions.raw(), &ty.dims, &[1]));
+        let sum =
+            ew::add(reduce::restore(frames.raw(), &ty.dims, &[2]), reduce::restore(predictions.raw(), &ty.dims, &[1]));
         let inner: Tensor<(Batch, T, U, A::Joint)> = Tensor::from_raw(self.activation.apply(sum));
         self.out.forward(inner.dropout(self.dropout))
     }
 
     /// Pairs of a frame and a prediction, `[Batch, Joint]` each: logits `[Batch, Outputs]`.
-    pub fn pairs(&self, frames: Tensor<(Batch, A::Joint)>, predictions: Tensor<(Batch, A::Joint)>) -> Tensor<(Batch, A::Outputs)> {
+    pub fn pairs(
+        &self,
+        frames: Tensor<(Batch, A::Joint)>,
+        predictions: Tensor<(Batch, A::Joint)>,
+    ) -> Tensor<(Batch, A::Outputs)> {
         let _scope = trace::scope(self);
         let inner: Tensor<(Batch, A::Joint)> = Tensor::from_raw(self.activation.apply((frames + predictions).raw()));
         self.out.forward(inner)
