@@ -89,6 +89,21 @@ folders! {
     whisper
 }
 
+/// NeMo's folders, which have one configuration.
+macro_rules! nemo_folders {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            agrees_by(stringify!($name), &["config.json"]);
+        }
+    )*};
+}
+
+nemo_folders! {
+    nemo_conformer_ctc
+    nemo_fastconformer_ctc
+}
+
 #[test]
 fn folders_without_a_model() {
     let mut folders = vec![root().join("rope")];

@@ -4,14 +4,13 @@
 //! gives for each frame becomes tokens in [`decode`]; [`metrics`] says how right they are. What it learns from is read
 //! by [`data`].
 
+pub mod conformer;
 pub mod conv;
 pub mod data;
 pub mod decode;
 pub mod metrics;
 pub mod speaker;
 pub mod train;
-pub mod conformer;
-pub mod decode;
 mod transcript;
 pub mod vad;
 pub mod voice;

@@ -10,9 +10,11 @@ use crate::asr::conformer::score::Targets;
 use crate::asr::conformer::{Network, model::HeadSettings};
 use crate::asr::decode::transducer::{self, GreedyOptions};
 use crate::asr::decode::{Encoded, Hypothesis, Transducer};
+use crate::audio::features as audio;
 use crate::llm::config::Config;
 use crate::llm::family::OpenError;
 use crate::llm::family::Values;
+use mobilis_runtime::Device;
 use mobilis_runtime::checkpoint::{Checkpoint, Source};
 use std::path::Path;
 
@@ -20,20 +22,34 @@ use std::path::Path;
 const LOSS: f64 = 3e-6;
 /// Gradients, relative to the largest of the model.
 const GRADIENT: f64 = 2e-5;
+/// Features: silent bins near the guard of the logarithm differ most.
+const FEATURES: f64 = 5e-4;
 
 /// Everything that a golden folder of a Conformer may expect.
 ///
 /// # Errors
 /// Tensors of another form, a model that cannot be run.
-pub fn checks(network: &Network, config: &Config, folder: &Path, golden: &Golden) -> Result<Vec<Check>, VerifyError> {
+pub fn checks(
+    network: &Network,
+    config: &Config,
+    folder: &Path,
+    device: &Device,
+    golden: &Golden,
+) -> Result<Vec<Check>, VerifyError> {
     match golden.has("in.input_features") {
         true => {
             // Hugging Face pads the labels of TDT with another token than blank.
             let tdt = !network.durations().is_empty();
             let padding = if tdt { config.count("pad_token_id").map_err(OpenError::from)? } else { None };
-            parakeet(network, padding.unwrap_or(network.settings.blank) as i32, golden)
+            let mut checks = parakeet(network, padding.unwrap_or(network.settings.blank) as i32, golden)?;
+            checks.extend(parakeet_features(folder, golden, device)?);
+            Ok(checks)
         }
-        false => nemo(network, folder, golden),
+        false => {
+            let mut checks = nemo(network, folder, golden)?;
+            checks.extend(nemo_features(config, golden, device)?);
+            Ok(checks)
+        }
     }
 }
 
@@ -68,6 +84,56 @@ fn greedy(network: &Network, heard: &Heard) -> Result<Vec<Hypothesis>, VerifyErr
     let HeadSettings::Transducer { max_symbols, .. } = network.settings.head else { return Ok(vec![]) };
     let options = GreedyOptions { max_symbols, ..GreedyOptions::default() };
     Ok(transducer::greedy(network, &recordings(heard), &options)?)
+}
+
+/// Features of the recordings, `[batch, frames, mels]`, as many frames as are expected: theirs beyond the last
+/// that counts are all alike.
+fn heard_features(
+    features: audio::Features,
+    recordings: &[Vec<f32>],
+    frames: usize,
+    device: &Device,
+) -> Result<(Values, Vec<i64>), VerifyError> {
+    let rows: Vec<&[f32]> = recordings.iter().map(Vec::as_slice).collect();
+    let found = audio::Extractor::new(features, device.clone())?.run(&rows)?;
+    let kept = frames.min(found.frames);
+    let row = |i: usize| found.values[i * found.frames * found.width..][..kept * found.width].to_vec();
+    let data = (0..recordings.len()).flat_map(row).collect();
+    let counted = found.counted.iter().map(|n| *n as i64).collect();
+    Ok((Values { sizes: vec![recordings.len(), kept, found.width], data }, counted))
+}
+
+/// Features of NeMo's `preprocessor`.
+fn nemo_features(config: &Config, golden: &Golden, device: &Device) -> Result<Vec<Check>, VerifyError> {
+    let Some(preprocessor) = config.inner("preprocessor") else { return Ok(vec![]) };
+    let version = audio::Version::parse(config.word("nemo_version").map_err(OpenError::from)?);
+    let (sizes, samples) = golden.reals("in.audio")?;
+    let counts = lengths(golden, "in.audio_length")?;
+    let row = sizes.last().copied().unwrap_or(1).max(1);
+    let of = |(row, n): (&[f64], &usize)| row[..(*n).min(row.len())].iter().map(|v| *v as f32).collect();
+    let recordings: Vec<Vec<f32>> = samples.chunks(row).zip(&counts).map(of).collect();
+    let frames = golden.sizes("out.features")?.last().copied().unwrap_or(0);
+    let (found, counted) = heard_features(audio::Features::nemo(&preprocessor, version)?, &recordings, frames, device)?;
+    let found = turned(&found);
+    let values = found.data.iter().map(|v| f64::from(*v));
+    Ok(vec![
+        golden.compare_within("out.features", &found.sizes, values, |_| FEATURES)?,
+        golden.compare_ids("out.features_length", &counted)?,
+    ])
+}
+
+/// Features of Hugging Face's `preprocessor_config.json`, of recordings `feat.audio0`, ..
+fn parakeet_features(folder: &Path, golden: &Golden, device: &Device) -> Result<Vec<Check>, VerifyError> {
+    let names = golden.names("feat.audio");
+    let Some(config) = super::beside(folder, "preprocessor_config.json")?.filter(|_| !names.is_empty()) else {
+        return Ok(vec![]);
+    };
+    let read = |name: &String| Ok(reals(golden, name)?.data);
+    let recordings = names.iter().map(read).collect::<Result<Vec<_>, VerifyError>>()?;
+    let frames = golden.sizes("in.input_features")?.get(1).copied().unwrap_or(0);
+    let (found, _) = heard_features(audio::Features::hugging_face(&config)?, &recordings, frames, device)?;
+    let values = found.data.iter().map(|v| f64::from(*v));
+    Ok(vec![golden.compare_within("in.input_features", &found.sizes, values, |_| FEATURES)?])
 }
 
 /// The best class of every frame.

@@ -81,8 +81,10 @@ pub enum VerifyError {
     #[error(transparent)]
     Features(Box<crate::audio::features::FeatureError>),
     /// An archive that cannot be read.
+    #[error(transparent)]
     Import(#[from] ImportError),
     /// A search that failed.
+    #[error(transparent)]
     Decode(#[from] DecodeError),
     /// A tensor of `golden.safetensors` of another form than its name says.
     #[error("{}: `{name}` is {found}, expected {expected}", path.display())]
@@ -185,10 +187,10 @@ fn outputs(
     let tensors = Checkpoint::open(folder.join("model.safetensors"))?;
     if ModelSettings::is_one(config.value()) {
         let network = asr::conformer::Network::load(&config, &tensors)?;
-        network.set_device(device);
+        network.set_device(device.clone());
         report.family = "conformer".into();
         report.parameters = network.parameter_count();
-        report.checks = conformer::checks(&network, &config, folder, golden)?;
+        report.checks = conformer::checks(&network, &config, folder, &device, golden)?;
         return Ok(());
     }
     report.family = config.model_type().map_err(OpenError::from)?.to_string();

@@ -1,0 +1,251 @@
+//! Conformers: a stream equals the whole recording bit for bit, whoever shares the batch; masks do what they
+//! say; a gradient reaches every parameter.
+//!
+//! `streaming.safetensors` was written by `streaming.py` beside it, with transformers.
+
+use mobilis_runtime::checkpoint::{Checkpoint, Source};
+use mobilis_runtime::graph::DType;
+use mobilis_zoo::asr::conformer::network::Features;
+use mobilis_zoo::asr::conformer::score::Targets;
+use mobilis_zoo::asr::conformer::{Context, Network};
+use mobilis_zoo::llm::config::Config;
+use mobilis_zoo::llm::family::Values;
+use std::path::PathBuf;
+
+const MELS: usize = 16;
+
+fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/conformer").join(name)
+}
+
+fn config() -> Config {
+    let path = data("streaming.json");
+    Config::parse("streaming.json", &std::fs::read_to_string(path).expect("the fixture")).expect("an object")
+}
+
+/// The model of the fixture; what it was fed and gave are tensors of the same file.
+fn network() -> (Network, Checkpoint) {
+    let tensors = Checkpoint::open(data("streaming.safetensors")).expect("the fixture");
+    struct Weights<'a>(&'a Checkpoint);
+    impl std::fmt::Debug for Weights<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("weights")
+        }
+    }
+    impl Source for Weights<'_> {
+        fn path(&self) -> &std::path::Path {
+            Source::path(self.0)
+        }
+        fn names(&self) -> Vec<&str> {
+            self.0.names().into_iter().filter(|n| !n.starts_with("in.") && !n.starts_with("out.")).collect()
+        }
+        fn info(&self, name: &str) -> Option<mobilis_runtime::checkpoint::TensorInfo> {
+            Source::info(self.0, name)
+        }
+        fn has_values(&self) -> bool {
+            true
+        }
+        fn raw(
+            &self,
+            name: &str,
+        ) -> Result<mobilis_runtime::checkpoint::Raw, mobilis_runtime::checkpoint::CheckpointError> {
+            self.0.raw(name)
+        }
+    }
+    let network = Network::load(&config(), &Weights(&tensors)).expect("the fixture is a model");
+    (network, tensors)
+}
+
+/// Numbers that look random, in `-1.0 .. 1.0`.
+fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn features(recordings: &[Vec<f32>]) -> Features {
+    let frames = |r: &Vec<f32>| r.len() / MELS;
+    let longest = recordings.iter().map(frames).max().unwrap_or(0);
+    let padded =
+        recordings.iter().flat_map(|r| r.iter().copied().chain(std::iter::repeat_n(0.0, (longest - frames(r)) * MELS)));
+    let values = Values { sizes: vec![recordings.len(), longest, MELS], data: padded.collect() };
+    Features { values, lengths: recordings.iter().map(frames).collect() }
+}
+
+/// The frames that count of every recording.
+fn frames(values: &Values, lengths: &[usize]) -> Vec<Vec<f32>> {
+    let (steps, width) = (values.sizes[1], values.sizes[2]);
+    lengths.iter().enumerate().map(|(i, n)| values.data[i * steps * width..(i * steps + n) * width].to_vec()).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn recordings() -> Vec<Vec<f32>> {
+    // Odd lengths, whole chunks, less than a chunk, nothing.
+    [150, 83, 48, 7, 0, 72, 201].iter().enumerate().map(|(i, n)| noise(n * MELS, i as u64 + 1)).collect()
+}
+
+#[test]
+fn masks_of_chunks_are_those_of_transformers() {
+    let (network, file) = network();
+    let read = |name: &str| {
+        let sizes = file.info(name).expect("the fixture has it").sizes.clone();
+        let data: Vec<f32> = file.read(name, DType::F32).expect("reals").to_f64().iter().map(|v| *v as f32).collect();
+        Values { sizes, data }
+    };
+    let lengths = vec![150, 83];
+    let features = Features { values: read("in.features"), lengths };
+    for (context, ahead) in network.contexts().to_vec().into_iter().zip([2, 1, 0]) {
+        let heard = network.hear(&features, Some(context), false).expect("features fit");
+        let expected = read(&format!("out.{ahead}.encoder"));
+        assert_eq!(heard.stream.sizes, expected.sizes);
+        let largest = expected.data.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let pairs = frames(&heard.stream, &heard.lengths).into_iter().zip(frames(&expected, &heard.lengths));
+        for (found, expected) in pairs {
+            let worst = found.iter().zip(&expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst <= 1e-5 * largest, "look-ahead {ahead}: {worst} of {largest}");
+        }
+    }
+}
+
+#[test]
+fn streams_equal_whole_recordings_bit_for_bit() {
+    let (network, _) = network();
+    let all = recordings();
+    for context in network.contexts().to_vec() {
+        let whole = network.hear(&features(&all), Some(context), false).expect("features fit");
+        let expected = frames(&whole.stream, &whole.lengths);
+        let heads = frames(&whole.head, &whole.lengths);
+        // Alone, some, all; parts of one frame, of odd numbers, of all.
+        for (rows, part) in [(1, 1), (1, 37), (3, 11), (7, 5), (7, 1000)] {
+            for group in (0..all.len()).collect::<Vec<_>>().chunks(rows) {
+                let mut streams = network.streams(group.len(), Some(context)).expect("compiles").expect("streams");
+                let mut found = vec![(vec![], vec![]); group.len()];
+                let mut given = vec![0; group.len()];
+                loop {
+                    // Rows come in at different speeds.
+                    for (row, i) in group.iter().enumerate() {
+                        let end = (given[row] + (part + row) * MELS).min(all[*i].len());
+                        if given[row] < end {
+                            streams.feed(row, &all[*i][given[row]..end]).expect("whole frames");
+                        }
+                        given[row] = end;
+                        if end == all[*i].len() {
+                            streams.end(row).expect("a row");
+                        }
+                    }
+                    let parts = streams.step().expect("runs");
+                    let ended = group.iter().enumerate().all(|(row, i)| given[row] == all[*i].len());
+                    if parts.is_empty() && ended {
+                        break;
+                    }
+                    for part in parts {
+                        found[part.row].0.extend(part.stream);
+                        found[part.row].1.extend(part.head);
+                    }
+                }
+                for (row, i) in group.iter().enumerate() {
+                    let what = format!("{context:?}: recording {i} among {}, parts of {part}", group.len());
+                    assert_eq!(found[row].0.len(), expected[*i].len(), "{what}");
+                    assert_eq!(bits(&found[row].0), bits(&expected[*i]), "{what}");
+                    assert_eq!(bits(&found[row].1), bits(&heads[*i]), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_begins_anew() {
+    let (network, _) = network();
+    let all = recordings();
+    let context = network.contexts()[0];
+    let mut streams = network.streams(1, None).expect("compiles").expect("streams");
+    for i in [0, 1, 3] {
+        streams.begin(0).expect("a row");
+        streams.feed(0, &all[i]).expect("whole frames");
+        streams.end(0).expect("a row");
+        assert!(streams.feed(0, &all[i]).is_err());
+        let mut found = vec![];
+        loop {
+            let parts = streams.step().expect("runs");
+            if parts.is_empty() {
+                break;
+            }
+            found.extend(parts.into_iter().flat_map(|p| p.stream));
+        }
+        let whole = network.hear(&features(&all[i..=i]), Some(context), false).expect("features fit");
+        assert_eq!(bits(&found), bits(&frames(&whole.stream, &whole.lengths)[0]), "recording {i}");
+    }
+    assert!(streams.feed(1, &[]).is_err());
+    assert!(streams.feed(0, &[0.0; MELS + 1]).is_err());
+}
+
+#[test]
+fn nobody_depends_on_batch_mates() {
+    let (network, _) = network();
+    let all = recordings();
+    let near = Context::Near { left: Some(3), right: Some(2) };
+    for context in [Context::Whole, near, network.contexts()[1]] {
+        let together = network.hear(&features(&all), Some(context), false).expect("features fit");
+        let together = frames(&together.stream, &together.lengths);
+        for i in (0..all.len()).filter(|i| !all[*i].is_empty()) {
+            let alone = network.hear(&features(&all[i..=i]), Some(context), false).expect("features fit");
+            let alone = &frames(&alone.stream, &alone.lengths)[0];
+            // The number of keys changes the order of attention's sums over a whole recording.
+            let worst = alone.iter().zip(&together[i]).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst <= if context == Context::Whole { 2e-6 } else { 0.0 }, "{context:?}, recording {i}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn windows_see_what_whole_recordings_see() {
+    let (network, _) = network();
+    let all = recordings();
+    let hear = |context| {
+        let heard = network.hear(&features(&all), Some(context), false).expect("features fit");
+        frames(&heard.stream, &heard.lengths)
+    };
+    let close =
+        |a: &[Vec<f32>], b: &[Vec<f32>]| a.iter().flatten().zip(b.iter().flatten()).all(|(a, b)| (a - b).abs() < 2e-5);
+    let near = |left, right| Context::Near { left, right };
+    assert!(close(&hear(Context::Whole), &hear(near(Some(40), Some(40)))));
+    // A side without an end is computed without windows.
+    assert!(close(&hear(near(Some(3), None)), &hear(near(Some(3), Some(40)))));
+    assert!(close(&hear(near(None, Some(2))), &hear(near(Some(40), Some(2)))));
+    assert!(!close(&hear(near(Some(3), Some(2))), &hear(near(Some(3), Some(3)))));
+    let chunks = |size, left| Context::Chunks { size, left };
+    assert!(close(&hear(chunks(3, None)), &hear(chunks(3, Some(20)))));
+    assert!(!close(&hear(chunks(3, None)), &hear(chunks(3, Some(1)))));
+}
+
+#[test]
+fn encoders_that_see_what_is_later_hear_no_streams() {
+    let (network, _) = network();
+    for context in [Context::Whole, Context::Chunks { size: 2, left: None }] {
+        assert!(network.streams(1, Some(context)).expect("nothing is compiled").is_err(), "{context:?}");
+    }
+}
+
+#[test]
+fn a_gradient_reaches_every_parameter() {
+    let (network, _) = network();
+    let all = &recordings()[..2];
+    let targets = Targets { labels: vec![1, 2, 3, 4, 5, 0], lengths: vec![3, 2] };
+    let found = network.scorer(true).expect("traces").run(&features(all), &targets).expect("runs");
+    let gradients: Vec<_> = found.iter().filter(|(name, _)| name.starts_with("grad.")).collect();
+    for (name, values) in &gradients {
+        // A key's bias adds the same to all scores of a query.
+        let zero = name.ends_with("linear_k.bias");
+        assert!(values.iter().all(|v| v.is_finite()), "{name}");
+        assert!(zero || values.iter().any(|v| *v != 0.0), "{name}");
+    }
+}

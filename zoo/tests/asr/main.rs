@@ -1,0 +1,3 @@
+//! Recognizers.
+
+mod conformer;
