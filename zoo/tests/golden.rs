@@ -77,6 +77,8 @@ folders! {
     mistral
     mixtral
     parakeet_ctc
+    parakeet_rnnt
+    parakeet_tdt
     phi3
     phi3_longrope
     qwen2
@@ -102,6 +104,8 @@ macro_rules! nemo_folders {
 nemo_folders! {
     nemo_conformer_ctc
     nemo_fastconformer_ctc
+    nemo_fastconformer_rnnt
+    nemo_fastconformer_tdt
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! eight frames one ([`subsampling`]) and then passes them through layers ([`layer`]) of feed-forward
 //! products, attention with relative positions ([`attention`]) and a convolution. Out comes the stream
 //! `[Batch, Steps, Hidden]`, which a head reads: [`ctc`] or a [`transducer`]. [`Network`] is a model from a
-//! file, its family's type gone.
+//! file, its family's type gone; a [`ConformerRecognizer`] adds features and tokens.
 //!
 //! One definition serves all sizes and both directions of time: whole recordings, recordings in windows
 //! where frames see a bounded number of others, and streams, of which caches remember what the next
@@ -25,6 +25,7 @@ pub mod network;
 pub mod pass;
 mod position;
 pub mod presets;
+pub mod recognizer;
 pub mod score;
 pub mod settings;
 pub mod streaming;
@@ -36,4 +37,5 @@ pub use ctc::CtcHead;
 pub use encoder::ConformerEncoder;
 pub use model::{Conformer, ModelSettings};
 pub use network::Network;
+pub use recognizer::{ConformerRecognizer, RecognizeError};
 pub use settings::{Context, Settings};

@@ -88,7 +88,7 @@ type PerRow = Tensor<(Batch,), Index>;
 type Rows = Tensor<(Batch,), Mask>;
 pub(super) type Step = Program<(FeatureTensor, Lens, PerRow, Rows), Streams>;
 type Hear = Program<(FeatureTensor, Lens), Streams>;
-type State3 = Tensor<(Depth, Batch, Width)>;
+type State3 = Tensor<(Depth, Batch, Pred)>;
 type Predict = Program<(Tensor<(Batch, Inner), Index>, Tensor<(Batch, Inner), Mask>, State3, State3), Streams>;
 type Pairs = Program<(Tensor<(Batch, Joint)>, Tensor<(Batch, Joint)>), Tensor<(Batch, Outputs)>>;
 
@@ -369,7 +369,7 @@ impl Network {
         }
         let tokens: Array<(Batch, Inner), Index> = Array::from_parts(&[rows, 1], tokens);
         let starts: Array<(Batch, Inner), Mask> = Array::from_parts(&[rows, 1], starts);
-        let [h, c] = states.map(|s| Array::<(Depth, Batch, Width)>::from_parts(&[depth, rows, width], s));
+        let [h, c] = states.map(|s| Array::<(Depth, Batch, Pred)>::from_parts(&[depth, rows, width], s));
         let found = program.run((tokens, starts, h, c))?;
         let joint = &found[0];
         let each = joint.data().len() / rows;

@@ -2,13 +2,13 @@
 //!
 //! Attention over a whole recording costs the square of its length, so what is longer than half a minute is heard
 //! in windows that overlap: of each, the frames in the middle count, and the search goes on from window to
-//! window. Memory is that of a window, however long the recording is. Each recording is heard by itself, so that
+//! window; models for streams hear it as a stream. Memory is that of a window, however long the recording is. Each recording is heard by itself, so that
 //! its transcript is the same in any company.
 
-use super::network::{Features, Heard, Network};
-use super::streaming::{StreamError, Streams};
 use super::model::HeadSettings;
+use super::network::{Features, Heard, Network};
 use super::settings::Context;
+use super::streaming::{StreamError, Streams};
 use crate::asr::decode::transducer::{GreedyOptions, Progress, proceed};
 use crate::asr::decode::{Confidence, DecodeError, Emissions, Encoded, Hypothesis, Labels, Times, Transducer, ctc};
 use crate::asr::{Recognizer, Transcript};
@@ -199,6 +199,15 @@ impl ConformerRecognizer {
         let rate = self.features().sample_rate() as usize;
         let step = self.features().hop() * self.network.settings.encoder.factor;
         let [core, margin] = WINDOW.map(|seconds| (seconds * rate).next_multiple_of(step));
+        if samples.len() > core + 2 * margin
+            && let Ok(mut listening) = self.listen()
+        {
+            // A stream's frames are those of the whole.
+            for part in samples.chunks(core) {
+                listening.feed(part)?;
+            }
+            return listening.finish();
+        }
         let mut search = self.search();
         let mut begin = 0;
         while begin < samples.len() {
@@ -308,7 +317,7 @@ impl Listening<'_> {
             self.samples.drain(..(keep - self.kept).min(self.samples.len()));
             self.kept = keep;
         }
-        if end {
+        if end && self.all > 0 {
             streams.end(0)?;
         }
         loop {

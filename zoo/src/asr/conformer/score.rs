@@ -1,7 +1,7 @@
 //! Losses of targets, and gradients: for training and for holding a model against a reference.
 
 use super::axes::{ConformerAxes, Rate, Tokens};
-use super::model::{Conformer, Head, ModelSettings, Reduction};
+use super::model::{Conformer, Head, HeadSettings, ModelSettings, Reduction};
 use super::network::{A, FeatureTensor, Features, Lens, Network};
 use crate::audio::{Batch, Frames};
 use crate::llm::family::decl;
@@ -9,6 +9,7 @@ use mobilis_runtime::graph::trace::{self, Handle, Mode, type_of};
 use mobilis_runtime::graph::{Dim, VarKind};
 use mobilis_runtime::ops::ctc::{CtcOptions, SequenceLosses};
 use mobilis_runtime::ops::movement;
+use mobilis_runtime::ops::transducer::TransducerOptions;
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::transforms::grad::gradients;
 
@@ -70,13 +71,11 @@ pub(super) fn scorer<R: Rate>(
         };
         let losses = said(m, (x, lengths, labels, counts), settings, &mut say);
         let parameters: Vec<_> = declared.iter().map(|d| trace::variable(|| decl(d), d.id)).collect();
-        if let Some(losses) = losses {
-            say("loss_per_sample", losses().each().raw());
-            let loss = joined(losses(), settings.reduction);
-            say("loss", loss.raw());
-            for (g, d) in gradients(loss.raw(), &parameters).into_iter().zip(&declared) {
-                say(&format!("grad.{}", d.name()), g);
-            }
+        say("loss_per_sample", losses().each().raw());
+        let loss = joined(losses(), settings.reduction);
+        say("loss", loss.raw());
+        for (g, d) in gradients(loss.raw(), &parameters).into_iter().zip(&declared) {
+            say(&format!("grad.{}", d.name()), g);
         }
         all
     })?;
@@ -92,7 +91,7 @@ fn said<R: Rate>(
     (x, lengths, labels, counts): Inputs,
     settings: &ModelSettings,
     say: &mut dyn FnMut(&str, Handle),
-) -> Option<Losses> {
+) -> Losses {
     let (stream, steps) = m.encoder.encode_noting(x, lengths, m.encoder.contexts[0], None);
     type Classes = <A as ConformerAxes>::Classes;
     match &m.head {
@@ -101,7 +100,7 @@ fn said<R: Rate>(
             say("logits", logits.raw());
             say("log_probs", logits.log_softmax(Classes::AXIS).raw());
             let options = CtcOptions { blank: settings.blank, zero_infinity: true };
-            Some(Box::new(move || logits.ctc_loss(labels, steps, counts, options)))
+            Box::new(move || logits.ctc_loss(labels, steps, counts, options))
         }
         Head::Transducer(decoder, joint, _) => {
             let predicted = decoder.whole(labels);
@@ -110,7 +109,13 @@ fn said<R: Rate>(
             say("predictions", predictions.raw());
             let logits = joint.all(joint.frames(stream), predictions);
             say("joint", logits.raw());
-            None
+            let options = match &settings.head {
+                HeadSettings::Transducer { durations, .. } if !durations.is_empty() => {
+                    TransducerOptions::tdt(settings.blank, durations.clone())
+                }
+                _ => TransducerOptions::rnnt(settings.blank),
+            };
+            Box::new(move || logits.transducer_loss(labels, steps, counts, &options))
         }
     }
 }

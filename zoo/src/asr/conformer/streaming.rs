@@ -178,6 +178,8 @@ impl Streams<'_> {
         let (mut counts, mut start) = (vec![0i32; batch], vec![0i32; batch]);
         let mut active = vec![false; batch];
         for (i, row) in self.rows.iter_mut().enumerate() {
+            // A row that waits must not look like one that begins, which forgets.
+            start[i] = row.start as i32;
             let there = (row.waiting.len() / mels).min(frames);
             if row.done || there < frames && !row.ended {
                 continue;
@@ -187,7 +189,6 @@ impl Streams<'_> {
             x[begin..begin + there * mels].copy_from_slice(&row.waiting[..there * mels]);
             row.waiting.drain(..there * mels);
             counts[i] = there as i32;
-            start[i] = row.start as i32;
         }
         if !active.contains(&true) {
             return Ok(vec![]);

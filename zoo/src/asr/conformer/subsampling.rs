@@ -17,7 +17,7 @@ use mobilis_runtime::module::Visitor;
 use mobilis_runtime::nn::Linear;
 use mobilis_runtime::ops::conv::{Geometry, conv};
 use mobilis_runtime::ops::elementwise::{self as ew, activation::relu};
-use mobilis_runtime::ops::{leaf, movement};
+use mobilis_runtime::ops::{contraction, leaf, movement};
 use mobilis_runtime::prelude::*;
 
 /// A convolution over frames and bands.
@@ -37,6 +37,17 @@ impl<O: Axis, I: Axis, K: Axis> Filter<O, I, K> {
     fn apply(&self, x: Handle, geometry: &Geometry) -> Handle {
         let _scope = trace::scope(self);
         conv(x, self.weight.get().raw(), Some(self.bias.get().raw()), geometry)
+    }
+}
+
+impl<O: Axis, I: Axis> Filter<O, I, Const<1>> {
+    /// A convolution that looks at one place, as a product whose rows are the places of all streams: of a
+    /// convolution's the places of each are apart, and may be so few that they are summed in another order.
+    fn linear(&self, x: Handle) -> Handle {
+        let _scope = trace::scope(self);
+        let weight = movement::reshape(self.weight.get().raw(), vec![O::dim(), I::dim()]);
+        let y = contraction::linear(movement::permute(x, &[0, 2, 3, 1]), weight);
+        movement::permute(ew::add(y, self.bias.get().raw()), &[0, 3, 1, 2])
     }
 }
 
@@ -139,7 +150,8 @@ impl<A: ConformerAxes, R: Rate> ConvSubsampling<A, R> {
                 Halving::Full(filter) => halve(x, one(), i + 1, &|x, g| filter.apply(x, g)),
                 Halving::Separable(depthwise, pointwise) => {
                     let x = halve(x, A::Channels::extent(), i + 1, &|x, g| depthwise.apply(x, g));
-                    pointwise.apply(x, &Geometry::square(2, 1, 0, 1))
+                    let stream = pass.is_some_and(|p| matches!(p.flow, Flow::Stream(_)));
+                    if stream { pointwise.linear(x) } else { pointwise.apply(x, &Geometry::square(2, 1, 0, 1)) }
                 }
             });
         }

@@ -4,6 +4,7 @@ random weights, as transformers' NemotronAsrStreamingForRNNT computes it (5.23.0
 The configuration is NeMo's, and so are the names of the weights. For each look-ahead `out.N.encoder` is the stream of
 a whole recording with the masks of chunks of N + 1 frames, and of two recordings padded to one length.
     python streaming.py
+Its eager attention takes the mask, there of real numbers, the wrong way round; with sdpa it is of truth values.
 """
 import json
 import torch
@@ -21,7 +22,7 @@ encoder = NemotronAsrStreamingEncoderConfig(
 config = NemotronAsrStreamingConfig(
     encoder_config=encoder, vocab_size=12, blank_token_id=11, decoder_hidden_size=12, num_decoder_layers=2,
 )
-model = NemotronAsrStreamingForRNNT._from_config(config, attn_implementation="eager").eval()
+model = NemotronAsrStreamingForRNNT._from_config(config, attn_implementation="sdpa").eval()
 for name, p in model.named_parameters():
     with torch.no_grad():
         p.copy_(torch.randn_like(p) * (0.3 if p.dim() > 1 else 0.2) + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
