@@ -12,6 +12,7 @@
 
 use super::axes::ConformerAxes;
 use super::mask::{both, in_context, indices, number, over_rows};
+use super::network::ROWS;
 use super::pass::{Flow, Pass};
 use super::position::{by_key, distances};
 use super::settings::Context;
@@ -88,13 +89,18 @@ pub fn remembered(context: Context) -> Option<usize> {
 /// The vectors of the distances that attention over `frames` frames meets, `[Distances, Hidden]`.
 pub(super) fn positions(frames: Dim, hidden: Dim, pass: &Pass<'_>) -> Handle {
     let constant = |n: usize| Extent::constant(n as u64);
-    match (&pass.flow, Windows::of(pass.context)) {
+    let windows = Windows::of(pass.context);
+    // Products of few columns are summed in another order than others, as those of few rows are.
+    let more = windows.map_or(0, |w| ROWS.saturating_sub(w.queries + w.keys() - 1));
+    match (&pass.flow, windows) {
         (Flow::Stream(stream), _) => {
             let keys = Extent::add(stream.left.extent.clone(), frames.extent.clone());
-            distances(&frames.extent, &stream.left.extent, &keys, hidden)
+            distances(&frames.extent, &stream.left.extent, &keys, more, hidden)
         }
-        (Flow::Whole, Some(w)) => distances(&constant(w.queries), &constant(w.before), &constant(w.keys()), hidden),
-        (Flow::Whole, None) => distances(&frames.extent, &constant(0), &frames.extent, hidden),
+        (Flow::Whole, Some(w)) => {
+            distances(&constant(w.queries), &constant(w.before), &constant(w.keys()), more, hidden)
+        }
+        (Flow::Whole, None) => distances(&frames.extent, &constant(0), &frames.extent, 0, hidden),
     }
 }
 

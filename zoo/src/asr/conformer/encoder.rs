@@ -74,7 +74,7 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
     }
 
     /// The next part of streams: `x [Batch, F, Mels]`, `FACTOR` frames for each of the `T` that come out, of which the first `counts` frames are
-    /// there (fewer than all only at a stream's end), to the stream `[Batch, T, Hidden]` and how many
+    /// there (fewer than all only at a stream's end, and below none where the end gives more than a part), to the stream `[Batch, T, Hidden]` and how many
     /// of its frames there are since the beginning. `start` is the number of the part's first frame of
     /// the stream; rows that are not `active` stay as they are.
     ///

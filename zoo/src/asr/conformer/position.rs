@@ -19,10 +19,11 @@ const BASE: f64 = 10_000.0;
 /// lies right before the first query: vectors `[queries + keys - 1, Hidden]` of distances `before +
 /// queries - 1`, down to the one of the first query to the last key.
 ///
-/// `before` is how many keys lie before the first query.
-pub(super) fn distances(queries: &Extent, before: &Extent, keys: &Extent, hidden: Dim) -> Handle {
+/// `before` is how many keys lie before the first query. So many `more` distances follow, which no key has.
+pub(super) fn distances(queries: &Extent, before: &Extent, keys: &Extent, more: usize, hidden: Dim) -> Handle {
     let one = Extent::constant(1);
     let count = Extent::sub(Extent::add(queries.clone(), keys.clone()), one.clone());
+    let count = Extent::add(count, Extent::constant(more as u64));
     let dims = vec![Dim::anonymous(count), hidden.clone()];
     let ty = indices(&dims);
     let farthest = leaf::index(Extent::sub(Extent::add(before.clone(), queries.clone()), one));
@@ -38,7 +39,7 @@ pub(super) fn distances(queries: &Extent, before: &Extent, keys: &Extent, hidden
     ew::select(is_sine, ew::unary(UnaryKind::Sin, angle), ew::unary(UnaryKind::Cos, angle))
 }
 
-/// Scores by distance `[.., queries, queries + keys - 1]` to scores by key `[.., queries, keys]`:
+/// Scores by distance `[.., queries, queries + keys - 1]`, or of more distances, to scores by key `[.., queries, keys]`:
 /// `out[i, j] = x[i, queries - 1 - i + j]`.
 ///
 /// A column in front makes row `i` begin `i` places later than a row of one column less would, so
@@ -46,7 +47,10 @@ pub(super) fn distances(queries: &Extent, before: &Extent, keys: &Extent, hidden
 pub(super) fn by_key(x: Handle, keys: Dim) -> Handle {
     let dims = type_of(x).dims;
     let Some((rows, columns)) = dims.len().checked_sub(2).map(|n| (n, n + 1)) else { return x };
-    let (queries, distances) = (dims[rows].clone(), dims[columns].clone());
+    let queries = dims[rows].clone();
+    let count = Extent::sub(Extent::add(queries.extent.clone(), keys.extent.clone()), Extent::constant(1));
+    let distances = Dim::anonymous(count);
+    let x = slice::slice(x, columns, Extent::constant(0), 1, distances.clone());
     let with = |a: &Dim, b: &Dim| {
         let mut out = dims.clone();
         (out[rows], out[columns]) = (a.clone(), b.clone());

@@ -51,6 +51,8 @@ pub enum StreamError {
 struct Row {
     /// Features that are not heard yet.
     waiting: Vec<f32>,
+    /// Frames of features that came in.
+    given: usize,
     /// Frames of the stream that came out.
     start: usize,
     /// Whether no more features come.
@@ -145,6 +147,7 @@ impl Streams<'_> {
             return Err(StreamError::Ended(row));
         }
         stream.waiting.extend_from_slice(features);
+        stream.given += features.len() / mels;
         Ok(())
     }
 
@@ -188,7 +191,10 @@ impl Streams<'_> {
             let begin = i * frames * mels;
             x[begin..begin + there * mels].copy_from_slice(&row.waiting[..there * mels]);
             row.waiting.drain(..there * mels);
-            counts[i] = there as i32;
+            // How many are left: all of the chunk, fewer at the end, and less than none where what the
+            // convolutions make of the end is more than a chunk.
+            let left = row.given as i64 - (row.start * frames / self.chunk) as i64;
+            counts[i] = if row.ended { left as i32 } else { frames as i32 };
         }
         if !active.contains(&true) {
             return Ok(vec![]);
@@ -201,10 +207,9 @@ impl Streams<'_> {
         let found = self.program.run((features, lengths, starts, taking))?;
         let mut parts = vec![];
         for (i, row) in self.rows.iter_mut().enumerate().filter(|(i, _)| active[*i]) {
-            // A whole chunk gives a whole one; the end gives what the convolutions make of the rest.
-            let last = counts[i] < frames as i32;
-            let given = if last { self.network.count(counts[i] as usize) } else { self.chunk };
-            row.done = last;
+            let all = if row.ended { self.network.count(row.given) - row.start } else { usize::MAX };
+            let given = all.min(self.chunk);
+            row.done = all <= self.chunk;
             row.start += given;
             let rows = |array: &Array<(Batch, super::network::Inner, super::network::Width)>| {
                 let each = array.sizes()[1] * array.sizes()[2];
