@@ -1,9 +1,13 @@
 //! CTC: against all paths one by one, differences, the original's losses, and every length.
 
 use super::golden;
+use mobilis_runtime::devices::reference::{self, RefArray};
 use mobilis_runtime::graph::DType;
 use mobilis_runtime::graph::trace::Handle;
+use mobilis_runtime::graph::trace::{self, Mode};
 use mobilis_runtime::ops::ctc::{CtcOptions, ctc};
+use mobilis_runtime::ops::transducer::{Joint, TransducerOptions};
+use mobilis_runtime::prelude::*;
 use mobilis_runtime::testing::{
     CPU, Given, agree, check, check_cpu, check_gradient, close, evaluate, index_values, indices, real, try_traced,
     values,
@@ -104,8 +108,8 @@ fn large_and_empty_ones() {
             (0..b as i64).map(|b| (t as i64 - 3 * b, u as i64 - 2 * b)).unzip();
         let targets = if u == 0 { index_values(&[b, 0], &[]) } else { labels(b, u, v, blank as i64) };
         let given = [real(&[b, t, v], 1), targets, index_values(&[b], &frames), index_values(&[b], &counts)];
-        // One class is blank alone: its gradient is the rounding error of 1 - 1.
-        let tolerance = if v == 1 { 1e-3 } else { CPU };
+        // One class is blank alone: its gradient is the rounding error of 1 - 1. GPUs keep logarithms of hundreds in `f32`.
+        let tolerance = if v == 1 { 1e-3 } else { 20.0 * CPU };
         check_cpu(&given, &f(CtcOptions { blank, zero_infinity: true }), tolerance);
     }
 }
@@ -152,4 +156,53 @@ fn mistakes_are_told_in_words() {
         let found = found.downcast_ref::<String>().expect("words");
         assert!(found.contains(&format!("label {said} of sequence 0")), "{found}");
     }
+}
+
+axes! { Batch; Frames; Text; Said; Classes = 4; Hidden = 2; }
+
+/// Every way of joining losses, and the typed methods of both kinds of losses.
+#[test]
+fn reductions() {
+    fn given<S: Shape, E: Element>(name: &str) -> Tensor<S, E> {
+        Tensor::from_raw(trace::input(name.into(), <Tensor<S, E>>::type_of(), ""))
+    }
+    let (graph, ()) = trace::trace(None, Mode::Eval, &|_| false, || {
+        let text: Tensor<(Batch, Text), TokenId> = given("text");
+        let frames: Tensor<(Batch,), Lengths<Frames>> = given("frames");
+        let letters: Tensor<(Batch,), Lengths<Text>> = given("letters");
+        let logits: Tensor<(Batch, Frames, Classes)> = given("logits");
+        let said: Tensor<(Batch, Said, Hidden)> = given("said");
+        let heard: Tensor<(Batch, Frames, Hidden)> = given("heard");
+        let weight: Tensor<(Classes, Hidden)> = given("weight");
+        let bias: Tensor<(Classes,)> = given("bias");
+        let ctc = || logits.ctc_loss(text, frames, letters, CtcOptions { blank: 3, zero_infinity: false });
+        trace::output(ctc().each().raw());
+        for joined in [ctc().sum(), ctc().mean_batch(), ctc().mean(), ctc().mean_volume()] {
+            trace::output(joined.raw());
+        }
+        let o = TransducerOptions::rnnt(3);
+        trace::output(heard.joint_loss(said, (weight, bias), Joint::Tanh, text, frames, letters, &o).each().raw());
+    })
+    .expect("traces");
+    let array = |sizes: &[usize], seed| real(sizes, seed).array;
+    let whole = |sizes: &[usize], v: &[f64]| RefArray::new(sizes, v.to_vec());
+    let inputs = [
+        whole(&[3, 2], &[0.0, 1.0, 2.0, 0.0, 0.0, 0.0]),
+        whole(&[3], &[4.0, 3.0, 4.0]),
+        whole(&[3], &[2.0, 1.0, 0.0]),
+        array(&[3, 4, 4], 1),
+        array(&[3, 3, 2], 2),
+        array(&[3, 4, 2], 3),
+        array(&[4, 2], 4),
+        array(&[4], 5),
+    ];
+    let sizes = Sizes::new().with::<Batch>(3).with::<Frames>(4).with::<Text>(2).with::<Said>(3);
+    let values = reference::run(&graph, &sizes, &inputs, &[]).expect("runs");
+    let found: Vec<Vec<f64>> = graph.outputs.iter().map(|v| values.get(*v).data.clone()).collect();
+    let [a, b, c] = found[0][..] else { panic!("three losses") };
+    let expected = [a + b + c, (a + b + c) / 3.0, (a / 2.0 + b + c) / 3.0, (a + b + c) / 3.0];
+    for (found, expected) in found[1..5].iter().zip(expected) {
+        assert!((found[0] - expected).abs() < 1e-12, "{found:?} {expected}");
+    }
+    assert!(found[5].len() == 3 && found[5].iter().all(|l| l.is_finite() && *l > 0.0));
 }

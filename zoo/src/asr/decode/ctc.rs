@@ -1,4 +1,5 @@
-//! Greedy search in what a CTC head gives: the best class of each frame, runs joined, blanks left out.
+//! Greedy search in what a CTC head gives: the best class of each frame, runs joined, blanks left out. A recording can
+//! come in parts: [`Progress`] is where the search stands, and [`proceed`] goes on with more frames.
 
 use super::{Confidence, DecodeError, Emissions, Hypothesis, Token, best};
 
@@ -12,35 +13,58 @@ pub fn greedy(
     blank: usize,
     confidence: Option<Confidence>,
 ) -> Result<Vec<Hypothesis>, DecodeError> {
-    recordings.iter().map(|r| one(r, blank, confidence)).collect()
+    let one = |emissions| {
+        let mut progress = Progress::default();
+        proceed(emissions, blank, confidence, &mut progress)?;
+        Ok(progress.hypothesis)
+    };
+    recordings.iter().map(one).collect()
 }
 
-fn one(emissions: &Emissions, blank: usize, confidence: Option<Confidence>) -> Result<Hypothesis, DecodeError> {
-    let mut found = Hypothesis::default();
-    let mut before = blank;
-    // How sure the frames of the last token are.
-    let mut sure: Vec<f32> = vec![];
-    for (t, row) in emissions.frames(blank)?.enumerate() {
+/// Where the search in a recording stands.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// What was found so far, in frames of the whole recording.
+    pub hypothesis: Hypothesis,
+    /// The class of the last frame.
+    last: Option<usize>,
+    /// Frames so far.
+    frames: usize,
+    /// How sure the frames of the last token are.
+    sure: Vec<f32>,
+}
+
+/// Goes on with more frames. What a recording's parts give together does not depend on where they were cut.
+///
+/// # Errors
+/// As [`greedy`].
+pub fn proceed(
+    part: &Emissions,
+    blank: usize,
+    confidence: Option<Confidence>,
+    progress: &mut Progress,
+) -> Result<(), DecodeError> {
+    let Progress { hypothesis: found, last, frames, sure } = progress;
+    for row in part.frames(blank)? {
         let (class, log_prob) = best(row);
         found.score += log_prob;
-        if class != before {
+        let fresh = last.replace(class) != Some(class);
+        if fresh {
             sure.clear();
-        }
-        if class != blank {
-            if class != before {
-                found.tokens.push(Token { id: class as u32, start: t, end: t, confidence: 1.0 });
-            }
-            if let Some(token) = found.tokens.last_mut() {
-                token.end = t + 1;
-                if let Some(confidence) = confidence {
-                    sure.push(confidence.of(row));
-                    token.confidence = confidence.aggregate.of(sure.iter().copied());
-                }
+            if class != blank {
+                found.tokens.push(Token { id: class as u32, start: *frames, end: *frames, confidence: 1.0 });
             }
         }
-        before = class;
+        *frames += 1;
+        if let Some(token) = found.tokens.last_mut().filter(|_| class != blank) {
+            token.end = *frames;
+            if let Some(confidence) = confidence {
+                sure.push(confidence.of(row));
+                token.confidence = confidence.aggregate.of(sure.iter().copied());
+            }
+        }
     }
-    Ok(found)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -62,6 +86,14 @@ mod tests {
         assert_eq!(spans, [(0, 1, 3), (0, 4, 5), (1, 5, 8)]);
         assert!((found.score - 9.0 * 0.8f32.ln()).abs() < 1e-5);
         assert_eq!(found.ids(), [0, 0, 1]);
+        // The same in parts, wherever they are cut.
+        for cut in 1..9 {
+            let mut progress = Progress::default();
+            for part in values.chunks(3 * cut) {
+                proceed(&Emissions { log_probs: part, classes: 3 }, 2, None, &mut progress).unwrap();
+            }
+            assert_eq!(progress.hypothesis, found);
+        }
     }
 
     #[test]

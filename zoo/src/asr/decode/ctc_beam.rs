@@ -11,6 +11,8 @@
 //!
 //! With every prefix kept, the score is the sum over all paths: minus the CTC loss. After each frame the best `beam`
 //! prefixes stay, by that sum and what the [`Guide`] adds. A token's frames are those of the best path to it.
+//!
+//! A recording can come in parts: a [`Search`] takes one after the other.
 
 use super::guide::{Guide, Memory};
 use super::{DecodeError, Emissions, Hypothesis, Token};
@@ -84,15 +86,62 @@ pub fn beam(
     guide: &Guide,
     options: &CtcBeamOptions,
 ) -> Result<Vec<Hypothesis>, DecodeError> {
-    if options.beam == 0 || options.best == 0 {
-        let words = format!("a beam of {} gives {} hypotheses: each is at least 1", options.beam, options.best);
-        return Err(DecodeError::Option(words));
+    let mut search = Search::new(guide, *options)?;
+    search.feed(emissions, blank)?;
+    Ok(search.finish())
+}
+
+/// A search in a recording that comes in parts. What it finds does not depend on where they were cut.
+pub struct Search<'g> {
+    guide: &'g Guide,
+    options: CtcBeamOptions,
+    nodes: Vec<Node>,
+    children: HashMap<(u32, u32), u32>,
+    prefixes: Vec<Prefix>,
+    /// Frames so far.
+    frames: u32,
+}
+
+impl<'g> Search<'g> {
+    /// Nothing heard yet.
+    ///
+    /// # Errors
+    /// A beam of none.
+    pub fn new(guide: &'g Guide, options: CtcBeamOptions) -> Result<Self, DecodeError> {
+        if options.beam == 0 || options.best == 0 {
+            let words = format!("a beam of {} gives {} hypotheses: each is at least 1", options.beam, options.best);
+            return Err(DecodeError::Option(words));
+        }
+        let nodes = vec![Node { label: None, parent: 0, added: 0.0, memory: guide.start() }];
+        let first = Prefix { node: 0, blank: 0.0, label: f32::NEG_INFINITY, spans: vec![] };
+        Ok(Search { guide, options, nodes, children: HashMap::new(), prefixes: vec![first], frames: 0 })
     }
-    let never = f32::NEG_INFINITY;
-    let mut nodes = vec![Node { label: None, parent: 0, added: 0.0, memory: guide.start() }];
-    let mut children: HashMap<(u32, u32), u32> = HashMap::new();
-    let mut prefixes = vec![Prefix { node: 0, blank: 0.0, label: never, spans: vec![] }];
-    for (t, row) in emissions.frames(blank)?.enumerate() {
+
+    /// Goes on with more frames.
+    ///
+    /// # Errors
+    /// Sizes that do not fit, a blank that is no class.
+    pub fn feed(&mut self, part: &Emissions, blank: usize) -> Result<(), DecodeError> {
+        for row in part.frames(blank)? {
+            self.step(row, blank);
+            self.frames = self.frames.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// The best hypotheses, best first.
+    pub fn finish(self) -> Vec<Hypothesis> {
+        let Search { guide, options, nodes, prefixes, .. } = self;
+        let mut all: Vec<Hypothesis> = prefixes.into_iter().map(|p| finish(p, &nodes, guide)).collect();
+        all.sort_by(|a, b| b.score.total_cmp(&a.score));
+        all.truncate(options.best);
+        all
+    }
+
+    /// Takes a frame.
+    fn step(&mut self, row: &[f32], blank: usize) {
+        let Search { guide, options, nodes, children, prefixes, frames: t } = self;
+        let (never, t) = (f32::NEG_INFINITY, *t);
         let most = row.iter().copied().fold(never, f32::max);
         let looked = |p: &f32| *p >= options.least.min(most) && *p > never;
         let labels: Vec<(u32, f32)> =
@@ -147,25 +196,21 @@ pub fn beam(
         ranked.truncate(options.beam);
         if ranked.is_empty() {
             // A frame without any probability: it says nothing.
-            continue;
+            return;
         }
         let kept = ranked.iter().map(|(_, i)| {
             let (node, next) = &found[*i];
             let mut spans = prefixes[next.from].spans.clone();
             match (next.step, spans.last_mut()) {
-                (Step::Grows, _) => spans.push((t as u32, t as u32 + 1)),
-                (Step::Repeats, Some(last)) => last.1 = t as u32 + 1,
+                (Step::Grows, _) => spans.push((t, t + 1)),
+                (Step::Repeats, Some(last)) => last.1 = t + 1,
                 _ => {}
             }
             Prefix { node: *node, blank: next.blank, label: next.label, spans }
         });
-        prefixes = kept.collect();
-        forget(&mut nodes, &mut children, &mut prefixes);
+        *prefixes = kept.collect();
+        forget(nodes, children, prefixes);
     }
-    let mut all: Vec<Hypothesis> = prefixes.into_iter().map(|p| finish(p, &nodes, guide)).collect();
-    all.sort_by(|a, b| b.score.total_cmp(&a.score));
-    all.truncate(options.best);
-    Ok(all)
 }
 
 /// Drops nodes that no prefix passes, once there are many more than are in use.
@@ -271,6 +316,12 @@ mod tests {
                 assert!(h.tokens.windows(2).all(|w| w[0].end <= w[1].start));
             }
             assert!(found.windows(2).all(|w| w[0].score >= w[1].score));
+            let none = Guide::default();
+            let mut search = Search::new(&none, ALL).unwrap();
+            for part in x.chunks(6) {
+                search.feed(&Emissions { log_probs: part, classes: 3 }, blank).unwrap();
+            }
+            assert_eq!(search.finish(), found);
         }
     }
 

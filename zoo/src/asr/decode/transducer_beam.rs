@@ -8,7 +8,8 @@
 //! that differ by `prefix_alpha` labels before each frame, for the same end; here no number limits it.) With everything
 //! kept, the score is the sum over all paths of at most `steps` labels a frame.
 //!
-//! All hypotheses of a frame ask the joint network at once, and those that have grown the predictor.
+//! All hypotheses of a frame ask the joint network at once, and those that have grown the predictor. A recording can come in
+//! parts: a [`Search`] takes one after the other.
 
 use super::guide::{Guide, Memory};
 use super::transducer::{Transducer, ask, predict};
@@ -108,39 +109,80 @@ pub fn beam<T: Transducer>(
     guide: &Guide,
     options: &BeamOptions,
 ) -> Result<Vec<Hypothesis>, DecodeError> {
-    if options.beam == 0 || options.best == 0 {
-        let words = format!("a beam of {} gives {} hypotheses: each is at least 1", options.beam, options.best);
-        return Err(DecodeError::Option(words));
+    let mut search = Search::new(model, guide, *options)?;
+    search.feed(model, recording)?;
+    Ok(search.finish())
+}
+
+/// A search in a recording that comes in parts. What it finds does not depend on where they were cut.
+pub struct Search<'g, S> {
+    guide: &'g Guide,
+    options: BeamOptions,
+    /// Texts by the frame at which they stand.
+    waiting: BTreeMap<usize, Frame<S>>,
+    /// Frames so far.
+    frames: usize,
+}
+
+impl<'g, S: Clone> Search<'g, S> {
+    /// Nothing heard yet.
+    ///
+    /// # Errors
+    /// A beam of none, a model that fails.
+    pub fn new(
+        model: &impl Transducer<State = S>,
+        guide: &'g Guide,
+        options: BeamOptions,
+    ) -> Result<Self, DecodeError> {
+        if options.beam == 0 || options.best == 0 {
+            let words = format!("a beam of {} gives {} hypotheses: each is at least 1", options.beam, options.best);
+            return Err(DecodeError::Option(words));
+        }
+        let first = Standing {
+            tokens: vec![],
+            state: model.start().map_err(|e| DecodeError::Model(e.into()))?,
+            unread: None,
+            paths: vec![0.0],
+            added: 0.0,
+            memory: guide.start(),
+            row: None,
+        };
+        let mut waiting: BTreeMap<usize, Frame<S>> = BTreeMap::new();
+        waiting.entry(0).or_default().add(first);
+        Ok(Search { guide, options, waiting, frames: 0 })
     }
-    let frames: Vec<&[f32]> = rows(recording.values, recording.width)?.collect();
-    let first = Standing {
-        tokens: vec![],
-        state: model.start().map_err(|e| DecodeError::Model(e.into()))?,
-        unread: None,
-        paths: vec![0.0],
-        added: 0.0,
-        memory: guide.start(),
-        row: None,
-    };
-    let mut waiting: BTreeMap<usize, Frame<T::State>> = BTreeMap::new();
-    waiting.entry(0).or_default().add(first);
-    while let Some(at) = waiting.first_entry().filter(|at| *at.key() < frames.len()) {
-        let (t, frame) = at.remove_entry();
-        step(model, guide, options, (t, frames[t], frames.len()), frame.into_best(options.beam), &mut waiting)?;
+
+    /// Goes on with more frames.
+    ///
+    /// # Errors
+    /// Sizes that do not fit, a model that fails or gives a wrong number of results.
+    pub fn feed(&mut self, model: &impl Transducer<State = S>, part: &Encoded) -> Result<(), DecodeError> {
+        let frames: Vec<&[f32]> = rows(part.values, part.width)?.collect();
+        let end = self.frames + frames.len();
+        while let Some(at) = self.waiting.first_entry().filter(|at| *at.key() < end) {
+            let (t, frame) = at.remove_entry();
+            let standing = frame.into_best(self.options.beam);
+            step(model, self.guide, &self.options, (t, frames[t - self.frames]), standing, &mut self.waiting)?;
+        }
+        self.frames = end;
+        Ok(())
     }
-    let ended = waiting.remove(&frames.len()).unwrap_or_default();
-    let mut found: Vec<(f32, Hypothesis)> = ended
-        .all
-        .into_iter()
-        .map(|s| {
-            let score = s.score() + guide.end(&s.memory);
-            let rank = if options.normalize { score / (s.tokens.len() + 1) as f32 } else { score };
+
+    /// The best hypotheses, best first.
+    pub fn finish(self) -> Vec<Hypothesis> {
+        // Where long steps lead beyond the end, this is the end.
+        let mut ended = Frame::default();
+        self.waiting.into_values().flat_map(|f| f.all).for_each(|s| ended.add(s));
+        let rank = |s: Standing<S>| {
+            let score = s.score() + self.guide.end(&s.memory);
+            let rank = if self.options.normalize { score / (s.tokens.len() + 1) as f32 } else { score };
             (rank, Hypothesis { tokens: s.tokens, score })
-        })
-        .collect();
-    found.sort_by(|a, b| b.0.total_cmp(&a.0));
-    found.truncate(options.best);
-    Ok(found.into_iter().map(|f| f.1).collect())
+        };
+        let mut found: Vec<(f32, Hypothesis)> = ended.all.into_iter().map(rank).collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found.truncate(self.options.best);
+        found.into_iter().map(|f| f.1).collect()
+    }
 }
 
 /// Takes the texts that stand at frame `t` to later ones.
@@ -148,7 +190,7 @@ fn step<T: Transducer>(
     model: &T,
     guide: &Guide,
     options: &BeamOptions,
-    (t, frame, end): (usize, &[f32], usize),
+    (t, frame): (usize, &[f32]),
     standing: Vec<Standing<T::State>>,
     waiting: &mut BTreeMap<usize, Frame<T::State>>,
 ) -> Result<(), DecodeError> {
@@ -221,7 +263,7 @@ fn step<T: Transducer>(
                     (next.unread, next.added, next.memory) = (Some(id), s.added + change, memory);
                 }
                 let to = if d == 0 { &mut levels } else { &mut *waiting };
-                let at = if d == 0 { next.tokens.len() } else { (t + d).min(end) };
+                let at = if d == 0 { next.tokens.len() } else { t + d };
                 to.entry(at).or_default().add(next);
             }
         }
@@ -313,6 +355,12 @@ mod tests {
                 let p = sums[&h.ids()].ln();
                 assert!((h.score as f64 - p).abs() < 1e-4, "{:?}: {} {p}", h.ids(), h.score);
             }
+            let none = Guide::default();
+            let mut search = Search::new(&model, &none, ALL).unwrap();
+            for part in values.chunks(width) {
+                search.feed(&model, &Encoded { values: part, width }).unwrap();
+            }
+            assert_eq!(search.finish(), found);
         }
     }
 
