@@ -7,7 +7,7 @@ use super::{Confidence, DecodeError, Emissions, Hypothesis, Token, best};
 /// went along. With a [`Confidence`], tokens get that of their frames.
 ///
 /// # Errors
-/// Sizes that do not fit; a blank that is no class.
+/// Sizes that do not fit; a blank that is no class; a frame without any number.
 pub fn greedy(
     recordings: &[Emissions],
     blank: usize,
@@ -47,6 +47,9 @@ pub fn proceed(
     let Progress { hypothesis: found, last, frames, sure } = progress;
     for row in part.frames(blank)? {
         let (class, log_prob) = best(row);
+        if log_prob == f32::NEG_INFINITY {
+            return Err(DecodeError::NotNumbers { frame: *frames });
+        }
         found.score += log_prob;
         let fresh = last.replace(class) != Some(class);
         if fresh {
@@ -112,7 +115,9 @@ mod tests {
         assert!(greedy(&[Emissions { log_probs: &[0.0; 4], classes: 3 }], 2, None).is_err());
         assert!(greedy(&[Emissions { log_probs: &[], classes: 0 }], 0, None).is_err());
         assert!(greedy(&[Emissions { log_probs: &[0.0; 3], classes: 3 }], 3, None).is_err());
-        // NaN frames are class 0 with no probability, not a panic.
-        greedy(&[Emissions { log_probs: &[f32::NAN; 6], classes: 3 }], 2, Some(Confidence::default())).unwrap();
+        for broken in [f32::NAN, f32::NEG_INFINITY] {
+            let found = greedy(&[Emissions { log_probs: &[broken; 6], classes: 3 }], 2, Some(Confidence::default()));
+            assert!(matches!(found, Err(DecodeError::NotNumbers { frame: 0 })));
+        }
     }
 }

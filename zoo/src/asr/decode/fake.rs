@@ -43,6 +43,9 @@ impl Transducer for Fake {
     }
     fn joint(&self, pairs: &[(&[f32], &Vec<u32>)]) -> Result<Vec<f32>, Self::Error> {
         let row = |(frame, said): &(&[f32], &Vec<u32>)| {
+            if frame[0].is_nan() {
+                return vec![f32::NAN; self.classes + self.durations.len()];
+            }
             let seed =
                 said.iter().fold(mix(frame[0] as u64 ^ (frame[1] as u64) << 32), |h, t| mix(h ^ (*t as u64 + 7)));
             let logit = move |k| (mix(seed.wrapping_add(k as u64 * 0x9e37)) % 4096) as f32 / 1024.0 - 2.0;

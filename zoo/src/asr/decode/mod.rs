@@ -59,6 +59,12 @@ pub enum DecodeError {
         /// The number of classes.
         classes: usize,
     },
+    /// No class has a probability: all are NaN, or minus infinity.
+    #[error("the model gave no number for any class at frame {frame}: the recording, or the model, is broken")]
+    NotNumbers {
+        /// The frame.
+        frame: usize,
+    },
     /// A setting that has no meaning.
     #[error("{0}")]
     Option(String),

@@ -88,7 +88,7 @@ impl Times {
         let mut open = false;
         for (word, tokens) in self.split(found, labels, duration) {
             let pause = segments.last().map(|s| word.start.saturating_sub(s.end));
-            open &= !self.gap.zip(pause).is_some_and(|(gap, pause)| pause >= gap);
+            open &= self.gap.zip(pause).is_none_or(|(gap, pause)| pause < gap);
             let ends = word.text.ends_with(|c| self.separators.contains(&c));
             let ids = found.tokens[tokens].iter().map(|t| t.id);
             match segments.last_mut().filter(|_| open) {

@@ -137,7 +137,7 @@ pub fn proceed<T: Transducer>(
             let mut still = vec![];
             for (i, row) in looking.into_iter().zip(logits.chunks_exact(width)) {
                 let p = &mut progress[i];
-                if let Some(token) = p.step(row, model, options) {
+                if let Some(token) = p.step(row, model, options)? {
                     found.push((i, token));
                 } else if open(p, i) {
                     still.push(i);
@@ -189,16 +189,27 @@ pub(crate) fn predict<T: Transducer>(model: &T, steps: &[(&T::State, u32)]) -> R
 
 impl<S> Progress<S> {
     /// Takes the best step of a row of logits: the label, if it is one.
-    fn step<T: Transducer>(&mut self, row: &[f32], model: &T, options: &GreedyOptions) -> Option<u32> {
+    ///
+    /// # Errors
+    /// A row without any number.
+    fn step<T: Transducer>(
+        &mut self,
+        row: &[f32],
+        model: &T,
+        options: &GreedyOptions,
+    ) -> Result<Option<u32>, DecodeError> {
         let (tokens, durations) = row.split_at(model.classes());
         let (class, logit) = best(tokens);
         let blank = class == model.blank();
         let time = self.next;
+        if logit == f32::NEG_INFINITY {
+            return Err(DecodeError::NotNumbers { frame: time });
+        }
         // RNN-T: blank takes one frame, a label none.
         let duration = model.durations().get(best(durations).0).copied().unwrap_or(blank as usize);
         self.next += if blank { duration.max(1) } else { duration };
         if blank {
-            return None;
+            return Ok(None);
         }
         let here = self.hypothesis.tokens.last().is_some_and(|t| t.start == time);
         self.at_frame = if here { self.at_frame + 1 } else { 1 };
@@ -208,7 +219,7 @@ impl<S> Progress<S> {
             self.next += 1;
         }
         self.hypothesis.tokens.push(Token { id: class as u32, start: time, end, confidence });
-        Some(class as u32)
+        Ok(Some(class as u32))
     }
 }
 
@@ -284,5 +295,7 @@ mod tests {
         let never = GreedyOptions { max_symbols: 0, ..options };
         assert!(matches!(greedy(&model, &of(&values, width), &never), Err(DecodeError::Option(_))));
         assert!(proceed(&model, &of(&values, width), &mut [], &options).is_err());
+        let broken = [f32::NAN; 2];
+        assert!(matches!(greedy(&model, &of(&broken, 2), &options), Err(DecodeError::NotNumbers { frame: 0 })));
     }
 }

@@ -99,7 +99,7 @@ impl<S> Frame<S> {
     }
 }
 
-/// The best hypotheses of a recording, best first; at least one.
+/// The best hypotheses of a recording, best first; none only where the model leaves no way to the end.
 ///
 /// # Errors
 /// Sizes that do not fit, a beam of none, a model that fails or gives a wrong number of results.
@@ -226,12 +226,19 @@ fn step<T: Transducer>(
                 steps.extend(spans(false).into_iter().map(|(d, span)| (Some(id), d, log + span)));
             }
             let blank = tokens[model.blank()];
-            let blanks: Vec<(usize, f32)> = spans(true);
+            let mut blanks: Vec<(usize, f32)> = spans(true);
+            if blanks.is_empty() {
+                // Durations that never advance: blank does.
+                blanks.push((1, 0.0));
+            }
             steps.extend(blanks.iter().map(|(d, span)| (None, *d, blank + span)));
             let bound = steps.iter().map(|s| s.2).fold(f32::NEG_INFINITY, f32::max) - options.gamma;
             // The best blank is always taken: no text is lost for want of a way on.
             let always = best(&blanks.iter().map(|b| b.1).collect::<Vec<_>>()).0;
             let always = blanks.get(always).map_or(1, |b| b.0);
+            if steps.iter().all(|s| s.2.is_nan() || s.2 == f32::NEG_INFINITY) {
+                return Err(DecodeError::NotNumbers { frame: t });
+            }
             for (id, d, log) in steps {
                 let kept = log >= bound || (id.is_none() && d == always);
                 if !kept || log.is_nan() || log == f32::NEG_INFINITY {
@@ -422,5 +429,11 @@ mod tests {
         assert_eq!(of(&[], 2, &o).unwrap(), [Hypothesis::default()]);
         assert!(of(&[1.0], 2, &o).is_err());
         assert!(of(&[], 2, &BeamOptions { beam: 0, ..o }).is_err());
+        assert!(matches!(of(&[f32::NAN; 2], 2, &o), Err(DecodeError::NotNumbers { frame: 0 })));
+        // Durations that never advance end all the same.
+        let still = Fake { durations: vec![0], ..model };
+        let values = still.frames(9).concat();
+        let found = beam(&still, &Encoded { values: &values, width: 2 }, &Guide::default(), &o).unwrap();
+        assert_eq!(found.len(), 1);
     }
 }
