@@ -88,6 +88,8 @@ folders! {
     roberta
     t5
     t5_gated
+    wav2vec2_ctc
+    wav2vec2_ctc_large
     whisper
 }
 

@@ -8,15 +8,29 @@ pub mod conformer;
 pub mod conv;
 pub mod data;
 pub mod decode;
+mod error;
+pub mod formats;
 pub mod metrics;
+pub mod open;
 pub mod speaker;
 pub mod train;
 mod transcript;
 pub mod vad;
 pub mod voice;
+pub mod wav2vec2;
 pub mod whisper;
 
+pub use error::AsrError;
 pub use transcript::{Segment, Transcript, Word};
+
+use crate::audio::AudioError;
+use std::time::Duration;
+
+/// A recording in blocks, as [`crate::audio::Reader`] gives them.
+pub type Blocks<'a> = Box<dyn Iterator<Item = Result<Vec<f32>, AudioError>> + 'a>;
+
+/// Who is told how it goes: the recording's number, how much of it is done, and its new segments.
+pub type Tell<'a> = dyn FnMut(usize, Duration, &[Segment]) + 'a;
 
 /// A model that hears, whatever its family.
 pub trait Recognizer {
@@ -32,4 +46,24 @@ pub trait Recognizer {
     /// # Errors
     /// What the model cannot take: each family says what.
     fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, Self::Error>;
+
+    /// The same for recordings of any length, which come in blocks. A recording that fails does not
+    /// hinder the others. Families that work in windows hold no more of a recording than one; the
+    /// others read one recording after another, each as a whole.
+    fn listen(&self, recordings: Vec<Blocks<'_>>, tell: &mut Tell<'_>) -> Vec<Result<Transcript, Self::Error>>
+    where
+        Self::Error: From<AudioError>,
+    {
+        let mut all = vec![];
+        for (index, blocks) in recordings.into_iter().enumerate() {
+            let samples: Result<Vec<Vec<f32>>, AudioError> = blocks.collect();
+            let found = samples.map_err(Self::Error::from).and_then(|s| self.transcribe(&[&s.concat()]));
+            let found = found.map(|mut one| one.pop().unwrap_or_default());
+            if let Ok(one) = &found {
+                tell(index, one.duration, &one.segments);
+            }
+            all.push(found);
+        }
+        all
+    }
 }

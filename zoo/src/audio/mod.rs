@@ -21,11 +21,12 @@ pub use error::AudioError;
 pub use reader::{Channel, Reader, Wanted, load};
 pub use resample::{Resampler, resample};
 
+/// What is worked on together: recordings, and the texts of what is said in them.
+pub use crate::llm::Batch;
+
 use mobilis_runtime::prelude::*;
 
 axes! {
-    /// Recordings that are worked on together.
-    pub Batch;
     /// Samples, of the longest recording in the batch.
     pub Samples;
     /// Frames of features, of the longest recording in the batch.

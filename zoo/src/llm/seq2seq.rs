@@ -384,6 +384,10 @@ impl<M: TextSeq2Seq> Seq2SeqModel for EncoderDecoder<M> {
 
 /// Each row so many times, side by side.
 fn repeated<T: Copy>(all: &[T], rows: usize, times: usize) -> Vec<T> {
-    let each = all.len() / rows;
-    all.chunks(each.max(1)).flat_map(|row| std::iter::repeat_n(row, times)).flatten().copied().collect()
+    let each = (all.len() / rows).max(1);
+    let mut out = Vec::with_capacity(all.len() * times);
+    for row in all.chunks(each) {
+        (0..times).for_each(|_| out.extend_from_slice(row));
+    }
+    out
 }

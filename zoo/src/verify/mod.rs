@@ -18,12 +18,14 @@ mod features;
 mod rope;
 mod seq2seq;
 mod text;
+mod wav2vec2;
 mod whisper;
 
-use crate::asr;
 use crate::asr::conformer::ModelSettings;
 use crate::asr::decode::DecodeError;
+use crate::asr::wav2vec2::Wav2Vec2Recognizer;
 use crate::asr::whisper::Network;
+use crate::asr::{self, AsrError};
 use crate::import::ImportError;
 use crate::llm::config::Config;
 use crate::llm::encoder::BatchError;
@@ -38,6 +40,7 @@ use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Encoding, Source}
 use mobilis_runtime::graph::DType;
 use mobilis_runtime::module::store::Data;
 use mobilis_runtime::program::ProgramError;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Error relative to the largest value of an output.
@@ -74,6 +77,9 @@ pub enum VerifyError {
     /// A tokenizer that cannot be had.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A recognizer that cannot be had.
+    #[error(transparent)]
+    Asr(#[from] Box<AsrError>),
     /// Labels that do not fit.
     #[error(transparent)]
     Labels(#[from] LabelError),
@@ -201,6 +207,13 @@ fn outputs(
         let special =
             generation(folder, SpecialTokens::of(&config, SpecialTokens::default()).map_err(OpenError::from)?)?;
         report.checks = whisper::checks(&network, special, golden)?;
+        return Ok(());
+    }
+    if report.family == "wav2vec2" {
+        let network = Wav2Vec2Recognizer::load(&config, None, BTreeMap::new(), &tensors).map_err(Box::new)?;
+        network.set_device(device);
+        report.parameters = network.parameter_count();
+        report.checks = wav2vec2::checks(&network, golden)?;
         return Ok(());
     }
     let model = open::open(&config, &tensors)?;

@@ -11,6 +11,9 @@ use crate::llm::session::Want;
 pub fn checks(network: &Network, special: SpecialTokens, golden: &Golden) -> Result<Vec<Check>, VerifyError> {
     let mut checks = vec![];
     let windows = golden.windows("in.input_features")?;
+    if golden.has("feat.audio") {
+        checks.push(features(network, golden)?);
+    }
     let (rows, ids) = golden.ids("in.decoder_input_ids")?;
     let found = network.score(&windows, &TextBatch::new(rows, ids)?)?;
     golden.expect(&mut checks, "out.logits", &found.logits)?;
@@ -28,6 +31,23 @@ pub fn checks(network: &Network, special: SpecialTokens, golden: &Golden) -> Res
     Ok(checks)
 }
 
+/// The spectrograms of the recordings, within what the reference's own precision leaves.
+fn features(network: &Network, golden: &Golden) -> Result<Check, VerifyError> {
+    let (sizes, samples) = golden.reals("feat.audio")?;
+    let samples: Vec<f32> = samples.iter().map(|v| *v as f32).collect();
+    let rows: Vec<&[f32]> = samples.chunks(sizes.last().copied().unwrap_or(1).max(1)).collect();
+    let found = network.spectrograms(&rows)?;
+    let [batch, frames, bands] = *found.sizes() else { unreachable!("spectrograms have three axes") };
+    let data = found.data();
+    let turned = (0..batch).flat_map(|b| (0..bands).flat_map(move |m| (0..frames).map(move |t| (b, m, t))));
+    let turned = turned.map(|(b, m, t)| f64::from(data[(b * frames + t) * bands + m]));
+    golden.compare_within("in.input_features", &[batch, bands, frames], turned, |_| FEATURES)
+}
+
+/// The largest difference of a spectrogram: logarithms of small powers, which the reference computes in
+/// single precision.
+const FEATURES: f64 = 1e-4;
+
 /// Greedy text of the first windows: token after token behind the start.
 fn generated(
     network: &Network,
@@ -40,7 +60,7 @@ fn generated(
     let each = windows.sizes()[1] * windows.sizes()[2];
     let first = windows.data()[..rows.min(windows.sizes()[0]) * each].to_vec();
     let windows = SpectrogramArray::from_parts(&[first.len() / each, windows.sizes()[1], windows.sizes()[2]], first);
-    let mut listener = network.listener(&network.hear(&windows)?)?;
+    let mut listener = network.listener(&network.read(&windows)?)?;
     let steps = expected.len() / rows - 1;
     let mut texts: Vec<Vec<u32>> = vec![vec![special.start]; windows.sizes()[0]];
     let mut all = vec![vec![]; texts.len()];

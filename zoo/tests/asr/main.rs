@@ -1,3 +1,6 @@
 //! Recognizers.
 
 mod conformer;
+#[path = "../support/mod.rs"]
+mod support;
+mod whisper;

@@ -1,0 +1,111 @@
+//! Which recognizer a place holds.
+
+use super::conformer::{ConformerRecognizer, ModelSettings};
+use super::wav2vec2::Wav2Vec2Recognizer;
+use super::whisper::WhisperRecognizer;
+use super::{AsrError, Recognizer, Transcript};
+use crate::import::{OpenOptions, nemo};
+use crate::llm::config::Config;
+use crate::llm::family::OpenError;
+use mobilis_runtime::prelude::{Device, Weights};
+use mobilis_runtime::suggest::did_you_mean;
+use std::path::Path;
+
+/// How a recognizer is opened.
+#[derive(Clone, Debug)]
+pub struct AsrOptions {
+    /// How the place is found.
+    pub open: OpenOptions,
+    /// Where it runs.
+    pub device: Device,
+    /// How its products read weights.
+    pub weights: Weights,
+}
+
+impl Default for AsrOptions {
+    fn default() -> AsrOptions {
+        AsrOptions { open: OpenOptions::new(), device: Device::Cpu, weights: Weights::default() }
+    }
+}
+
+/// A recognizer of some family.
+pub enum AnyRecognizer {
+    /// A Whisper, whose languages and tasks can be chosen.
+    Whisper(Box<WhisperRecognizer>),
+    /// Any other.
+    Other(Box<dyn Recognizer<Error = AsrError>>),
+}
+
+impl AnyRecognizer {
+    /// The recognizer.
+    pub fn recognizer(&self) -> &dyn Recognizer<Error = AsrError> {
+        match self {
+            AnyRecognizer::Whisper(one) => &**one,
+            AnyRecognizer::Other(one) => &**one,
+        }
+    }
+}
+
+/// The families of Hugging Face's folders, by their `model_type`.
+const KNOWN: [&str; 2] = ["whisper", "wav2vec2"];
+
+/// A recognizer whose errors are one kind among others.
+struct Among<R>(R);
+
+impl<R: Recognizer> Recognizer for Among<R>
+where
+    AsrError: From<R::Error>,
+{
+    type Error = AsrError;
+
+    fn sample_rate(&self) -> u32 {
+        self.0.sample_rate()
+    }
+
+    fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, AsrError> {
+        Ok(self.0.transcribe(recordings)?)
+    }
+}
+
+/// The recognizer of an archive of NeMo's.
+fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError> {
+    let archive = nemo::open(Path::new(place))?;
+    let config = Config::new(place, archive.config.clone());
+    if !ModelSettings::is_one(&archive.config) {
+        let target = nemo::target(&archive.config).unwrap_or("a model without `target`").to_string();
+        return Err(OpenError::Family { model_type: target, known: NEMO.into(), hint: String::new() }.into());
+    }
+    let found = ConformerRecognizer::nemo(&config, &*archive.tensors)?;
+    found.network().set_device(options.device);
+    Ok(AnyRecognizer::Other(Box::new(Among(found))))
+}
+
+/// What of NeMo's is known.
+const NEMO: &str = "Conformer and FastConformer with CTC, RNN-T or TDT";
+
+/// Opens the recognizer of a place: a folder, a file, an archive of NeMo's, or an id on the Hugging Face
+/// Hub.
+///
+/// # Errors
+/// A place that cannot be read, a family that is not known or hears nothing, tensors that do not fit.
+pub fn open(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError> {
+    if nemo::is_nemo(Path::new(place)) {
+        return archive(place, options);
+    }
+    let pretrained = options.open.open(place)?;
+    let config = Config::new(pretrained.path.display().to_string(), pretrained.config.clone());
+    match config.model_type()? {
+        "whisper" => {
+            let found = WhisperRecognizer::open(&pretrained, options.device, options.weights.clone())?;
+            Ok(AnyRecognizer::Whisper(Box::new(found)))
+        }
+        "wav2vec2" => {
+            let found = Wav2Vec2Recognizer::open(&pretrained, options.device, options.weights.clone())?;
+            Ok(AnyRecognizer::Other(Box::new(found)))
+        }
+        other => {
+            let hint = did_you_mean(other, KNOWN);
+            Err(OpenError::Family { model_type: other.into(), known: KNOWN.join(", "), hint }.into())
+        }
+    }
+}
