@@ -258,6 +258,44 @@ fn demo_refuses_what_it_cannot_do() {
 }
 
 #[test]
+fn transcribe_writes_what_is_said() {
+    assert!(bad(&["transcribe", "nowhere/nothing", "x.wav", "--offline"], 1).contains("nowhere"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--format", "srtt"], 2).contains("srt"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--task", "translat"], 2).contains("translate"));
+    assert!(bad(&["transcribe", "x", "-", "-"], 1).contains("once"));
+    let cache = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/mobilis/real");
+    let real = std::env::var_os("MOBILIS_REAL").map_or(cache, PathBuf::from);
+    let (model, speech) = (real.join("whisper-tiny.en"), real.join("speech/librivox"));
+    if !model.join("model.safetensors").exists() || !speech.is_dir() {
+        println!("skipped: {} or {} is absent", model.display(), speech.display());
+        return;
+    }
+    let model = model.to_str().expect("a path in UTF-8");
+    let clip = speech.join("sense_and_sensibility_01_austen_64kb-0870.wav");
+    let clip = clip.to_str().expect("a path in UTF-8");
+    let found = json(&["transcribe", model, clip, "--words"]);
+    let transcript = &found["transcripts"][0];
+    assert!(transcript["text"].as_str().expect("a text").contains("John Dashwood"), "{found}");
+    assert!(transcript["segments"][0]["words"].as_array().is_some_and(|words| words.len() > 15), "{found}");
+    assert!(found["rtfx"].as_f64().is_some_and(|rtfx| rtfx > 0.0));
+
+    let list = scratch("recordings.jsonl");
+    std::fs::write(&list, format!("{{\"audio_filepath\": {clip:?}, \"offset\": 0.5, \"duration\": 3}}\n"))
+        .expect("a file");
+    let folder = scratch("transcripts");
+    let (list, place) = (list.to_str().expect("a path"), folder.to_str().expect("a path"));
+    good(&["transcribe", model, list, clip, "-o", place, "--format", "srt", "--quiet"]);
+    let files: Vec<_> = std::fs::read_dir(&folder).expect("the folder").flatten().map(|f| f.path()).collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+    let text = std::fs::read_to_string(&files[0]).expect("a file");
+    assert!(text.starts_with("1\n00:00:00,"), "{text}");
+
+    assert!(bad(&["transcribe", model, "/nowhere/talk.wav"], 1).contains("/nowhere/talk.wav"));
+    assert!(bad(&["transcribe", model, clip, "--language", "de"], 1).contains("`de`"));
+    assert!(bad(&["transcribe", model, clip, "--task", "translate"], 1).contains("translate"));
+}
+
+#[test]
 fn embed_gives_vectors_that_mean_something() {
     assert!(bad(&["embed", "nowhere/nothing", "text", "--offline"], 1).contains("nowhere"));
     assert!(bad(&["embed", "x", "text", "--pooling", "men"], 2).contains("mean"));

@@ -56,7 +56,7 @@ const FORMATS: [(&str, WeightFormat); 7] = [
     ("int8", WeightFormat::Int8),
 ];
 
-fn format(text: &str) -> Result<WeightFormat, String> {
+pub(super) fn format(text: &str) -> Result<WeightFormat, String> {
     let wanted = text.to_lowercase();
     let names = || FORMATS.iter().map(|(name, _)| *name);
     FORMATS.iter().find(|(name, _)| *name == wanted).map(|(_, format)| *format).ok_or_else(|| {

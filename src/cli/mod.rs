@@ -18,6 +18,7 @@ mod language;
 mod perplexity;
 mod profile;
 mod speaker;
+mod transcribe;
 mod vad;
 mod verify;
 
@@ -68,6 +69,8 @@ enum Command {
     Vad(vad::Arguments),
     /// Turn voices into vectors, or compare them.
     Speaker(speaker::Arguments),
+    /// Write down what is said in recordings, with times.
+    Transcribe(Box<transcribe::Arguments>),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -210,6 +213,7 @@ pub fn main() -> ExitCode {
         Command::Perplexity(arguments) => perplexity::run(arguments, &output),
         Command::Vad(arguments) => vad::run(arguments, &output),
         Command::Speaker(arguments) => speaker::run(arguments, &output),
+        Command::Transcribe(arguments) => transcribe::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };
     match result {
