@@ -105,3 +105,15 @@ fn llama_with_another_mlp() {
     assert!(number(&text, "after 60 steps") < 0.5 * number(&text, "\nloss"), "{text}");
     assert!(text.contains("12610 of 20962 parameters are trained"), "{text}");
 }
+
+#[test]
+fn pipeline() {
+    let text = run("11-pipeline");
+    assert!(text.contains("heard: badge"), "{text}");
+    assert!(text.contains("together: a headache bed facade"), "{text}");
+    assert!(text.contains("the same bits as alone: true"), "{text}");
+    assert!(number(&text, "step 300: loss") < 3.0, "{text}");
+    assert!(text.contains("200 of 200 in a stream are right"), "{text}");
+    assert!(text.contains("listen(speak) = heard.text: String, heard.scores:"), "{text}");
+    assert!(text.contains("said DEAF quietly, heard deaf"), "{text}");
+}

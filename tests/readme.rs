@@ -11,11 +11,17 @@ fn read(path: &str) -> String {
 #[test]
 fn the_error_is_what_the_compiler_says() {
     let readme = read("README.md");
-    let start = readme.find("```text\nerror").expect("an error message") + "```text\n".len();
-    let message = &readme[start..start + readme[start..].find("```").expect("its end")];
-    let place = message.lines().nth(1).and_then(|l| l.trim().strip_prefix("--> ")).expect("a place");
-    let file = place.split(':').next().expect("a file");
-    assert!(read(&file.replace(".rs", ".stderr")).starts_with(message.trim_end()), "{file} says otherwise");
+    let mut rest = readme.as_str();
+    let mut count = 0;
+    while let Some(start) = rest.find("```text\nerror") {
+        rest = &rest[start + "```text\n".len()..];
+        let message = &rest[..rest.find("```").expect("its end")];
+        let place = message.lines().nth(1).and_then(|l| l.trim().strip_prefix("--> ")).expect("a place");
+        let file = place.split(':').next().expect("a file");
+        assert!(read(&file.replace(".rs", ".stderr")).starts_with(message.trim_end()), "{file} says otherwise");
+        count += 1;
+    }
+    assert!(count >= 2, "{count} error messages");
 }
 
 #[test]

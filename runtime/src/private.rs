@@ -26,6 +26,6 @@ pub mod default_scope {
 pub mod pipeline {
     pub use crate::devices::Device;
     pub use crate::pipeline::core::{Call, Core, Edge, Label, Ports, Value, Wiring, erase, peek, restore, slot};
-    pub use crate::pipeline::shell::{Inputs, Keep};
+    pub use crate::pipeline::shell::{Branch, Inputs, Keep, Same};
     pub use crate::pipeline::{PipelineError, Stage, Stream, StreamOptions, Traced};
 }

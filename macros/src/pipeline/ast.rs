@@ -98,6 +98,8 @@ impl Carried {
         if m.mac.path.segments.last().is_none_or(|s| s.ident != "Array") {
             if m.mac.path.segments.last().is_some_and(|s| s.ident == "Tensor") {
                 errors.at(ty, "stages give each other values, not symbols: write `Array![..]` for `Tensor![..]`");
+                // One mistake, one message.
+                return Carried { text, tokens: quote!(()), array: None };
             }
             return Carried { text, tokens: ty.to_token_stream(), array: None };
         }

@@ -58,10 +58,10 @@ fn edge(generics: &Generics, wiring: &Wiring, link: &Link, number: usize, traits
     let types = spanned(quote!(#types), span);
     let convert = quote_spanned!(span=> <#found as #name #types>::into_port);
     if last {
-        quote!(#private::Edge::Move(#id, |__v| #private::erase(#convert(#private::restore::<#found>(__v)))))
+        quote_spanned!(span=> #private::Edge::Move(#id, |__v| #private::erase(#convert(#private::restore::<#found>(__v)))))
     } else {
-        let copy = quote_spanned!(span=> <#found as ::core::clone::Clone>::clone);
-        quote!(#private::Edge::Copy(#id, |__v| #private::erase(#convert(#copy(#private::peek::<#found>(__v))))))
+        let copy = quote_spanned!(span=> <#found as ::mobilis::__private::pipeline::Branch>::branch);
+        quote_spanned!(span=> #private::Edge::Copy(#id, |__v| #private::erase(#convert(#copy(#private::peek::<#found>(__v))))))
     }
 }
 
@@ -86,8 +86,10 @@ fn declaration(generics: &Generics, link: &Link, producer: &Value, name: &proc_m
         Some(array) => {
             let (shape, element) = (&array.shape, &array.element);
             let mut own = generics.clone();
-            own.params.push(syn::parse_quote!(__E: ::mobilis::__private::Is<#element>));
-            (own, quote!(::mobilis::__private::Array<#shape, __E>), quote!(::mobilis::__private::Array::port))
+            let private = quote!(::mobilis::__private);
+            own.params.push(syn::parse_quote!(__S: #private::pipeline::Same<#shape>));
+            own.params.push(syn::parse_quote!(__E: #private::Is<#element>));
+            (own, quote!(#private::Array<__S, __E>), quote!(#private::pipeline::Same::port))
         }
         None => (generics.clone(), inner.clone(), quote!(::core::convert::identity)),
     };
@@ -139,7 +141,8 @@ fn words(link: &Link, producer: &Value) -> (String, String, String) {
             format!("the result{} is `{expected}`", port.replace(" for", "")),
         ),
     };
-    let label = format!("{takes}, and {} is `{found}`", producer.producer);
+    let gives = if producer.producer.starts_with('`') && producer.port.name.is_none() { "gives" } else { "is" };
+    let label = format!("{takes}, and {} {gives} `{found}`", producer.producer);
     let note = difference(link.port, producer.port);
     let escape = |s: String| s.replace('{', "{{").replace('}', "}}");
     (escape(message), escape(label), escape(note))

@@ -103,8 +103,6 @@ fn hidden(p: &Pipeline, wiring: &Wiring, broken: bool) -> TokenStream {
     with_input.make_where_clause().predicates.push(syn::parse_quote!(#name #types: #private::Inputs<__In>));
     let (input_impls, _, input_wheres) = with_input.split_for_impl();
     quote! {
-        #[allow(unused_imports)]
-        use #private::Stage as _;
         #traits
         fn __wiring #impls () -> #private::Wiring #wheres { #wiring_body }
 

@@ -20,17 +20,18 @@ pub fn stages(p: &Pipeline) -> TokenStream {
         // At the stage's name, which the compiler shows as what asks for it.
         let bound = quote_spanned!(span=> impl #private::Stage<#input, Output = #output> + ::core::marker::Send + ::core::marker::Sync + 'static);
         parameters.push(quote!(#stage_name: #bound));
-        slots.push(quote!(#private::slot::<#ins, #outs>(#stage_name)));
+        slots.push(quote_spanned!(span=> #private::slot::<#ins, #outs>(#stage_name)));
         let setter = format_ident!("set_{}", stage_name.to_string().trim_start_matches("r#"), span = span);
         let doc = format!(
             "Puts another stage in the place of `{stage_name}`: any of the signature `{}`. Streams that run keep the old one.",
             stage.text
         );
+        let slot = quote_spanned!(span=> #private::slot::<#ins, #outs>);
         setters.extend(quote! {
             #[doc = #doc]
             #[allow(dead_code)]
             pub fn #setter(&mut self, stage: #bound) -> &mut Self {
-                self.__core.replace(#number, #private::slot::<#ins, #outs>(stage));
+                self.__core.replace(#number, #slot(stage));
                 self
             }
         });

@@ -15,14 +15,7 @@ const PORTS: usize = 8;
 /// The pipeline, or nothing and a noted mistake.
 pub fn pipeline(input: TokenStream, errors: &mut Errors) -> Option<Pipeline> {
     let mut own = Errors::default();
-    let parser = |input: ParseStream| {
-        let parsed = whole(input, &mut own);
-        if parsed.is_err() {
-            crate::errors::drain(input);
-        }
-        Ok(parsed)
-    };
-    let parsed = parser.parse2(input).and_then(|p| p);
+    let parsed = (|input: ParseStream| whole(input, &mut own)).parse2(input);
     if let Err(e) = own.finish() {
         errors.push(e);
     }
@@ -146,9 +139,11 @@ fn port(input: ParseStream, errors: &mut Errors) -> syn::Result<Port> {
     } else {
         None
     };
-    let ty: Type = input.parse()?;
+    let mut ty: Type = input.parse()?;
     if let Type::Reference(r) = &ty {
         errors.at(r.and_token, "stages own what they are given: write the type without `&`");
+        // One mistake, one message.
+        ty = syn::parse_quote!(());
     }
     let optional = if input.peek(Token![=]) {
         input.parse::<Token![=]>()?;

@@ -151,7 +151,7 @@ impl<'a> Resolver<'a, '_> {
         if let Some(i) = ports.iter().position(|v| v.port.name.as_ref() == Some(field)) {
             return Some(Bound { first: bound.first + i, count: 1 });
         }
-        let Some(maker) = ports.first().map(|v| v.producer.clone()) else { return None };
+        let maker = ports.first().map(|v| v.producer.clone())?;
         let words = if names.is_empty() {
             format!("{maker} gives one value, without names: leave out `.{field}`")
         } else {

@@ -111,6 +111,11 @@ pub struct Wiring {
 }
 
 /// Several ports as one value and as many: `(A,)` is `A`, `(A, B)` is the tuple.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot flow between stages",
+    label = "what this stage takes and gives must be `Send + 'static`",
+    note = "stages run on threads of their own; `Arc` can be sent where `Rc` cannot"
+)]
 pub trait Ports: Sized {
     /// What a stage takes or gives.
     type Whole;
@@ -122,6 +127,7 @@ pub trait Ports: Sized {
 
 macro_rules! ports {
     ($($($t:ident $v:ident),*;)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<$($t: Send + 'static),*> Ports for ($($t,)*) {
             // Parentheses around one type are no tuple.
             #[allow(unused_parens)]

@@ -35,7 +35,7 @@ use std::sync::Arc;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a stage that takes `{In}`",
     label = "this stage does not take `{In}`",
-    note = "a stage implements `Stage<{In}>`, is a `Program` of tensors of the same axes and elements, or is a closure `|x: {In}| -> Result<_, _>`"
+    note = "a stage is a `Program` of tensors of the same axes and elements, or its `per_item()`, a pipeline, a closure `|x: {In}| -> Result<_, _>`, `pure(closure)` where nothing can fail, or a type with `impl Stage<..>`"
 )]
 pub trait Stage<In> {
     /// What comes out.

@@ -5,8 +5,8 @@ use super::{Arguments, Executable, Program, ProgramError, Results};
 use crate::devices::Device;
 use crate::graph::trace::Mode;
 use crate::graph::{Graph, Sizes};
-use crate::module::Module;
 use crate::module::model::Model;
+use crate::module::{Module, NeuralModule};
 
 impl<M: Module> Model<M> {
     /// The device that the model's programs run on: [`Device::Cpu`] unless [`on`](Self::on) chose
@@ -58,6 +58,19 @@ impl<M: Module> Model<M> {
     pub fn compile<I: Arguments, O: Results>(&self, f: impl FnOnce(&M, I) -> O) -> Result<Program<I, O>, ProgramError> {
         let graph = self.trace(Mode::Eval, f)?;
         Ok(Program::new(self.executable(graph)))
+    }
+
+    /// Compiles the module's `forward` for inference:
+    /// `model.compile_forward::<Tensor![Batch, Time, Hidden]>()`.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compile_forward<I: Arguments>(&self) -> Result<Program<I, M::Output>, ProgramError>
+    where
+        M: NeuralModule<I>,
+        M::Output: Results,
+    {
+        self.compile(|module, input: I| module.call(input))
     }
 
     /// As [`compile`](Self::compile), with sizes for run-time axes that no argument tells: those of

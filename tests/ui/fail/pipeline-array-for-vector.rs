@@ -1,0 +1,23 @@
+//! An array for a stage that takes a vector.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Samples;
+    Frames = floor(Samples / 160) + 1;
+    Mels = 80;
+    Hidden = 256;
+    Vocab = 100;
+}
+
+pipeline! {
+    pub struct Listen {
+        encoder: fn(String) -> Array![Frames],
+        head: fn(Vec<f32>) -> String,
+    }
+    fn run(path: String) -> String {
+        let states = encoder(path);
+        head(states)
+    }
+}

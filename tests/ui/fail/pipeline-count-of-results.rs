@@ -1,0 +1,15 @@
+//! One value where two are promised.
+
+use mobilis::prelude::*;
+
+
+pipeline! {
+    pub struct Listen {
+        split: fn(text: String, at: Option<char>) -> (left: String, right: String),
+        join: fn(left: String, right: String) -> String,
+    }
+    fn run(text: String) -> (one: String, other: String) {
+        let cut = split(text);
+        join(cut.left, cut.right)
+    }
+}

@@ -1,0 +1,23 @@
+//! A mask where lengths are meant.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Samples;
+    Frames = floor(Samples / 160) + 1;
+    Mels = 80;
+    Hidden = 256;
+    Vocab = 100;
+}
+
+pipeline! {
+    pub struct Listen {
+        encoder: fn(String) -> Array![Batch, Frames; PaddingMask],
+        head: fn(Array![Batch; Lengths<Frames>]) -> String,
+    }
+    fn run(path: String) -> String {
+        let states = encoder(path);
+        head(states)
+    }
+}

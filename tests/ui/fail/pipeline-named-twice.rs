@@ -1,0 +1,15 @@
+//! One name for two values.
+
+use mobilis::prelude::*;
+
+
+pipeline! {
+    pub struct Listen {
+        split: fn(text: String, at: Option<char>) -> (left: String, right: String),
+        join: fn(left: String, right: String) -> String,
+    }
+    fn run(text: String) -> String {
+        let text = split(text);
+        join(text.left, text.right)
+    }
+}

@@ -1,0 +1,15 @@
+//! Three names for two results.
+
+use mobilis::prelude::*;
+
+
+pipeline! {
+    pub struct Listen {
+        split: fn(text: String, at: Option<char>) -> (left: String, right: String),
+        join: fn(left: String, right: String) -> String,
+    }
+    fn run(text: String) -> String {
+        let (a, b, c) = split(text);
+        join(a, b)
+    }
+}

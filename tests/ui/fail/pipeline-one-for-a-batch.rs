@@ -1,0 +1,23 @@
+//! One item for a stage that takes a batch.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Samples;
+    Frames = floor(Samples / 160) + 1;
+    Mels = 80;
+    Hidden = 256;
+    Vocab = 100;
+}
+
+pipeline! {
+    pub struct Listen {
+        encoder: fn(String) -> Array![Frames, Hidden],
+        head: fn(Array![Batch, Frames, Hidden]) -> String,
+    }
+    fn run(path: String) -> String {
+        let states = encoder(path);
+        head(states)
+    }
+}

@@ -1,0 +1,23 @@
+//! A recording of 8 kHz for features of 16 kHz.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Samples;
+    Frames = floor(Samples / 160) + 1;
+    Mels = 80;
+    Hidden = 256;
+    Vocab = 100;
+}
+
+pipeline! {
+    pub struct Listen {
+        decode: fn(String) -> Array![Samples; AudioSignal<8000>],
+        features: fn(Array![Samples; AudioSignal<16000>]) -> Array![Frames, Mels; MelSpectrogram],
+    }
+    fn run(path: String) -> Array![Frames, Mels; MelSpectrogram] {
+        let audio = decode(path);
+        features(audio)
+    }
+}

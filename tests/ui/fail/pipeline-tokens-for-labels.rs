@@ -1,0 +1,23 @@
+//! Tokens where labels are meant: both are indices.
+
+use mobilis::prelude::*;
+
+axes! {
+    Batch;
+    Samples;
+    Frames = floor(Samples / 160) + 1;
+    Mels = 80;
+    Hidden = 256;
+    Vocab = 100;
+}
+
+pipeline! {
+    pub struct Listen {
+        encoder: fn(String) -> Array![Frames; TokenId],
+        head: fn(Array![Frames; Labels]) -> String,
+    }
+    fn run(path: String) -> String {
+        let states = encoder(path);
+        head(states)
+    }
+}

@@ -1,0 +1,15 @@
+//! A result that the stage does not give.
+
+use mobilis::prelude::*;
+
+
+pipeline! {
+    pub struct Listen {
+        split: fn(text: String, at: Option<char>) -> (left: String, right: String),
+        join: fn(left: String, right: String) -> String,
+    }
+    fn run(text: String) -> String {
+        let cut = split(text);
+        join(cut.left, cut.rigth)
+    }
+}

@@ -1,0 +1,16 @@
+//! A value that nobody takes.
+
+use mobilis::prelude::*;
+
+
+pipeline! {
+    pub struct Listen {
+        split: fn(text: String, at: Option<char>) -> (left: String, right: String),
+        join: fn(left: String, right: String) -> String,
+    }
+    fn run(text: String) -> String {
+        let cut = split(text);
+        let both = join(cut.left, cut.right);
+        cut.left
+    }
+}
