@@ -8,11 +8,16 @@
 //! the program gives.
 //!
 //! That an item's result does not depend on those beside it is for the module to keep, by masking
-//! wherever frames are mixed; here, items that cannot share a batch, or whose batch fails, run alone.
+//! wherever frames are mixed; here, items that cannot share a batch, or whose batch fails, run alone. On
+//! the CPU even the last bit does not depend on them, as long as no product in the program has eight rows
+//! or fewer: those have a kernel of their own, which adds in another order. Short items are therefore
+//! padded to [`LEAST`] positions, which is enough for streams that are shortened eightfold. What has one
+//! row for each item, such as the mean over its frames, may differ in the last bits with the company.
 
 use super::Stage;
 use crate::array::{Array, HostOf};
 use crate::devices::Device;
+use crate::graph::Sizes;
 use crate::language::axis::Axis;
 use crate::language::element::{Element, Host, Is};
 use crate::language::elements::Lengths;
@@ -117,10 +122,21 @@ impl<S: Sequences, E: Element> Results for Padded<S, E> {
     }
 }
 
+/// The fewest positions that a padded axis has, where its size is free.
+pub const LEAST: usize = 128;
+
+/// The fewest positions of the second axis of `S`.
+fn least<S: Sequences>() -> usize {
+    let extent = S::Time::extent();
+    let free = extent.as_constant().is_none() && extent.admits(LEAST, &Sizes::new());
+    if free { LEAST } else { 0 }
+}
+
 /// An item's part of an argument.
 pub struct ItemRef<'a> {
     host: HostRef<'a>,
-    padded: bool,
+    /// The fewest positions of its first axis, if that is padded.
+    padded: Option<usize>,
 }
 
 /// Items that fit the arguments `A` of a program for a batch.
@@ -140,7 +156,7 @@ where
 {
     fn parts<'a>(&'a self, to: &mut Vec<ItemRef<'a>>) {
         let host = HostRef { sizes: self.sizes(), values: Host::slice(self.data()) };
-        to.push(ItemRef { host, padded: false });
+        to.push(ItemRef { host, padded: None });
     }
 }
 impl<S: Sequences, T: Shape, E: Is<F>, F: Element> ItemFeed<Padded<S, F>> for Array<T, E>
@@ -149,7 +165,7 @@ where
 {
     fn parts<'a>(&'a self, to: &mut Vec<ItemRef<'a>>) {
         let host = HostRef { sizes: self.sizes(), values: Host::slice(self.data()) };
-        to.push(ItemRef { host, padded: true });
+        to.push(ItemRef { host, padded: Some(least::<S>()) });
     }
 }
 
@@ -298,12 +314,15 @@ fn stack(items: &[Vec<ItemRef>]) -> Result<Vec<(Vec<usize>, Stacked)>, ItemError
     for (port, ItemRef { host, padded }) in first.iter().enumerate() {
         let parts = || items.iter().map(|item| &item[port].host);
         let mut sizes = host.sizes.to_vec();
+        if let Some(least) = padded {
+            sizes[0] = sizes[0].max(*least);
+        }
         for part in parts() {
-            let skip = usize::from(*padded);
+            let skip = usize::from(padded.is_some());
             if part.sizes[skip..] != host.sizes[skip..] {
                 return Err(ItemError::Sizes { first: host.sizes.to_vec(), found: part.sizes.to_vec() });
             }
-            if *padded {
+            if padded.is_some() {
                 sizes[0] = sizes[0].max(part.sizes[0]);
             }
         }
@@ -321,7 +340,7 @@ fn stack(items: &[Vec<ItemRef>]) -> Result<Vec<(Vec<usize>, Stacked)>, ItemError
             }
         };
         out.push((sizes, values));
-        if *padded {
+        if padded.is_some() {
             // A length beyond `i32` does not fit into memory.
             let lengths = parts().map(|p| i32::try_from(p.sizes[0]).unwrap_or(i32::MAX)).collect();
             out.push((vec![items.len()], Stacked::I32(lengths)));
