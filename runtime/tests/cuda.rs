@@ -120,6 +120,50 @@ fn an_optimizer_steps_over_all_parameters_at_once() -> Outcome {
     Ok(())
 }
 
+/// Bias, activation, gate, residual and rounding leave with the product: no kernel follows it.
+#[test]
+fn what_follows_products_is_part_of_them() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    axes! { Wide = 24; }
+    #[neural_module]
+    struct Net {
+        weight: Param![Wide, In],
+        bias: Param![Wide],
+        gate: Param![Wide],
+    }
+    type F = fn(&Net, Tensor![Batch, Wide], Tensor![Batch, Wide]) -> Tensor![Batch, Wide];
+    let forms: [(&str, F); 8] = [
+        ("bias", |m, y, _| y + m.bias.get()),
+        ("gelu", |m, y, r| (y + m.bias.get()).gelu() + r),
+        ("gelu_tanh", |m, y, r| (y + m.bias.get()).gelu_tanh() * r),
+        ("silu", |m, y, r| y.silu() * m.gate.get() + r),
+        ("relu", |m, y, r| r + (y + m.bias.get()).relu() * m.gate.get()),
+        ("tanh", |m, y, _| (y + m.bias.get()).tanh()),
+        ("sigmoid", |_, y, r| y.sigmoid() * r),
+        ("residual", |_, y, r| y + r),
+    ];
+    for (name, form) in forms {
+        let run = |device: Device| -> Result<(Vec<f32>, Vec<&'static str>), Box<dyn std::error::Error>> {
+            let model = Model::init(Net::default(), 3)?.on(device);
+            model.set("bias", &(0..24).map(|i| noise(1, i) as f32).collect::<Vec<f32>>())?;
+            model.set("gate", &(0..24).map(|i| noise(2, i) as f32).collect::<Vec<f32>>())?;
+            let program = model.compile(|m, (x, r): (Tensor![Batch, In], Tensor![Batch, Wide])| {
+                form(m, einsum!(x[b i] * m.weight.get()[o i] => [b o]), r)
+            })?;
+            let mut all = vec![];
+            for n in [1, 4, 70] {
+                let r = <Array![Batch, Wide]>::from_fn([n, 24], |i| noise(3, (i[0] * 24 + i[1]) as u64) as f32)?;
+                all.extend(program.run((examples(n, 1).0, r))?.data().to_vec());
+            }
+            Ok((all, program.executable().kernels()))
+        };
+        let ((found, kernels), (expected, _)) = (run(emulated)?, run(Device::Cpu)?);
+        close(&found, &expected);
+        assert!(kernels.len() == 1 && kernels[0].starts_with("gem"), "{name}: {kernels:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn models_go_to_the_device_and_come_back() -> Outcome {
     let Some(emulated) = device() else { return Ok(()) };

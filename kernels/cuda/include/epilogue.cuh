@@ -1,7 +1,7 @@
 // epilogue.cuh: what becomes of a product before it is stored, the same for every matrix product.
 //
-//   v = alpha * alpha_a * alpha_b * scale_a[i] * scale_b[j] * sum + beta * c[i][j]
-//   v = activation(v + bias[i][j]) * gate[i][j] + residual[i][j]
+//   v = round(alpha * alpha_a * alpha_b * scale_a[i] * scale_b[j] * sum + beta * c[i][j])
+//   v = round(activation(v + bias[i][j]) * gate[i][j] + residual[i][j])
 //   amax = max(amax, |v|),  c[i][j] = v * scale  in the type of c
 //
 // Every operand is an address with strides (of values, not bytes) for rows, columns and two levels of a batch; a stride
@@ -27,7 +27,7 @@ struct Epilogue {
   unsigned* amax;
   float alpha, beta;
   int activation;
-  unsigned types;  // four bits each: c, bias, gate, residual
+  unsigned types;  // four bits each: c, bias, gate, residual, what sums are rounded to (F32: not), what results are
 };
 #define EPILOGUE_PARAMS                                                                                            \
   OPERAND(c), OPERAND(bias), OPERAND(gate), OPERAND(residual), const float *scale_a, const float *scale_b,         \
@@ -51,17 +51,25 @@ DEVFN float activate(int kind, float v) {
   }
 }
 
+DEVFN float rounded(float v, unsigned type) { return type == BF16 ? (float)bf16(v) : type == F16 ? (float)f16(v) : v; }
+
 // The value of the result at (i, j), before `scale`. `i` is the row of the result, `r` that of scales of rows.
 DEVFN float epilogue_value(const Epilogue& e, float sum, int i, int j, int bo, int bi) {
   float v = e.alpha * sum;
+  // Not known ahead of the loop: what follows from it would take a register each all along.
+  unsigned types = e.types;
+#ifndef CUEMU
+  asm volatile("" : "+r"(types));
+#endif
   if (e.scale_a) v *= e.scale_a[i];
   if (e.scale_b) v *= e.scale_b[j];
-  if (e.beta != 0.f) v += e.beta * num_load(e.c.at, e.types & 15, e.c.index(i, j, bo, bi));
-  if (e.bias.at) v += num_load(e.bias.at, e.types >> 4 & 15, e.bias.index(i, j, bo, bi));
+  if (e.beta != 0.f) v += e.beta * num_load(e.c.at, types & 15, e.c.index(i, j, bo, bi));
+  v = rounded(v, types >> 16 & 15);
+  if (e.bias.at) v += num_load(e.bias.at, types >> 4 & 15, e.bias.index(i, j, bo, bi));
   v = activate(e.activation, v);
-  if (e.gate.at) v *= num_load(e.gate.at, e.types >> 8 & 15, e.gate.index(i, j, bo, bi));
-  if (e.residual.at) v += num_load(e.residual.at, e.types >> 12 & 15, e.residual.index(i, j, bo, bi));
-  return v;
+  if (e.gate.at) v *= num_load(e.gate.at, types >> 8 & 15, e.gate.index(i, j, bo, bi));
+  if (e.residual.at) v += num_load(e.residual.at, types >> 12 & 15, e.residual.index(i, j, bo, bi));
+  return rounded(v, types >> 20 & 15);
 }
 
 // Stores one value; `most` gathers the thread's greatest magnitude.

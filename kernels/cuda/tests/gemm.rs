@@ -317,6 +317,7 @@ fn epilogues_do_all_their_steps() {
                 amax.upload(&[0; 4]).unwrap();
                 g.c = Matrix { at: c.ptr(), element, ..g.c };
                 g.epilogue = Epilogue {
+                    rounded: [F32; 2],
                     alpha: 0.25 / 0.375,
                     beta,
                     bias: Some(bias.matrix(0, [0, 1, 0, 0])),
@@ -435,6 +436,47 @@ fn tensor_cores_of_hopper() {
         kernels.insert(check_on(&gpu, &few, &g, &c, (&a, &b), &Operands::default(), 2e-6));
     }
     all_ran(&kernels, &["nn", "nt", "tn", "tt", "bf16", "_f16", "sm90_256", "sm90_128", "k/", "turned"]);
+}
+
+/// Bit for bit what rounding the same sums gives, by every kind of kernel, with a bias between.
+#[test]
+fn sums_and_results_are_rounded() {
+    let mut kernels = BTreeSet::new();
+    for gpu in devices() {
+        let ampere = Info { capability: 80, ..gpu.info().clone() };
+        let bf16 = [Element::Bf16; 2];
+        for (size, types, on) in [
+            ([70, 66, 40], [F32; 2], gpu.info()),
+            ([3, 66, 40], [F32; 2], gpu.info()),
+            ([20, 30, 3000], [F32; 2], gpu.info()),
+            ([80, 72, 64], bf16, gpu.info()),
+            ([80, 72, 64], bf16, &ampere),
+        ] {
+            let (_a, _b, c, mut g) = plain(&gpu, size, [false, true, false], types);
+            let bias = values(size[1], 3);
+            let on_device = upload(&gpu, &bias);
+            run(&gpu, on, &g);
+            let sums = download::<f32>(&c, size[0] * size[1]);
+            g.epilogue.bias = Some(Matrix::repeated_row(on_device.ptr()));
+            for (first, last) in [(Element::Bf16, Element::F16), (F32, Element::Bf16), (Element::F16, F32)] {
+                g.epilogue.rounded = [first, last];
+                kernels.insert(run(&gpu, on, &g));
+                let round = |to: Element, v: f32| match to {
+                    Element::Bf16 => half::bf16::from_f32(v).to_f32(),
+                    Element::F16 => half::f16::from_f32(v).to_f32(),
+                    _ => v,
+                };
+                let found = download::<f32>(&c, sums.len());
+                for (at, (f, s)) in found.iter().zip(&sums).enumerate() {
+                    assert_eq!(*f, round(last, round(first, *s) + bias[at % size[1]]), "{size:?}, value {at}");
+                }
+            }
+        }
+        let (_, _, _, mut g) = plain(&gpu, [70, 66, 40], [false; 3], [F32; 2]);
+        g.epilogue.rounded[1] = Element::E4M3;
+        assert!(choose(&g, gpu.info()).unwrap_err().to_string().contains("16 bits"));
+    }
+    all_ran(&kernels, &["gemm_f32", "gemv_f32", "k/", "bf16_sm90", "bf16_sm80"]);
 }
 
 #[test]

@@ -226,6 +226,9 @@ fn check(g: &Gemm) -> Result<(), CudaError> {
     if [e.bias, e.gate, e.residual].iter().flatten().any(|x| x.element.planes()) {
         return no("the operands of an epilogue are not blocks".into());
     }
+    if e.rounded.iter().any(|x| !matches!(x, Element::F32 | Element::Bf16 | Element::F16)) {
+        return no(format!("sums and results are rounded to {:?}, expected 16 bits or f32 for neither", e.rounded));
+    }
     if g.b.element.planes() {
         let plain = g.b.row == 1 && g.b.col == g.k && g.count() <= 1;
         if !plain || !g.k.is_multiple_of(32) || !g.b.at.0.is_multiple_of(16) || g.planes == crate::Ptr::NULL {

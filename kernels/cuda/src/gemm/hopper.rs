@@ -106,6 +106,7 @@ fn direct(g: &Gemm) -> bool {
     let plain = e.beta == 0.0
         && [e.bias, e.gate, e.residual].iter().all(Option::is_none)
         && e.activation == Activation::Identity
+        && e.rounded == [Element::F32; 2]
         && [e.row_scales, e.column_scales, e.scale, e.amax].iter().all(|p| *p == Ptr::NULL);
     let moves = |stride: usize, size: usize| size <= 1 || stride > 0;
     plain

@@ -63,7 +63,8 @@ pub(crate) fn epilogue(c: &Matrix, e: &Epilogue) -> Vec<Arg> {
     let [bias, gate, residual] = [e.bias, e.gate, e.residual].map(Option::unwrap_or_default);
     let mut list = vec![];
     [c, &bias, &gate, &residual].into_iter().for_each(|x| list.extend(operand(x)));
-    let types = [c, &bias, &gate, &residual].iter().enumerate().fold(0, |t, (i, x)| t | (x.element as u32) << (4 * i));
+    let elements = [c, &bias, &gate, &residual].map(|x| x.element).into_iter().chain(e.rounded);
+    let types = elements.enumerate().fold(0, |t, (i, x)| t | (x as u32) << (4 * i));
     list.extend(args![e.row_scales, e.column_scales, e.scale, e.amax, e.factors[0], e.factors[1]]);
     list.extend(args![e.alpha, e.beta, e.activation as i32, types]);
     list

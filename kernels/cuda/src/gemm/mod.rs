@@ -5,8 +5,8 @@
 //! have any strides and several element types; the sum is `f32`. The epilogue is
 //!
 //! ```text
-//! v = alpha * factors * row_scales[i] * column_scales[j] * sum + beta * c[i][j]
-//! v = activation(v + bias[i][j]) * gate[i][j] + residual[i][j]
+//! v = round(alpha * factors * row_scales[i] * column_scales[j] * sum + beta * c[i][j])
+//! v = round(activation(v + bias[i][j]) * gate[i][j] + residual[i][j])
 //! amax = max(amax, |v|),   c[i][j] = v * scale, rounded to c's type
 //! ```
 
@@ -138,6 +138,8 @@ pub struct Epilogue {
     pub gate: Option<Matrix>,
     /// Added after that.
     pub residual: Option<Matrix>,
+    /// What sums, before the bias, and results are rounded to: bf16, f16, or `f32` for neither.
+    pub rounded: [Element; 2],
     /// Two more factors on sums, each one `f32` on the device, or null.
     pub factors: [Ptr; 2],
     /// A factor for each row, `f32`, or null.
@@ -159,6 +161,7 @@ impl Default for Epilogue {
             activation: Activation::Identity,
             gate: None,
             residual: None,
+            rounded: [Element::F32; 2],
             factors: [Ptr::NULL; 2],
             row_scales: Ptr::NULL,
             column_scales: Ptr::NULL,

@@ -19,6 +19,7 @@ mod chain;
 mod contraction;
 mod conv;
 mod ctc;
+mod epilogue;
 mod experts;
 mod gather;
 mod head;

@@ -1,8 +1,9 @@
 //! Joined products of matrices on GPUs: for each result one product a left side, each adding to the one before,
-//! and then the chain that follows, in place.
+//! and then the chain that follows: as a part of the last product (`epilogue.rs`), or in place.
 
 use super::chain::emit;
 use super::contraction::{multiply, own, stride};
+use super::epilogue;
 use super::lower::{Lower, Lowering, Refused};
 use super::narrow::packed;
 use crate::devices::lower::Emit;
@@ -86,21 +87,26 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Lowering {
             let piece = cx.buffer(rows * columns, DType::F32);
             View::whole(piece.slot, &[rows, columns], DType::F32)
         });
+        let sizes = results.first().map(|v| v.sizes.clone());
+        let after = op.after[j].as_ref().zip(sizes.as_ref());
+        let ending = after.and_then(|(after, sizes)| epilogue::of(after, op.left[0].rows.len(), sizes, cx));
         for (i, (a, b)) in left.iter().zip(&right).enumerate() {
             let c = Matrix::rows(cx.address(&to), columns);
             let mut g = Gemm::new([rows, columns, a.columns], a.at, b.at, c);
             g.planes = b.planes;
+            if let Some(ending) = ending.filter(|_| i + 1 == left.len()) {
+                g.epilogue = ending;
+            }
             g.epilogue.beta = if i > 0 { 1.0 } else { 0.0 };
             multiply(&packed(&g, [i, op.right_input(j, i)], cx)?, cx)?;
         }
-        if let (Some(after), Some(first)) = (&op.after[j], results.first()) {
-            let sizes = first.sizes.clone();
-            let product = View { offset: to.offset, ..View::whole(to.slot, &sizes, DType::F32) };
+        if let Some((after, sizes)) = after.filter(|_| ending.is_none()) {
+            let product = View { offset: to.offset, ..View::whole(to.slot, sizes, DType::F32) };
             let views: Vec<View> =
                 after.inputs.iter().map(|i| i.map_or_else(|| product.clone(), |i| cx.view(i))).collect();
             let numbers = after.chain.results.iter().copied();
             let outputs: Vec<_> = numbers.zip(results.iter().map(|v| cx.address(v))).collect();
-            emit(&after.chain, &views, &outputs, &sizes, cx)?;
+            emit(&after.chain, &views, &outputs, sizes, cx)?;
         }
     }
     Ok(())
