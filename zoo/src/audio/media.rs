@@ -51,6 +51,9 @@ pub(super) struct Media {
     seekable: bool,
     /// Frames before the recording begins, in the packets' counting.
     lead: i64,
+    /// Opus in containers that count milliseconds: its packets begin at multiples of 2.5 ms, so many
+    /// frames before the recording.
+    snap: Option<i64>,
     /// To be dropped of what comes next.
     drop: u64,
     given: u64,
@@ -99,6 +102,7 @@ impl Media {
             exact: false,
             seekable,
             lead: 0,
+            snap: None,
             drop: 0,
             given: 0,
             silenced: 0,
@@ -141,8 +145,10 @@ impl Media {
             self.channels = opus.channels;
             self.drop = opus.skip;
         }
+        let exact = self.time_base.is_some_and(|b| b.numer.get() == 1 && b.denom.get() == rate);
+        self.snap = (matches!(decoder, Decoder::Opus(_)) && !exact).then_some(self.drop as i64);
         self.decoder = decoder;
-        self.lead = self.frames_of(base) + self.drop as i64;
+        self.lead = self.frames_of(base) + if self.snap.is_some() { 0 } else { self.drop as i64 };
         Ok(())
     }
 
@@ -212,6 +218,7 @@ impl Media {
                 continue;
             }
             let at = self.frames_of(packet.pts.get().saturating_add(packet.trim_start.get() as i64)) - self.lead;
+            let at = self.snap.map_or(at, |skip| (at + skip + 60).div_euclid(120) * 120 - skip);
             let (rate, channels) = self.decode(&packet)?;
             if channels == 0 || self.interleaved.len() < channels {
                 continue;

@@ -6,8 +6,10 @@
 //! - [`load`] reads a whole recording and [`Reader`] one of any length block by block: a file,
 //!   bytes, or a stream; any rate and number of channels.
 //! - [`resample`] changes the rate; [`wav`] writes files.
+//! - [`augment`] changes recordings and features at random, for training.
 //! - [`features`] makes spectrograms of samples, in the graph of the model that sees them.
 
+pub mod augment;
 mod error;
 pub mod features;
 mod media;

@@ -48,6 +48,9 @@ pub type SampleCountArray = Array<(Batch,), Lengths<Samples>>;
 /// How many frames of each recording count.
 pub type FrameCounts = Tensor<(Batch,), Lengths<Frames>>;
 
+/// Batches have at least so many frames: products of matrices of a few rows sum in another order.
+const LEAST: usize = 16;
+
 #[derive(Clone, Debug)]
 enum Kind {
     Spectral(Box<Spectral>),
@@ -95,15 +98,32 @@ impl Features {
         dims.splice(1..3, [samples_dim]);
         let x = movement::reshape(cut, dims);
         let counts = samples.raw();
-        let (y, counted) = match &self.kind {
-            Kind::Spectral(spectral) => spectral.trace(x, counts, Frames::dim(), M::dim()),
-            Kind::Kaldi(kaldi) => kaldi.trace(x, counts, Frames::dim(), M::dim()),
-        };
+        let (y, counted) = self.trace(x, counts, Frames::dim(), M::dim());
+        (Tensor::from_raw(y), Tensor::from_raw(counted))
+    }
+
+    /// The same of `[Batch, Samples]`, where the compiler knows how frames follow from samples:
+    /// `F = floor(Samples / 160) + 1`, for a hop of 160. More frames than there are is an error when the
+    /// program runs.
+    #[allow(clippy::type_complexity)]
+    pub fn of_samples<F: Axis, M: Axis>(
+        &self,
+        sound: Tensor<(Batch, Samples)>,
+        samples: SampleCounts,
+    ) -> (Tensor<(Batch, F, M), MelSpectrogram>, Tensor<(Batch,), Lengths<F>>) {
+        let (y, counted) = self.trace(sound.raw(), samples.raw(), F::dim(), M::dim());
         (Tensor::from_raw(y), Tensor::from_raw(counted))
     }
 }
 
 impl Features {
+    fn trace(&self, x: Handle, counts: Handle, frames: Dim, width: Dim) -> (Handle, Handle) {
+        match &self.kind {
+            Kind::Spectral(spectral) => spectral.trace(x, counts, frames, width),
+            Kind::Kaldi(kaldi) => kaldi.trace(x, counts, frames, width),
+        }
+    }
+
     /// Features of spectra.
     ///
     /// # Errors
@@ -162,8 +182,8 @@ impl Features {
     /// fills, where the settings say so more.
     pub fn room(&self, samples: usize) -> usize {
         match &self.kind {
-            Kind::Spectral(s) => s.settings.room(samples),
-            Kind::Kaldi(k) => samples / k.settings.hop() + 1,
+            Kind::Spectral(s) => s.settings.room(samples.max(LEAST * s.settings.hop)),
+            Kind::Kaldi(k) => (samples / k.settings.hop() + 1).max(LEAST),
         }
     }
 

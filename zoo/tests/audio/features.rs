@@ -1,0 +1,226 @@
+//! Features against the reference implementations (`../data/features.py`, and the folders of
+//! reference data where they are), and what holds for all of them.
+
+use mobilis_runtime::checkpoint::Checkpoint;
+use mobilis_runtime::graph::DType;
+use mobilis_runtime::prelude::*;
+use mobilis_zoo::audio::features::{
+    Extractor, Fbank, Features, SampleCounts, Settings, Shape, Sound, Version, normalized,
+};
+use mobilis_zoo::audio::{self, Batch, Mels, Samples};
+use mobilis_zoo::llm::config::Config;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+fn fixture() -> Checkpoint {
+    Checkpoint::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/features.safetensors")).unwrap()
+}
+
+fn values(from: &Checkpoint, name: &str) -> Vec<f32> {
+    from.read_wide(name, DType::F32).unwrap().to_f64().into_iter().map(|v| v as f32).collect()
+}
+
+fn close(found: &[f32], expected: &[f32], off: f32, name: &str) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= off, "{name} is off by {worst}");
+}
+
+fn all() -> Vec<(&'static str, Features, f32)> {
+    let nemo = |config: serde_json::Value, version| Features::nemo(&Config::new("test", config), version).unwrap();
+    let fbank = |f: Fbank| Features::kaldi(f).unwrap();
+    vec![
+        (
+            "mfcc",
+            nemo(
+                json!({"_target_": "nemo.collections.asr.modules.AudioToMFCCPreprocessor", "window_size": 0.025,
+                    "window_stride": 0.01, "window": "hann", "n_mels": 64, "n_mfcc": 40, "n_fft": 512}),
+                Version::NEW,
+            ),
+            2e-3,
+        ),
+        (
+            "mfcc_decibels",
+            nemo(
+                json!({"_target_": "AudioToMFCCPreprocessor", "window_size": 0.025, "n_mels": 64, "n_mfcc": 13,
+                    "n_fft": 512, "log": false}),
+                Version::NEW,
+            ),
+            2e-2,
+        ),
+        ("fbank", fbank(Fbank::default()), 1e-3),
+        (
+            "fbank_80",
+            fbank(Fbank {
+                num_mel_bins: 80,
+                use_energy: true,
+                window_type: Shape::Hamming,
+                scale: 32768.0,
+                ..Fbank::default()
+            }),
+            1e-3,
+        ),
+        (
+            "fbank_whole",
+            fbank(Fbank {
+                num_mel_bins: 40,
+                snip_edges: false,
+                high_freq: -400.0,
+                raw_energy: false,
+                use_energy: true,
+                energy_floor: 0.0,
+                subtract_mean: true,
+                use_power: false,
+                ..Fbank::default()
+            }),
+            1e-3,
+        ),
+        ("librosa", Features::spectral(Settings::librosa(16_000, 400, 160, 40)).unwrap(), 1e-4),
+        (
+            "nemo_1",
+            nemo(
+                json!({"window_size": 0.025, "window_stride": 0.01, "n_fft": 512, "features": 80, "pad_to": 0}),
+                Version::parse(Some("1.23.0")),
+            ),
+            5e-4,
+        ),
+    ]
+}
+
+#[test]
+fn all_agree_with_the_references() {
+    let fixture = fixture();
+    let x = values(&fixture, "audio");
+    for (name, features, off) in all() {
+        let found = Extractor::new(features, Device::Cpu).unwrap().run(&[&x]).unwrap();
+        close(found.of(0), &values(&fixture, name), off, name);
+    }
+}
+
+#[test]
+fn neither_padding_nor_company_changes_a_frame() {
+    let x = values(&fixture(), "audio");
+    let long: Vec<f32> = x.iter().cycle().map(|v| v * 0.9).take(14_321).collect();
+    for (name, features, _) in all() {
+        let extractor = Extractor::new(features, Device::Cpu).unwrap();
+        for length in [0, 1, 37, 400, 1_600, 5_999] {
+            let alone = extractor.run(&[&x[..length]]).unwrap();
+            assert_eq!(alone.counted[0], extractor.features().frames(length), "{name} of {length}");
+            assert!(alone.counted[0] <= alone.frames, "{name} of {length}");
+            assert!(alone.values.iter().all(|v| v.is_finite()), "{name} of {length}");
+            let both = extractor.run(&[&long, &x[..length]]).unwrap();
+            assert_eq!(both.counted[1], alone.counted[0]);
+            assert!(both.of(1) == alone.of(0), "{name} of {length} depends on the batch");
+            let behind = &both.values[both.frames * both.width + alone.of(0).len()..];
+            assert!(behind.iter().all(|v| *v == 0.0), "{name} of {length}");
+        }
+    }
+}
+
+#[test]
+fn samples_are_normalized_as_wav2vec2_hears_them() {
+    let fixture = fixture();
+    let x = values(&fixture, "audio");
+    let model = Model::init((), 0).unwrap();
+    let program = model.compile(|_, (x, n): (Tensor<(Batch, Samples)>, SampleCounts)| normalized(x, n)).unwrap();
+    let mut rows = vec![0.5; 2 * 8_000];
+    rows[..x.len()].copy_from_slice(&x);
+    let x: Array<(Batch, Samples)> = Array::from_parts(&[2, 8_000], rows);
+    let lengths: Array<(Batch,), Lengths<Samples>> = Array::from_parts(&[2], vec![5_999, 8_000]);
+    let found = program.run((x, lengths)).unwrap().into_vec();
+    close(&found[..5_999], &values(&fixture, "wav2vec2"), 2e-5, "wav2vec2");
+    assert!(found[5_999..8_000].iter().all(|v| *v == 0.0));
+}
+
+#[test]
+fn whispers_spectrogram() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/real/refs/whisper_tiny_en.safetensors");
+    let cache = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/mobilis/real");
+    let clips = std::env::var_os("MOBILIS_REAL").map_or_else(cache, PathBuf::from).join("speech/librivox");
+    let clip = std::fs::read_dir(&clips)
+        .ok()
+        .and_then(|files| files.flatten().map(|f| f.path()).find(|p| p.to_string_lossy().ends_with("0890.wav")));
+    let (Some(clip), true) = (clip, reference.exists()) else {
+        println!("skipped: {} or {} is absent", clips.display(), reference.display());
+        return;
+    };
+    let reference = Checkpoint::open(&reference).unwrap();
+    let features = Features::spectral(Settings::whisper(80)).unwrap();
+    let filters = features.settings().unwrap().filters();
+    close(&filters, &values(&reference, "mel_filters"), 1e-7, "mel_filters");
+    let samples = audio::load(clip, 16_000).unwrap();
+    let found = Extractor::new(features, Device::Cpu).unwrap().run(&[&samples]).unwrap();
+    assert_eq!((found.frames, found.width, found.counted[0]), (3000, 80, 3000));
+    let across: Vec<f32> = (0..80).flat_map(|m| (0..3000).map(move |t| t * 80 + m)).map(|i| found.values[i]).collect();
+    close(&across, &values(&reference, "mel"), 1e-4, "mel");
+}
+
+#[test]
+fn resemblyzers_spectrogram() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/real/refs/resemblyzer.safetensors");
+    let cache = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/mobilis/real");
+    let clips = std::env::var_os("MOBILIS_REAL").map_or_else(cache, PathBuf::from).join("speech/librivox");
+    let clip = std::fs::read_dir(&clips)
+        .ok()
+        .and_then(|files| files.flatten().map(|f| f.path()).find(|p| p.to_string_lossy().ends_with("0890.wav")));
+    let (Some(clip), true) = (clip, reference.exists()) else {
+        println!("skipped: {} or {} is absent", clips.display(), reference.display());
+        return;
+    };
+    let expected = values(&Checkpoint::open(&reference).unwrap(), "0890.mel");
+    let samples = audio::load(clip, 16_000).unwrap();
+    let features = Features::spectral(Settings::librosa(16_000, 400, 160, 40)).unwrap();
+    let found = Extractor::new(features, Device::Cpu).unwrap().run(&[&samples]).unwrap();
+    let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    // The reference fills the recording up with silence.
+    close(found.of(0), &expected[..found.of(0).len()], 1e-5 * largest, "mel");
+}
+
+#[test]
+fn a_wrong_width_is_seen() {
+    let features = Features::spectral(Settings::librosa(16_000, 400, 160, 40)).unwrap();
+    let (sound, counts) = features.pack(&[&[0.0; 1_000]]);
+    let model = Model::init_with(features, 0, Sizes::new().with::<Mels>(41)).unwrap();
+    let program = model.compile(|f, (x, n): (Sound, SampleCounts)| f.forward::<Mels>(x, n).0).unwrap();
+    let error = program.run((sound, counts)).unwrap_err().to_string();
+    assert!(error.contains("filters"), "{error}");
+}
+
+#[test]
+fn settings_are_strict() {
+    let fault = |config: serde_json::Value| {
+        Features::nemo(&Config::new("model.yaml", config), Version::NEW).unwrap_err().to_string()
+    };
+    let unknown = fault(json!({"featurs": 80}));
+    assert!(unknown.starts_with("model.yaml: `featurs` is not a setting of these features"), "{unknown}");
+    assert!(unknown.contains("did you mean `features`"), "{unknown}");
+    for (config, words) in [
+        (json!({"window": "kaiser"}), "`window`"),
+        (json!({"n_fft": 100}), "n_fft"),
+        (json!({"window_stride": 0}), "window_stride"),
+        (json!({"highfreq": 9000}), "highfreq"),
+        (json!({"features": 0}), "features"),
+        (json!({"sample_rate": 0}), "sample_rate"),
+        (json!({"n_fft": 4_000_000_000u64}), "n_fft"),
+        (json!({"normalize": {"fixed_mean": [1.0], "fixed_std": [1.0]}}), "fixed_mean"),
+        (json!({"_target_": "nemo.AudioToSpectrogram"}), "AudioToSpectrogram"),
+    ] {
+        let found = fault(config);
+        assert!(found.contains(words), "{found}");
+    }
+}
+
+#[test]
+fn nemos_configurations() {
+    let given = std::env::var_os("MOBILIS_GOLDEN").map(PathBuf::from);
+    let root = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"));
+    let folder = root.join("nemo_mel");
+    if !folder.exists() {
+        println!("skipped: {} is absent", folder.display());
+        return;
+    }
+    let report = mobilis_zoo::verify::verify(&folder, "config.json", Device::Cpu).unwrap();
+    let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(report.checks.len(), 28);
+}
