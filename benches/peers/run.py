@@ -29,7 +29,7 @@ TARGET = HERE / "target"
 VENV = Path(os.environ.get("PEERS_VENV", TARGET / "venv"))
 PYTHON = VENV / "bin" / "python"
 
-WHEELS = ["numpy", "onnx", "onnxruntime", "gguf", "torch==2.11.0"]
+WHEELS = ["numpy", "librosa", "onnx", "onnxruntime", "gguf", "torch==2.11.0"]
 LLAMA = "llama-cpp-python==0.3.36"
 LLAMA_SETTINGS = "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
 
@@ -44,6 +44,7 @@ PEERS = {
     "torch": "torch_peer.py",
     "onnx": "onnx_peer.py",
     "numpy": "numpy_peer.py",
+    "librosa": "librosa_peer.py",
     "llama": "llama_peer.py",
 }
 

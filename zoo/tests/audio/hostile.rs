@@ -179,7 +179,7 @@ fn grown(stream: Endless, wanted: &Wanted) -> (u64, u64) {
             before = peak();
         }
     }
-    (count, peak().zip(before).map_or(0, |(after, before)| after - before))
+    (count, peak().zip(before).map_or(0, |(after, before)| after.saturating_sub(before)))
 }
 
 #[test]

@@ -23,13 +23,9 @@ impl Law {
             }
             Law::A => {
                 // Negative numbers are the complement of one's, as in the reference.
-                let magnitude = if linear < 0 { !linear } else { linear } >> 4;
-                let byte = if magnitude < 32 {
-                    magnitude >> 1
-                } else {
-                    let segment = (31 - magnitude.leading_zeros() as i32) - 4;
-                    (segment << 4) | ((magnitude >> segment) & 15)
-                };
+                let magnitude = if linear < 0 { !linear } else { linear } >> 3;
+                let segment = (31 - magnitude.max(16).leading_zeros() as i32) - 4;
+                let byte = (segment << 4) | ((magnitude >> segment.max(1)) & 15);
                 (byte as u8 | sign as u8) ^ 0x55
             }
         }

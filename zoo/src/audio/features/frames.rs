@@ -3,7 +3,8 @@
 use mobilis_runtime::graph::trace::{Handle, type_of};
 use mobilis_runtime::graph::{DType, Dim, Extent, TensorType};
 use mobilis_runtime::ops::elementwise::{self as ew, BinaryKind, CompareKind};
-use mobilis_runtime::ops::{gather, leaf, reduce};
+use mobilis_runtime::ops::pad::pad_zeros;
+use mobilis_runtime::ops::{gather, leaf, reduce, slice};
 
 /// How a recording is mirrored at its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,24 +42,28 @@ pub(super) fn quotient(x: Handle, add: i64, by: i64) -> Handle {
 }
 
 /// Samples `[batch, n]` with `pad` mirrored ones at both ends of each recording: `[batch, n + 2 pad]`,
-/// zeros behind. A recording shorter than `pad` repeats its ends.
+/// zeros behind. Behind its end a recording is 0 already. One shorter than `pad` repeats its ends.
 pub(super) fn mirrored(x: Handle, lengths: Handle, pad: usize, mirror: Mirror) -> Handle {
+    if pad == 0 {
+        return x;
+    }
     let ty = type_of(x);
-    let longer = Dim::anonymous(Extent::add(ty.dims[1].extent.clone(), Extent::constant(2 * pad as u64)));
-    let places = TensorType::new(vec![ty.dims[0].clone(), longer], DType::I32);
+    let edge = Dim::fixed(pad as u64);
+    let places = TensorType::new(vec![ty.dims[0].clone(), edge.clone()], DType::I32);
     let lengths = reduce::restore(lengths, &places.dims, &[1]);
     let number = |v: i64| leaf::fill(v as f64, TensorType::new(vec![], DType::I32));
-    let at = ew::sub(leaf::iota(1, &places), number(pad as i64));
     let zero = number(0);
-    let (left, right) = match mirror {
-        Mirror::Whole => (ew::neg(at), ew::sub(ew::add(lengths, lengths), ew::add(at, number(2)))),
-        Mirror::Half => (ew::sub(number(-1), at), ew::sub(ew::add(lengths, lengths), ew::add(at, number(1)))),
-    };
-    let from = ew::select(ew::compare(CompareKind::Lt, at, zero), left, at);
-    let from = ew::select(ew::compare(CompareKind::Ge, at, lengths), right, from);
-    // What falls on the other side, in short recordings, stays at the end.
+    let at = leaf::iota(1, &places);
     let last = ew::maximum(ew::sub(lengths, number(1)), zero);
-    let from = ew::minimum(ew::maximum(from, zero), last);
-    let reach = ew::compare(CompareKind::Lt, at, ew::add(lengths, number(pad as i64)));
-    ew::select(reach, gather::gather(x, from, 1), leaf::scalar(0.0))
+    let pick = |from: Handle| gather::gather(x, ew::minimum(ew::maximum(from, zero), last), 1);
+    // Whether the first and the last sample come twice.
+    let once = i64::from(mirror == Mirror::Whole);
+    let left = pick(ew::sub(number(pad as i64 - 1 + once), at));
+    let right = pick(ew::sub(ew::sub(last, number(once)), at));
+    let n = &ty.dims[1].extent;
+    let behind = Dim::anonymous(Extent::add(n.clone(), Extent::constant(pad as u64)));
+    let all = Dim::anonymous(Extent::add(n.clone(), Extent::constant(2 * pad as u64)));
+    let x = pad_zeros(x, 1, Extent::constant(0), Extent::constant(pad as u64), behind);
+    let x = slice::concat(&[left, x], 1, all);
+    gather::scatter_add(x, ew::add(ew::add(lengths, number(pad as i64)), at), right, 1)
 }

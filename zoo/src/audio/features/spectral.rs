@@ -17,7 +17,7 @@ use mobilis_runtime::module::table::Table;
 use mobilis_runtime::ops::elementwise::{self as ew, BinaryKind, CompareKind, UnaryKind};
 use mobilis_runtime::ops::random::{Distribution, random};
 use mobilis_runtime::ops::stft::{Edge, Framing, stft};
-use mobilis_runtime::ops::{contraction, leaf, pad, reduce, slice};
+use mobilis_runtime::ops::{contraction, leaf, movement, pad, reduce, slice};
 
 /// Settings with what is computed from them once.
 #[derive(Clone, Debug)]
@@ -64,7 +64,8 @@ impl Spectral {
         let bins = Dim::fixed((s.n_fft / 2 + 1) as u64);
         let rows = if self.cosines.is_some() { filtered.clone() } else { width.clone() };
         let filters = self.filters.get(vec![rows, bins]);
-        let mel = contraction::einsum(&[power, filters], &[b"bkt", b"mk"], b"btm");
+        // Frames stay innermost until the logarithm is taken: so they lie in memory.
+        let mel = contraction::einsum(&[filters, power], &[b"mk", b"bkt"], b"bmt");
         let counted = self.counted(lengths);
         let mut y = self.logarithm(mel, counted);
         if let Some(table) = &self.cosines {
@@ -136,27 +137,26 @@ impl Spectral {
         ew::select(ew::binary(BinaryKind::And, chosen, above), leaf::scalar(0.0), power)
     }
 
+    /// `[batch, mels, frames]` energies to `[batch, frames, mels]`.
     fn logarithm(&self, mel: Handle, counted: Handle) -> Handle {
         let number = leaf::scalar;
         let log = |x: Handle| ew::unary(UnaryKind::Log, x);
-        let largest = |x: Handle| {
-            let ty = type_of(x);
-            let low = masked(x, counted, f64::from(f32::MIN));
-            reduce::restore(reduce::reduce(low, reduce::Kind::Max, &[1, 2]), &ty.dims, &[1, 2])
+        let turned = |x: Handle| movement::permute(x, &[0, 2, 1]);
+        let floor = || ew::maximum(mel, number(1e-10));
+        let near = |y: Handle, range: f64| {
+            let low = masked(y, counted, f64::from(f32::MIN));
+            let largest = reduce::reduce(low, reduce::Kind::Max, &[1, 2]);
+            ew::maximum(y, ew::sub(reduce::restore(largest, &type_of(y).dims, &[1, 2]), number(range)))
         };
         match self.settings.log {
-            Log::None => mel,
-            Log::Added(guard) => log(ew::add(mel, number(guard))),
-            Log::Clamped(guard) => log(ew::maximum(mel, number(guard))),
+            Log::None => turned(mel),
+            Log::Added(guard) => turned(log(ew::add(mel, number(guard)))),
+            Log::Clamped(guard) => turned(log(ew::maximum(mel, number(guard)))),
             Log::Whisper => {
-                let y = ew::scale(log(ew::maximum(mel, number(1e-10))), std::f64::consts::LOG10_E);
-                let y = ew::maximum(y, ew::sub(largest(y), number(8.0)));
-                ew::scale(ew::add(y, number(4.0)), 0.25)
+                let y = turned(ew::scale(log(floor()), std::f64::consts::LOG10_E));
+                ew::scale(ew::add(near(y, 8.0), number(4.0)), 0.25)
             }
-            Log::Decibels(range) => {
-                let y = ew::scale(log(ew::maximum(mel, number(1e-10))), 10.0 * std::f64::consts::LOG10_E);
-                ew::maximum(y, ew::sub(largest(y), number(range)))
-            }
+            Log::Decibels(range) => near(turned(ew::scale(log(floor()), 10.0 * std::f64::consts::LOG10_E)), range),
         }
     }
 
