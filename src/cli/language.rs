@@ -296,6 +296,14 @@ impl Bar {
         }
     }
 
+    /// A line for people that stays, above the bar.
+    pub(super) fn note(&self, output: &Output, text: &str) {
+        match &self.bar {
+            Some(bar) if !bar.is_finished() => bar.println(text),
+            _ => output.note(text),
+        }
+    }
+
     /// So many bytes of a file are here.
     fn bytes(&self, file: &str, done: u64, total: u64) {
         if let Some(bar) = &self.bar {

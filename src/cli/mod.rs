@@ -19,6 +19,7 @@ mod perplexity;
 mod profile;
 mod speaker;
 mod transcribe;
+mod train;
 mod vad;
 mod verify;
 
@@ -71,6 +72,8 @@ enum Command {
     Speaker(speaker::Arguments),
     /// Write down what is said in recordings, with times.
     Transcribe(Box<transcribe::Arguments>),
+    /// Train a recognizer of speech by a recipe, or go on training it.
+    Train(train::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -133,6 +136,9 @@ pub(crate) enum CliError {
     /// A folder that cannot be verified.
     #[error("cannot verify: {0}")]
     Verify(Box<mobilis_zoo::verify::VerifyError>),
+    /// A training that failed.
+    #[error("{0}")]
+    Train(Box<mobilis_zoo::asr::train::TrainingError>),
     /// Outputs that are not the reference's.
     #[error("{0} outputs are not what the reference computed")]
     Failed(usize),
@@ -214,6 +220,7 @@ pub fn main() -> ExitCode {
         Command::Vad(arguments) => vad::run(arguments, &output),
         Command::Speaker(arguments) => speaker::run(arguments, &output),
         Command::Transcribe(arguments) => transcribe::run(arguments, &output),
+        Command::Train(arguments) => train::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };
     match result {

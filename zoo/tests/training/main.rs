@@ -5,6 +5,7 @@ extern crate mobilis_runtime as mobilis;
 
 mod data;
 mod kaldi;
+mod runs;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -5,8 +5,10 @@ use super::{Tokens, TrainingError};
 use crate::asr::data::bucket::{Bucketing, Plan};
 use crate::asr::data::parallel::Ordered;
 use crate::asr::data::{DataError, Sound, Utterance, kaldi, manifest, shards};
-use crate::audio::{AudioError, Batch, Reader, Samples, Wanted};
+use crate::audio::features::{Features, SampleCountArray, SampleCounts, Sound as Packed, SoundArray};
+use crate::audio::{AudioError, Batch, Reader, Wanted};
 use mobilis_runtime::prelude::*;
+use mobilis_runtime::program::Feed as Feedable;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,20 +16,16 @@ use std::time::Duration;
 /// A recording of more bytes than this is not read as part of a batch.
 const LARGEST: u64 = 1 << 30;
 
-/// What a network learns from at once.
-pub type Args = (
-    Tensor![Batch, Samples],
-    Tensor![Batch; Lengths<Samples>],
-    Tensor![Batch, Tokens; Index],
-    Tensor![Batch; Lengths<Tokens>],
-);
+/// What a network learns from at once: sound, how many samples of each recording count, labels and how many of them
+/// count.
+pub type Args = (Packed, SampleCounts, Tensor![Batch, Tokens; Index], Tensor![Batch; Lengths<Tokens>]);
 
-/// A batch: samples padded with silence and how many count, labels padded with zeros and how many count.
+/// A batch: sound padded with silence, labels padded with zeros.
 pub struct Arrays {
     /// The sound.
-    pub samples: Array![Batch, Samples],
+    pub sound: SoundArray,
     /// The samples of each that count.
-    pub lengths: Array![Batch; Lengths<Samples>],
+    pub samples: SampleCountArray,
     /// What it is, as a model's indices.
     pub labels: Array![Batch, Tokens; Index],
     /// The labels of each that count.
@@ -36,15 +34,8 @@ pub struct Arrays {
 
 impl Arrays {
     /// As a step's argument.
-    pub fn feed(
-        &self,
-    ) -> (
-        &Array![Batch, Samples],
-        &Array![Batch; Lengths<Samples>],
-        &Array![Batch, Tokens; Index],
-        &Array![Batch; Lengths<Tokens>],
-    ) {
-        (&self.samples, &self.lengths, &self.labels, &self.label_lengths)
+    pub fn feed(&self) -> impl Feedable<Args> {
+        (&self.sound, &self.samples, &self.labels, &self.label_lengths)
     }
 }
 
@@ -59,8 +50,7 @@ pub struct Feed {
     rate: u32,
     workers: usize,
     augment: Option<Augment>,
-    /// Samples are padded to a multiple of this.
-    pub block: usize,
+    features: Features,
 }
 
 /// What was left out of a corpus, in words.
@@ -76,7 +66,7 @@ impl Feed {
     pub fn open(
         corpus: &Corpus,
         folder: &Path,
-        rate: u32,
+        features: &Features,
         seed: u64,
         label: &dyn Fn(&Utterance) -> Result<Vec<i32>, String>,
     ) -> Result<(Feed, LeftOut), TrainingError> {
@@ -124,7 +114,8 @@ impl Feed {
             let path = folder.join(corpus.manifests.first().or(corpus.archives.first()).map_or("", String::as_str));
             DataError::Corpus { path, fault: format!("no utterances are left of {all}") }
         })?;
-        let feed = Feed { utterances: kept, plan, rate, workers: corpus.workers, augment: None, block: 1 };
+        let (rate, features) = (features.sample_rate(), features.clone());
+        let feed = Feed { utterances: kept, plan, rate, workers: corpus.workers, augment: None, features };
         Ok((feed, notes))
     }
 
@@ -178,27 +169,27 @@ impl Feed {
             sounds.push(samples);
         }
         let labels: Vec<&[i32]> = places.iter().map(|p| &self.utterances[*p].1[..]).collect();
-        Ok(arrays(&sounds, &labels, self.block))
+        Ok(arrays(&self.features, &sounds, &labels))
     }
 }
 
-/// Pads sounds, to a multiple of `block` samples, and labels.
-pub(super) fn arrays<S: AsRef<[f32]>>(sounds: &[S], labels: &[&[i32]], block: usize) -> Arrays {
+/// Batches have a multiple of so many frames, so that few sizes come up and programs keep their plans.
+const FRAMES: usize = 32;
+
+/// Pads sounds and labels.
+fn arrays(features: &Features, sounds: &[Vec<f32>], labels: &[&[i32]]) -> Arrays {
+    let sounds: Vec<&[f32]> = sounds.iter().map(Vec::as_slice).collect();
     let count = sounds.len();
-    let longest = sounds.iter().map(|s| s.as_ref().len()).max().unwrap_or(0);
-    let width = longest.max(1).next_multiple_of(block.max(1));
-    let mut samples = vec![0.0; count * width];
-    for (row, sound) in samples.chunks_exact_mut(width).zip(sounds) {
-        row[..sound.as_ref().len()].copy_from_slice(sound.as_ref());
-    }
-    let most = labels.iter().map(|l| l.len()).max().unwrap_or(0).max(1);
+    let longest = sounds.iter().map(|s| s.len()).max().unwrap_or(0);
+    let (sound, samples) = features.pack_to(&sounds, features.room(longest).next_multiple_of(FRAMES));
+    let most = labels.iter().map(|l| l.len()).max().unwrap_or(0).max(1).next_multiple_of(8);
     let mut ids = vec![0; count * most];
     for (row, labels) in ids.chunks_exact_mut(most).zip(labels) {
         row[..labels.len()].copy_from_slice(labels);
     }
     Arrays {
-        samples: Array::from_parts(&[count, width], samples),
-        lengths: Array::from_parts(&[count], sounds.iter().map(|s| s.as_ref().len() as i32).collect()),
+        sound,
+        samples,
         labels: Array::from_parts(&[count, most], ids),
         label_lengths: Array::from_parts(&[count], labels.iter().map(|l| l.len() as i32).collect()),
     }

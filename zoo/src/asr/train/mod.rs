@@ -19,11 +19,16 @@
 //! | `log.jsonl` | a line a note: losses, rates, scores |
 //! | `events.out.tfevents.*` | the same for TensorBoard |
 
+mod conv;
 mod feed;
+mod front;
+mod prepared;
 mod run;
 mod settings;
 
+pub use conv::{ConvLearner, ConvRecipe, Head, Network};
 pub use feed::{Args, Arrays, Augment, Feed, LeftOut, samples};
+pub use prepared::Prepared;
 pub use run::{Learner, Note, Outcome, Scores, Session, run};
 pub use settings::{Corpus, Experiment, Interval, Trainer};
 

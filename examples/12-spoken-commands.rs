@@ -1,0 +1,98 @@
+//! Thirty-five spoken commands, learned from synthesized voices and told apart in voices never heard.
+//!
+//! `cargo run --release --example 12-spoken-commands [FOLDER [SECONDS]]` (five minutes on two cores;
+//! `apt-get install espeak-ng` first)
+//!
+//! The words are those of Google's Speech Commands (Warden 2018), the network is MatchboxNet 3x1x64
+//! (Majumdar and Ginsburg 2020) as NeMo configures it, trained from nothing by `12-spoken-commands.toml`,
+//! which stands beside this file. The same is done by
+//!
+//! ```sh
+//! mobilis train examples/12-spoken-commands.toml
+//! mobilis evaluate runs/spoken-commands/best.nemo FOLDER/unheard.json
+//! ```
+
+#[path = "espeak/mod.rs"]
+mod espeak;
+
+use espeak::Saying;
+use mobilis::zoo::asr::data::bucket::Dice;
+use mobilis::zoo::asr::train::{Note, Prepared};
+use mobilis::zoo::recipe::document;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+const WORDS: [&str; 35] = [
+    "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "zero", "one", "two", "three", "four",
+    "five", "six", "seven", "eight", "nine", "bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree",
+    "wow", "backward", "forward", "follow", "learn", "visual",
+];
+
+/// Voices that are learned from: their variants in two accents.
+const HEARD: [&str; 12] = ["m1", "m2", "m3", "m5", "m7", "f1", "f2", "f4", "Andy", "Annie", "max", "steph"];
+/// Voices that are not, and are asked for in the end.
+const UNHEARD: [&str; 4] = ["m4", "m6", "f3", "f5"];
+
+/// The words in voices, `each` times at speeds and pitches drawn by `seed`.
+fn sayings(voices: &[&str], each: usize, seed: u64) -> Vec<Saying> {
+    let mut dice = Dice::new(seed, [0, 0]);
+    let mut all = vec![];
+    for voice in voices {
+        for word in WORDS {
+            for i in 0..each {
+                let accent = ["en-us", "en-gb"][i % 2];
+                all.push(Saying {
+                    text: word.into(),
+                    label: Some(word.into()),
+                    voice: format!("{accent}+{voice}"),
+                    speed: 120 + dice.below(81) as u32,
+                    pitch: 25 + dice.below(51) as u32,
+                });
+            }
+        }
+    }
+    all
+}
+
+/// Says the corpus into a folder: what is learned from, and what is asked for, in manifests.
+pub fn corpus(folder: &Path, each: usize) -> Result<[PathBuf; 2], Box<dyn Error>> {
+    let heard = espeak::say(folder, "heard", &sayings(&HEARD, each, 1))?;
+    let unheard = espeak::say(folder, "unheard", &sayings(&UNHEARD, 2, 2))?;
+    Ok([heard, unheard])
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let default = std::env::temp_dir().join("mobilis-spoken-commands");
+    let folder = arguments.first().map_or(default, PathBuf::from);
+    if let Err(why) = espeak::available() {
+        println!("skipped: {why}");
+        return Ok(());
+    }
+    let [heard, unheard] = corpus(&folder, 4)?;
+    let mut settings = vec![
+        format!("model.train_ds.manifest_filepath='{}'", heard.display()),
+        format!("model.validation_ds.manifest_filepath='{}'", unheard.display()),
+        format!("exp_manager.exp_dir='{}'", folder.display()),
+        // An example begins anew every time.
+        format!("exp_manager.name='run-{}'", std::process::id()),
+    ];
+    // Further settings: `trainer.max_steps=40`.
+    settings.extend(arguments.into_iter().skip(1));
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/12-spoken-commands.toml");
+    let outcome = Prepared::read(document::read(&recipe, &settings)?)?.run(&mut |note| {
+        match note {
+            Note::Step { step, loss, elapsed, .. } if step.is_multiple_of(20) => {
+                println!("step {step:4}  loss {loss:.3}  {:.0} s", elapsed.as_secs_f64());
+            }
+            Note::Validation { step, scores, .. } => println!("step {step:4}  {:?}", scores.values),
+            _ => {}
+        }
+        true
+    })?;
+    let scores = outcome.scores.ok_or("nothing was validated")?;
+    let accuracy = scores.values.iter().find(|(name, _)| *name == "accuracy").map_or(0.0, |v| v.1);
+    println!("{:.0} s", outcome.elapsed.as_secs_f64());
+    println!("{:.1} % of the words in voices never heard are told right", 100.0 * accuracy);
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! From a recipe to a run.
+
+use super::TrainingError;
+use super::conv::ConvRecipe;
+use super::feed::{Feed, LeftOut};
+use super::run::{Note, Outcome, Session, run};
+use super::settings::{Corpus, Experiment, Trainer};
+use crate::import::nemo::yaml;
+use crate::recipe::{Keys, RecipeError, optim};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A recipe that was read: every key is known, and has a value.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    recipe: Value,
+    notes: Vec<String>,
+    seed: u64,
+    network: ConvRecipe,
+    train: Corpus,
+    validation: Option<Corpus>,
+    trainer: Trainer,
+    experiment: Experiment,
+}
+
+impl Prepared {
+    /// Reads a document: its sections `name`, `seed`, `model`, `trainer`, `exp_manager`. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// Keys that are not known, are missing, or have values that make no sense.
+    pub fn read(document: Value) -> Result<Prepared, TrainingError> {
+        let mut keys = Keys::new(document)?;
+        let name = keys.or("name", "run".to_string())?;
+        let seed = keys.or("seed", 0u64)?;
+        let (network, train, validation) = keys.section("model", |keys| {
+            let network = ConvRecipe::read(keys, seed)?;
+            let train = keys.section("train_ds", |k| Corpus::read(k, network.rate, true))?;
+            let validation = keys.optional("validation_ds", |k| Corpus::read(k, network.rate, false))?;
+            keys.without_effect(&["test_ds"]);
+            // The number of steps is known when the data is: the settings are checked now.
+            keys.section("optim", |k| optim::optimizer(k, 1000))?;
+            Ok((network, train, validation))
+        })?;
+        let trainer = keys.section("trainer", Trainer::read)?;
+        let experiment = keys.section("exp_manager", |k| Experiment::read(k, &name))?;
+        let (recipe, notes) = keys.finish()?;
+        Ok(Prepared { recipe, notes, seed, network, train, validation, trainer, experiment })
+    }
+
+    /// The recipe, complete with defaults.
+    pub fn recipe(&self) -> &Value {
+        &self.recipe
+    }
+
+    /// The same as YAML.
+    pub fn yaml(&self) -> String {
+        yaml::print(&self.recipe).unwrap_or_else(|_| format!("{:#}", self.recipe))
+    }
+
+    /// What whoever wrote the recipe should know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Where the run is kept.
+    pub fn folder(&self) -> &Path {
+        &self.experiment.folder
+    }
+
+    /// Trains, or goes on: see [`run`].
+    ///
+    /// # Errors
+    /// Those of [`run`]; a corpus that cannot be read; a network that cannot be built.
+    pub fn run(self, watch: &mut dyn FnMut(&Note) -> bool) -> Result<Outcome, TrainingError> {
+        let learner = self.network.build(&self.recipe["model"], None)?;
+        let places = self.network.places();
+        let open = |corpus: &Corpus| -> Result<(Feed, LeftOut), TrainingError> {
+            let label = |u: &_| self.network.labelled(&places, u);
+            Feed::open(corpus, Path::new(""), learner.features(), self.seed, &label)
+        };
+        let (train, _) = open(&self.train)?;
+        let validation = self.validation.as_ref().map(open).transpose()?;
+        let total = self.trainer.total(train.batches_per_epoch());
+        let mut keys = Keys::new(json!({ "model": { "optim": self.recipe["model"]["optim"] } }))?;
+        let (optimizer, schedule) = keys.section("model", |k| k.section("optim", |k| optim::optimizer(k, total)))?;
+        if let Some(key) = [&self.train].iter().find_map(|c| c.augmentor.as_ref()) {
+            let fault = format!("is {key}; augmentations of waveforms are not known here");
+            return Err(RecipeError::new("model.train_ds.augmentor", fault).into());
+        }
+        let session = Session {
+            trainer: self.trainer,
+            experiment: self.experiment,
+            train: Arc::new(train),
+            validation: validation.map(|(feed, _)| Arc::new(feed)),
+            optimizer,
+            schedule,
+            recipe: self.recipe,
+        };
+        run(&learner, session, watch)
+    }
+}

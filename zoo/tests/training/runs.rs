@@ -1,0 +1,162 @@
+//! Runs from recipe to model: what they learn, and that a killed one goes on alike.
+
+use super::{Random, Scratch};
+use mobilis_zoo::asr::data::{Sound, Utterance, manifest};
+use mobilis_zoo::asr::train::{Note, Outcome, Prepared, TrainingError};
+use mobilis_zoo::audio::wav;
+use mobilis_zoo::import;
+use mobilis_zoo::recipe::document;
+use serde_json::{Value, json};
+use std::path::Path;
+
+const RATE: u32 = 8000;
+
+/// Words are rows of tones: one of three pitches for each letter `a`, `b`, `c`.
+fn corpus(folder: &Path, name: &str, count: usize, seed: u64) {
+    let mut random = Random(seed);
+    let mut all = vec![];
+    std::fs::create_dir_all(folder.join(name)).expect("a folder");
+    for i in 0..count {
+        let text: String = (0..1 + random.below(3)).map(|_| ['a', 'b', 'c'][random.below(3)]).collect();
+        let mut samples = vec![];
+        for letter in text.bytes() {
+            let pitch = [400.0, 900.0, 2000.0][usize::from(letter - b'a')] * (0.95 + random.below(100) as f32 / 1000.0);
+            let length = 1600 + random.below(600);
+            let tone = |t: usize| 0.3 * (t as f32 * pitch * std::f32::consts::TAU / RATE as f32).sin();
+            samples.extend((0..length).map(tone));
+            samples.extend((0..800).map(|_| (random.below(1000) as f32 / 1000.0 - 0.5) * 0.01));
+        }
+        let path = folder.join(name).join(format!("{i}.wav"));
+        wav::write(&path, &samples, RATE).expect("a file");
+        let mut utterance = Utterance::new(Sound::File(path));
+        utterance.duration = Some(samples.len() as f64 / f64::from(RATE));
+        utterance.label = text.chars().next().map(String::from);
+        utterance.text = Some(text);
+        all.push(utterance);
+    }
+    manifest::write(&folder.join(format!("{name}.json")), &all).expect("a manifest");
+}
+
+/// A recipe for the corpus in `folder`: letters by CTC, or the first letter.
+fn recipe(folder: &Path, classes: bool) -> Value {
+    let block = |filters: u64, kernel: u64, stride: u64, residual: bool| {
+        json!({
+            "filters": filters, "repeat": 1, "kernel": [kernel], "stride": [stride], "dilation": [1], "dropout": 0.1,
+            "residual": residual, "separable": true,
+        })
+    };
+    let data = |name: &str| {
+        json!({
+            "manifest_filepath": folder.join(format!("{name}.json")), "batch_size": 16, "num_buckets": 2,
+            "num_workers": 2,
+        })
+    };
+    let target = if classes { "EncDecClassificationModel" } else { "EncDecCTCModel" };
+    let crop = if classes { json!({"audio_length": 64}) } else { Value::Null };
+    json!({
+        "name": "tones", "seed": 3,
+        "trainer": {"max_steps": 60, "save_every_n_steps": 7, "val_check_interval": 30},
+        "exp_manager": {"exp_dir": folder.join("runs")},
+        "model": {
+            "target": format!("nemo.collections.asr.models.{target}"),
+            "sample_rate": RATE, "labels": ["a", "b", "c"],
+            "preprocessor": {"features": 32, "n_fft": 256, "window_size": 0.025, "window_stride": 0.01, "highfreq": 4000},
+            "crop_or_pad_augment": crop,
+            "encoder": {"feat_in": 32, "jasper": [
+                block(32, 5, 2, false), block(32, 7, 1, true), block(48, 1, 1, false),
+            ]},
+            "decoder": {}, "train_ds": data("train"), "validation_ds": data("dev"),
+            "optim": {"name": "novograd", "lr": 0.05, "betas": [0.8, 0.5], "weight_decay": 0.001,
+                      "sched": {"name": "CosineAnnealing", "warmup_steps": 5}},
+        },
+    })
+}
+
+fn run(recipe: &Value, settings: &[String], watch: &mut dyn FnMut(&Note) -> bool) -> Result<Outcome, TrainingError> {
+    Prepared::read(document::resolve(recipe.clone(), settings)?)?.run(watch)
+}
+
+fn tones() -> Scratch {
+    let folder = Scratch::new();
+    corpus(folder.path(), "train", 96, 11);
+    corpus(folder.path(), "dev", 24, 12);
+    folder
+}
+
+#[test]
+fn a_classifier_learns() {
+    let folder = tones();
+    let outcome = run(&recipe(folder.path(), true), &[], &mut |_| true).unwrap();
+    assert!(outcome.finished && outcome.steps == 60 && outcome.losses.len() == 60);
+    let (accuracy, _) = outcome.best.unwrap();
+    assert!(accuracy >= 0.9, "{outcome:?}");
+    // The archive is one of NeMo's, and holds what was learned.
+    let model = outcome.model.unwrap();
+    let archive = import::nemo::open(&model).unwrap();
+    assert_eq!(archive.config["labels"], json!(["a", "b", "c"]));
+    assert!(archive.config["target"].as_str().unwrap().ends_with("EncDecClassificationModel"));
+    for name in
+        ["encoder.encoder.0.mconv.0.conv.weight", "decoder.decoder_layers.0.weight", "preprocessor.featurizer.fb"]
+    {
+        assert!(archive.tensors.names().iter().any(|n| *n == name), "{:?}", archive.tensors.names());
+    }
+}
+
+#[test]
+fn letters_are_learned_and_a_killed_run_goes_on_alike() {
+    let folder = tones();
+    let recipe = recipe(folder.path(), false);
+    let whole = run(&recipe, &[], &mut |_| true).unwrap();
+    let scores = whole.scores.clone().unwrap();
+    assert_eq!((scores.values[0].0, scores.values[1].0), ("wer", "cer"));
+    assert!(scores.values[1].1 < 0.2, "{scores:?}");
+    // Stopped twice, once where nothing was written since: its losses are the same, bit for bit.
+    let name = ["exp_manager.name=again".to_string()];
+    let stop = |at: u64| move |note: &Note| !matches!(note, Note::Step { step, .. } if *step == at);
+    let first = run(&recipe, &name, &mut stop(10)).unwrap();
+    assert!(!first.finished && first.steps == 10);
+    let last = folder.path().join("runs/again/last.safetensors");
+    let kept = std::fs::read(&last).unwrap();
+    run(&recipe, &name, &mut stop(17)).unwrap();
+    // Killed before the next file was whole.
+    std::fs::write(&last, kept).unwrap();
+    let second = run(&recipe, &name, &mut |_| true).unwrap();
+    assert!(second.finished && second.steps == 60);
+    assert_eq!([first.losses, second.losses].concat(), whole.losses);
+    assert_eq!(second.scores, whole.scores);
+    // A finished run has nothing left to do.
+    let third = run(&recipe, &name, &mut |_| true).unwrap();
+    assert!(third.finished && third.losses.is_empty());
+    // Another model does not go on with it.
+    let other = [name[0].clone(), "model.optim.lr=0.01".into()];
+    let error = run(&recipe, &other, &mut |_| true).unwrap_err().to_string();
+    assert!(error.contains("another `model.optim.lr`"), "{error}");
+    let fresh = [name[0].clone(), "exp_manager.resume_if_exists=false".into()];
+    assert!(run(&recipe, &fresh, &mut |_| true).unwrap_err().to_string().contains("holds a run"));
+    // The log has what happened.
+    let log = std::fs::read_to_string(folder.path().join("runs/again/log.jsonl")).unwrap();
+    assert!(log.lines().all(|l| serde_json::from_str::<Value>(l).is_ok()));
+    assert_eq!(log.matches("\"event\":\"begin\"").count(), 4);
+}
+
+#[test]
+fn faulty_recipes() {
+    let folder = tones();
+    let recipe = recipe(folder.path(), false);
+    for (setting, says) in [
+        ("model.labels=[a, b]", "its text has 'c'"),
+        ("model.labels=[a, b, b]", "twice"),
+        ("model.encoder.feat_in=40", "`model.encoder.feat_in` is 40, and the preprocessor gives 32"),
+        ("model.encoder.jasper=[]", "jasper"),
+        ("model.preprocessor.widnow=hann", "widnow"),
+        ("model.train_ds.manifest_filepath=none.json", "none.json"),
+        ("model.train_ds.max_duration=0.01", "no utterances are left of 96"),
+        ("model.decoder.num_classes=7", "`model.decoder.num_classes` is 7"),
+        ("model.target=nemo.EncDecRNNTModel", "EncDecCTCModel"),
+        ("model.sample_rate=16000", "sample_rate"),
+        ("trainer.max_stesp=3", "did you mean `max_steps`"),
+    ] {
+        let error = run(&recipe, &[setting.to_string()], &mut |_| true).unwrap_err().to_string();
+        assert!(error.contains(says), "{setting}: {error}");
+    }
+}
