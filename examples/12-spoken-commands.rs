@@ -1,7 +1,7 @@
 //! Thirty-five spoken commands, learned from synthesized voices and told apart in voices never heard.
 //!
-//! `cargo run --release --example 12-spoken-commands [FOLDER [SECONDS]]` (five minutes on two cores;
-//! `apt-get install espeak-ng` first)
+//! `cargo run --release --example 12-spoken-commands [--short] [FOLDER [KEY=VALUE ..]]` (some minutes on two
+//! cores; `apt-get install espeak-ng` first)
 //!
 //! The words are those of Google's Speech Commands (Warden 2018), the network is MatchboxNet 3x1x64
 //! (Majumdar and Ginsburg 2020) as NeMo configures it, trained from nothing by `12-spoken-commands.toml`,
@@ -57,19 +57,21 @@ fn sayings(voices: &[&str], each: usize, seed: u64) -> Vec<Saying> {
 /// Says the corpus into a folder: what is learned from, and what is asked for, in manifests.
 pub fn corpus(folder: &Path, each: usize) -> Result<[PathBuf; 2], Box<dyn Error>> {
     let heard = espeak::say(folder, "heard", &sayings(&HEARD, each, 1))?;
-    let unheard = espeak::say(folder, "unheard", &sayings(&UNHEARD, 2, 2))?;
+    let unheard = espeak::say(folder, "unheard", &sayings(&UNHEARD, each.div_ceil(2), 2))?;
     Ok([heard, unheard])
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let default = std::env::temp_dir().join("mobilis-spoken-commands");
-    let folder = arguments.first().map_or(default, PathBuf::from);
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The short form learns from half as many sayings, and less long.
+    let short = arguments.iter().position(|a| a == "--short").map(|i| arguments.remove(i)).is_some();
+    let name = if short { "mobilis-spoken-commands-short" } else { "mobilis-spoken-commands" };
+    let folder = arguments.first().map_or_else(|| std::env::temp_dir().join(name), PathBuf::from);
     if let Err(why) = espeak::available() {
         println!("skipped: {why}");
         return Ok(());
     }
-    let [heard, unheard] = corpus(&folder, 4)?;
+    let [heard, unheard] = corpus(&folder, if short { 2 } else { 4 })?;
     let mut settings = vec![
         format!("model.train_ds.manifest_filepath='{}'", heard.display()),
         format!("model.validation_ds.manifest_filepath='{}'", unheard.display()),
@@ -77,6 +79,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         // An example begins anew every time.
         format!("exp_manager.name='run-{}'", std::process::id()),
     ];
+    if short {
+        let shorter = ["trainer.max_epochs=5", "trainer.check_val_every_n_epoch=5", "model.train_ds.batch_size=32"];
+        settings.extend(shorter.map(String::from));
+    }
     // Further settings: `trainer.max_steps=40`.
     settings.extend(arguments.into_iter().skip(1));
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/12-spoken-commands.toml");

@@ -117,3 +117,18 @@ fn pipeline() {
     assert!(text.contains("listen(speak) = heard.text: String, heard.scores:"), "{text}");
     assert!(text.contains("said DEAF quietly, heard deaf"), "{text}");
 }
+
+/// The short form: half the sayings, five epochs.
+#[test]
+fn spoken_commands() {
+    let folder = std::env::temp_dir().join(format!("mobilis-spoken-commands-{}", std::process::id()));
+    let text = run_with("12-spoken-commands", &["--short", &folder.display().to_string()]);
+    let _ = std::fs::remove_dir_all(&folder);
+    if text.starts_with("skipped") {
+        println!("{text}");
+        return;
+    }
+    let line = text.lines().last().expect("a last line");
+    let share: f64 = line.split(' ').next().expect("a word").parse().expect("a number");
+    assert!(share > 80.0, "{text}");
+}

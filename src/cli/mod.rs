@@ -11,6 +11,7 @@ mod convert;
 mod demo;
 mod devices;
 mod embed;
+mod evaluate;
 mod generate;
 mod graph;
 mod inspect;
@@ -18,8 +19,8 @@ mod language;
 mod perplexity;
 mod profile;
 mod speaker;
-mod transcribe;
 mod train;
+mod transcribe;
 mod vad;
 mod verify;
 
@@ -72,6 +73,8 @@ enum Command {
     Speaker(speaker::Arguments),
     /// Write down what is said in recordings, with times.
     Transcribe(Box<transcribe::Arguments>),
+    /// Measure how well a recognizer hears a corpus: word and character error rates, speed.
+    Evaluate(evaluate::Arguments),
     /// Train a recognizer of speech by a recipe, or go on training it.
     Train(train::Arguments),
     /// Print a completion script for a shell.
@@ -220,6 +223,7 @@ pub fn main() -> ExitCode {
         Command::Vad(arguments) => vad::run(arguments, &output),
         Command::Speaker(arguments) => speaker::run(arguments, &output),
         Command::Transcribe(arguments) => transcribe::run(arguments, &output),
+        Command::Evaluate(arguments) => evaluate::run(arguments, &output),
         Command::Train(arguments) => train::run(arguments, &output),
         Command::Completions(arguments) => completions::run(arguments, &output),
     };

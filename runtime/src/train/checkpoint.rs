@@ -9,6 +9,7 @@
 use super::run::TrainStep;
 use crate::checkpoint::{Checkpoint, CheckpointError, Writer};
 use crate::graph::{TensorType, VarDecl, VarId, VarKind};
+use crate::module::init::Init;
 use crate::module::store::Entry;
 use crate::program::Arguments;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,8 @@ impl Kept {
     /// The model's variables and those that the programs of a step add.
     pub(super) fn all<'a>(model: Vec<Kept>, programs: impl IntoIterator<Item = &'a VarDecl>) -> Vec<Kept> {
         let mut kept = model;
-        for decl in programs {
+        // Tables belong to the code.
+        for decl in programs.into_iter().filter(|decl| !matches!(decl.init, Init::Table(_))) {
             if !kept.iter().any(|k| k.id == decl.id) {
                 kept.push(Kept { id: decl.id, name: decl.name.clone(), ty: decl.ty.clone(), kind: decl.kind });
             }

@@ -2,13 +2,14 @@
 //!
 //! A recording goes in as samples ([`crate::audio`]); a [`Recognizer`] gives a [`Transcript`]. What its network
 //! gives for each frame becomes tokens in [`decode`]; [`metrics`] says how right they are. What it learns from is read
-//! by [`data`].
+//! by [`data`], how well it hears by [`evaluate`](mod@evaluate).
 
 pub mod conformer;
 pub mod conv;
 pub mod data;
 pub mod decode;
 mod error;
+pub mod evaluate;
 pub mod formats;
 pub mod metrics;
 pub mod open;

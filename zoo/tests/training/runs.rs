@@ -1,8 +1,11 @@
 //! Runs from recipe to model: what they learn, and that a killed one goes on alike.
 
 use super::{Random, Scratch};
+use mobilis_zoo::asr::Recognizer;
 use mobilis_zoo::asr::data::{Sound, Utterance, manifest};
-use mobilis_zoo::asr::train::{Note, Outcome, Prepared, TrainingError};
+use mobilis_zoo::asr::evaluate::evaluate;
+use mobilis_zoo::asr::metrics::Unit;
+use mobilis_zoo::asr::train::{ConvLearner, Note, Outcome, Prepared, TrainingError, samples};
 use mobilis_zoo::audio::wav;
 use mobilis_zoo::import;
 use mobilis_zoo::recipe::document;
@@ -12,12 +15,12 @@ use std::path::Path;
 const RATE: u32 = 8000;
 
 /// Words are rows of tones: one of three pitches for each letter `a`, `b`, `c`.
-fn corpus(folder: &Path, name: &str, count: usize, seed: u64) {
+fn corpus(folder: &Path, name: &str, count: usize, longest: usize, seed: u64) {
     let mut random = Random(seed);
     let mut all = vec![];
     std::fs::create_dir_all(folder.join(name)).expect("a folder");
     for i in 0..count {
-        let text: String = (0..1 + random.below(3)).map(|_| ['a', 'b', 'c'][random.below(3)]).collect();
+        let text: String = (0..1 + random.below(longest)).map(|_| ['a', 'b', 'c'][random.below(3)]).collect();
         let mut samples = vec![];
         for letter in text.bytes() {
             let pitch = [400.0, 900.0, 2000.0][usize::from(letter - b'a')] * (0.95 + random.below(100) as f32 / 1000.0);
@@ -37,11 +40,11 @@ fn corpus(folder: &Path, name: &str, count: usize, seed: u64) {
     manifest::write(&folder.join(format!("{name}.json")), &all).expect("a manifest");
 }
 
-/// A recipe for the corpus in `folder`: letters by CTC, or the first letter.
+/// A recipe for the corpus in `folder`: letters by CTC, or the one letter.
 fn recipe(folder: &Path, classes: bool) -> Value {
     let block = |filters: u64, kernel: u64, stride: u64, residual: bool| {
         json!({
-            "filters": filters, "repeat": 1, "kernel": [kernel], "stride": [stride], "dilation": [1], "dropout": 0.1,
+            "filters": filters, "repeat": 1, "kernel": [kernel], "stride": [stride], "dilation": [1], "dropout": 0.0,
             "residual": residual, "separable": true,
         })
     };
@@ -52,7 +55,7 @@ fn recipe(folder: &Path, classes: bool) -> Value {
         })
     };
     let target = if classes { "EncDecClassificationModel" } else { "EncDecCTCModel" };
-    let crop = if classes { json!({"audio_length": 64}) } else { Value::Null };
+    let crop = if classes { json!({"audio_length": 128}) } else { Value::Null };
     json!({
         "name": "tones", "seed": 3,
         "trainer": {"max_steps": 60, "save_every_n_steps": 7, "val_check_interval": 30},
@@ -76,22 +79,28 @@ fn run(recipe: &Value, settings: &[String], watch: &mut dyn FnMut(&Note) -> bool
     Prepared::read(document::resolve(recipe.clone(), settings)?)?.run(watch)
 }
 
-fn tones() -> Scratch {
+/// Words of up to so many letters, to learn from and to be asked for.
+fn tones(longest: usize) -> Scratch {
     let folder = Scratch::new();
-    corpus(folder.path(), "train", 96, 11);
-    corpus(folder.path(), "dev", 24, 12);
+    corpus(folder.path(), "train", 96, longest, 11);
+    corpus(folder.path(), "dev", 24, longest, 12);
     folder
 }
 
 #[test]
 fn a_classifier_learns() {
-    let folder = tones();
+    let folder = tones(1);
     let outcome = run(&recipe(folder.path(), true), &[], &mut |_| true).unwrap();
     assert!(outcome.finished && outcome.steps == 60 && outcome.losses.len() == 60);
     let (accuracy, _) = outcome.best.unwrap();
     assert!(accuracy >= 0.9, "{outcome:?}");
     // The archive is one of NeMo's, and holds what was learned.
     let model = outcome.model.unwrap();
+    let learned = ConvLearner::open(&model).unwrap();
+    let utterances = manifest::read(&folder.path().join("dev.json")).unwrap();
+    let said = |u: &Utterance| Ok(u.label.clone().unwrap_or_default());
+    let found = evaluate(&learned, &utterances, &said, 5, &mut |_| ()).unwrap();
+    assert!((found.accuracy() - accuracy).abs() < 1e-12, "{} {accuracy}", found.accuracy());
     let archive = import::nemo::open(&model).unwrap();
     assert_eq!(archive.config["labels"], json!(["a", "b", "c"]));
     assert!(archive.config["target"].as_str().unwrap().ends_with("EncDecClassificationModel"));
@@ -104,12 +113,25 @@ fn a_classifier_learns() {
 
 #[test]
 fn letters_are_learned_and_a_killed_run_goes_on_alike() {
-    let folder = tones();
-    let recipe = recipe(folder.path(), false);
+    let folder = tones(3);
+    let mut recipe = recipe(folder.path(), false);
+    recipe["trainer"]["max_steps"] = 180.into();
     let whole = run(&recipe, &[], &mut |_| true).unwrap();
     let scores = whole.scores.clone().unwrap();
     assert_eq!((scores.values[0].0, scores.values[1].0), ("wer", "cer"));
     assert!(scores.values[1].1 < 0.2, "{scores:?}");
+    // What was written hears the same, alone and in company.
+    let learned = ConvLearner::open(whole.model.as_ref().unwrap()).unwrap();
+    let utterances = manifest::read(&folder.path().join("dev.json")).unwrap();
+    let said = |u: &Utterance| Ok(u.text.clone().unwrap_or_default());
+    let alone = evaluate(&learned, &utterances, &said, 1, &mut |_| ()).unwrap();
+    let together = evaluate(&learned, &utterances, &said, 24, &mut |_| ()).unwrap();
+    assert_eq!(alone.heard, together.heard);
+    assert_eq!(alone.errors(Unit::Words).rate(), whole.best.unwrap().0);
+    let sounds = samples(&utterances[0], RATE).unwrap();
+    let transcript = &learned.transcribe(&[&sounds]).unwrap()[0];
+    let word = &transcript.segments[0].words[0];
+    assert!(word.start < word.end && word.end <= transcript.duration, "{transcript:?}");
     // Stopped twice, once where nothing was written since: its losses are the same, bit for bit.
     let name = ["exp_manager.name=again".to_string()];
     let stop = |at: u64| move |note: &Note| !matches!(note, Note::Step { step, .. } if *step == at);
@@ -121,7 +143,7 @@ fn letters_are_learned_and_a_killed_run_goes_on_alike() {
     // Killed before the next file was whole.
     std::fs::write(&last, kept).unwrap();
     let second = run(&recipe, &name, &mut |_| true).unwrap();
-    assert!(second.finished && second.steps == 60);
+    assert!(second.finished && second.steps == 180);
     assert_eq!([first.losses, second.losses].concat(), whole.losses);
     assert_eq!(second.scores, whole.scores);
     // A finished run has nothing left to do.
@@ -141,7 +163,7 @@ fn letters_are_learned_and_a_killed_run_goes_on_alike() {
 
 #[test]
 fn faulty_recipes() {
-    let folder = tones();
+    let folder = tones(3);
     let recipe = recipe(folder.path(), false);
     for (setting, says) in [
         ("model.labels=[a, b]", "its text has 'c'"),
@@ -153,7 +175,7 @@ fn faulty_recipes() {
         ("model.train_ds.max_duration=0.01", "no utterances are left of 96"),
         ("model.decoder.num_classes=7", "`model.decoder.num_classes` is 7"),
         ("model.target=nemo.EncDecRNNTModel", "EncDecCTCModel"),
-        ("model.sample_rate=16000", "sample_rate"),
+        ("model.sample_rate=16000", "n_fft"),
         ("trainer.max_stesp=3", "did you mean `max_steps`"),
     ] {
         let error = run(&recipe, &[setting.to_string()], &mut |_| true).unwrap_err().to_string();

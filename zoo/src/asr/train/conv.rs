@@ -6,12 +6,14 @@
 //! recipe's `model` section for its configuration.
 
 use super::TrainingError;
-use super::feed::{Args, Feed};
+use super::feed::{self, Args, Arrays, Feed};
 use super::front::Front;
 use super::run::{Learner, Scores};
 use crate::asr::conv::{AnyConv, Classifier, ConvAxes, ConvEncoder, ConvSettings, Counts, CtcHead, Steps};
 use crate::asr::data::Utterance;
-use crate::asr::decode::{self, Emissions};
+use crate::asr::decode::{self, Emissions, Hypothesis, Token};
+use crate::asr::metrics::{self, Unit};
+use crate::asr::{Recognizer, Segment, Transcript, Word};
 use crate::audio::Batch;
 use crate::export::{self, ExportOptions};
 use crate::import::{Pretrained, TokenizerFiles, nemo};
@@ -31,6 +33,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 type Classes = <AnyConv as ConvAxes>::Classes;
 
@@ -88,6 +91,8 @@ pub struct ConvLearner {
     front: Front,
     labels: Vec<String>,
     reduction: Reduction,
+    /// Frames that become one.
+    stride: u64,
     /// What the archive's configuration is.
     config: Value,
     judge: Judge,
@@ -183,7 +188,10 @@ impl ConvRecipe {
             name if name.ends_with("EncDecClassificationModel") => CLASSIFICATION,
             name if name.ends_with("EncDecCTCModel") => CTC,
             other => {
-                return Err(RecipeError::new("target", format!("is \"{other}\"; {CTC} and {CLASSIFICATION} are known")));
+                return Err(RecipeError::new(
+                    "target",
+                    format!("is \"{other}\"; {CTC} and {CLASSIFICATION} are known"),
+                ));
             }
         };
         let labels = [&config["labels"], &config["decoder"]["vocabulary"]];
@@ -285,7 +293,7 @@ impl ConvRecipe {
             object.insert("decoder".into(), decoder_config(self, encoder.hidden()));
         }
         let (labels, reduction) = (self.labels.clone(), self.reduction);
-        Ok(ConvLearner { model, front, labels, reduction, config, judge })
+        Ok(ConvLearner { model, front, labels, reduction, stride: encoder.stride(), config, judge })
     }
 }
 
@@ -371,6 +379,38 @@ impl ConvLearner {
         self.model.parameter_count()
     }
 
+    /// Whether it tells recordings apart rather than letters.
+    pub fn classifies(&self) -> bool {
+        matches!(self.judge, Judge::Classifier(_))
+    }
+
+    /// What is heard in the first `count` recordings of a batch, with the tokens that it is made of, and the sum of
+    /// their losses.
+    fn hear(&self, arrays: &Arrays, count: usize) -> Result<(Vec<(String, Vec<Token>)>, f64), TrainingError> {
+        match &self.judge {
+            Judge::Classifier(program) => {
+                let (guesses, mean) = program.run(arrays.feed()).map_err(TrainingError::model)?;
+                let named = |guess: &i32| (self.text([*guess as u32]), vec![]);
+                let loss = f64::from(mean.item()) * count as f64;
+                Ok((guesses.data().iter().take(count).map(named).collect(), loss))
+            }
+            Judge::Ctc(program) => {
+                let (log_probs, steps, losses) = program.run(arrays.feed()).map_err(TrainingError::model)?;
+                let classes = self.labels.len() + 1;
+                let row = log_probs.data().len() / count.max(1);
+                let emissions = |i: usize| {
+                    let steps = (steps.data()[i].max(0) as usize).min(row / classes);
+                    Emissions { log_probs: &log_probs.data()[i * row..][..steps * classes], classes }
+                };
+                let emissions: Vec<Emissions> = (0..count).map(emissions).collect();
+                let found = decode::ctc::greedy(&emissions, classes - 1, None).map_err(TrainingError::model)?;
+                let written = |h: Hypothesis| (self.text(h.ids()), h.tokens);
+                let loss = losses.data().iter().map(|l| f64::from(*l)).sum();
+                Ok((found.into_iter().map(written).collect(), loss))
+            }
+        }
+    }
+
     /// What indices of letters say.
     fn text(&self, ids: impl IntoIterator<Item = u32>) -> String {
         ids.into_iter().filter_map(|id| self.labels.get(id as usize)).map(String::as_str).collect()
@@ -404,41 +444,27 @@ impl Learner for ConvLearner {
     }
 
     fn score(&self, feed: &Arc<Feed>) -> Result<Scores, TrainingError> {
-        let (mut loss, mut count) = (0.0, 0usize);
-        let (mut right, mut wrong) = (0usize, Errors::default());
+        let (mut loss, mut heard) = (0.0, vec![]);
         for batch in feed.once() {
             let (places, arrays) = batch?;
-            count += places.len();
-            match &self.judge {
-                Judge::Classifier(program) => {
-                    let (guesses, mean) = program.run(arrays.feed()).map_err(TrainingError::model)?;
-                    loss += f64::from(mean.item()) * places.len() as f64;
-                    let truth = places.iter().map(|place| &feed.utterances[*place].1[..]);
-                    right += guesses.data().iter().zip(truth).filter(|(a, b)| [**a] == **b).count();
-                }
-                Judge::Ctc(program) => {
-                    let (log_probs, steps, losses) = program.run(arrays.feed()).map_err(TrainingError::model)?;
-                    loss += losses.data().iter().map(|l| f64::from(*l)).sum::<f64>();
-                    let classes = self.labels.len() + 1;
-                    let row = log_probs.data().len() / places.len().max(1);
-                    for (i, place) in places.iter().enumerate() {
-                        let steps = steps.data()[i].max(0) as usize;
-                        let values = &log_probs.data()[i * row..][..steps * classes];
-                        let found = decode::ctc::greedy(&[Emissions { log_probs: values, classes }], classes - 1, None);
-                        let found = found.map_err(TrainingError::model)?;
-                        let heard = self.text(found.iter().flat_map(|h| h.ids()));
-                        let said = self.text(feed.utterances[*place].1.iter().map(|id| *id as u32));
-                        wrong.add(&said, &heard);
-                    }
-                }
-            }
+            let (found, sum) = self.hear(&arrays, places.len())?;
+            loss += sum;
+            let said = |place: &usize| self.text(feed.utterances[*place].1.iter().map(|id| *id as u32));
+            heard.extend(places.iter().map(said).zip(found.into_iter().map(|f| f.0)));
         }
-        let loss = ("loss", loss / count.max(1) as f64);
+        let count = heard.len().max(1) as f64;
+        let pairs = || heard.iter().map(|(said, heard)| (said.as_str(), heard.as_str()));
+        let loss = ("loss", loss / count);
         Ok(match &self.judge {
             Judge::Classifier(_) => {
-                Scores { values: vec![("accuracy", right as f64 / count.max(1) as f64), loss], greater: true }
+                let right = heard.iter().filter(|(said, heard)| said == heard).count();
+                Scores { values: vec![("accuracy", right as f64 / count), loss], greater: true }
             }
-            Judge::Ctc(_) => Scores { values: vec![("wer", wrong.wer()), ("cer", wrong.cer()), loss], greater: false },
+            Judge::Ctc(_) => {
+                let rate = |unit| metrics::corpus(pairs(), unit).rate();
+                let values = vec![("wer", rate(Unit::Words)), ("cer", rate(Unit::Characters)), loss];
+                Scores { values, greater: false }
+            }
         })
     }
 
@@ -475,45 +501,52 @@ impl Learner for ConvLearner {
     }
 }
 
-/// Insertions, deletions and substitutions, in words and letters.
-#[derive(Clone, Copy, Debug, Default)]
-struct Errors {
-    words: [usize; 2],
-    letters: [usize; 2],
-}
+impl Recognizer for ConvLearner {
+    type Error = TrainingError;
 
-impl Errors {
-    fn add(&mut self, said: &str, heard: &str) {
-        let words = |t: &str| t.split_whitespace().map(str::to_string).collect::<Vec<_>>();
-        let letters = |t: &str| t.chars().map(String::from).collect::<Vec<_>>();
-        for (sum, said, heard) in
-            [(&mut self.words, words(said), words(heard)), (&mut self.letters, letters(said), letters(heard))]
-        {
-            sum[0] += distance(&said, &heard);
-            sum[1] += said.len();
+    fn sample_rate(&self) -> u32 {
+        self.front.features().sample_rate()
+    }
+
+    fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, TrainingError> {
+        if recordings.is_empty() {
+            return Ok(vec![]);
         }
+        // Nobody asks for the loss.
+        let labels = vec![&[0][..]; recordings.len()];
+        let arrays = feed::arrays(self.front.features(), recordings, &labels);
+        let (found, _) = self.hear(&arrays, recordings.len())?;
+        let rate = f64::from(self.sample_rate());
+        let frame = self.front.features().hop() as f64 * self.stride as f64 / rate;
+        let time = |frames: usize| Duration::from_secs_f64(frames as f64 * frame);
+        let transcript = |((text, tokens), recording): ((String, Vec<Token>), &&[f32])| {
+            let duration = Duration::from_secs_f64(recording.len() as f64 / rate);
+            let mut words: Vec<Word> = vec![];
+            let mut within = false;
+            for token in &tokens {
+                let letter = self.labels.get(token.id as usize).map_or("", String::as_str);
+                if letter.trim().is_empty() {
+                    within = false;
+                    continue;
+                }
+                if !within {
+                    words.push(Word { start: time(token.start), ..Word::default() });
+                    within = true;
+                }
+                if let Some(word) = words.last_mut() {
+                    word.text.push_str(letter);
+                    word.end = time(token.end).min(duration);
+                }
+            }
+            let (start, end) = match (words.first(), words.last()) {
+                (Some(first), Some(last)) => (first.start, last.end),
+                _ => (Duration::ZERO, duration),
+            };
+            let ids = tokens.iter().map(|t| t.id).collect();
+            let segment = Segment { start, end, text: text.clone(), tokens: ids, words, confidence: None };
+            let segments = if text.is_empty() { vec![] } else { vec![segment] };
+            Transcript { text, language: None, duration, segments }
+        };
+        Ok(found.into_iter().zip(recordings).map(transcript).collect())
     }
-
-    fn wer(&self) -> f64 {
-        self.words[0] as f64 / self.words[1] as f64
-    }
-
-    fn cer(&self) -> f64 {
-        self.letters[0] as f64 / self.letters[1] as f64
-    }
-}
-
-/// Levenshtein's distance.
-fn distance(a: &[String], b: &[String]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let new = (row[j] + 1).min(row[j + 1] + 1).min(diagonal + usize::from(x != y));
-            diagonal = row[j + 1];
-            row[j + 1] = new;
-        }
-    }
-    row[b.len()]
 }

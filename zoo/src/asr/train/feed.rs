@@ -169,6 +169,7 @@ impl Feed {
             sounds.push(samples);
         }
         let labels: Vec<&[i32]> = places.iter().map(|p| &self.utterances[*p].1[..]).collect();
+        let sounds: Vec<&[f32]> = sounds.iter().map(Vec::as_slice).collect();
         Ok(arrays(&self.features, &sounds, &labels))
     }
 }
@@ -177,11 +178,10 @@ impl Feed {
 const FRAMES: usize = 32;
 
 /// Pads sounds and labels.
-fn arrays(features: &Features, sounds: &[Vec<f32>], labels: &[&[i32]]) -> Arrays {
-    let sounds: Vec<&[f32]> = sounds.iter().map(Vec::as_slice).collect();
+pub(super) fn arrays(features: &Features, sounds: &[&[f32]], labels: &[&[i32]]) -> Arrays {
     let count = sounds.len();
     let longest = sounds.iter().map(|s| s.len()).max().unwrap_or(0);
-    let (sound, samples) = features.pack_to(&sounds, features.room(longest).next_multiple_of(FRAMES));
+    let (sound, samples) = features.pack_to(sounds, features.room(longest).next_multiple_of(FRAMES));
     let most = labels.iter().map(|l| l.len()).max().unwrap_or(0).max(1).next_multiple_of(8);
     let mut ids = vec![0; count * most];
     for (row, labels) in ids.chunks_exact_mut(most).zip(labels) {

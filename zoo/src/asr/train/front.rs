@@ -48,7 +48,9 @@ impl Front {
             "spec_augment": sections["spec_augment"], "crop_or_pad_augment": sections["crop_or_pad_augment"],
         } }))?;
         let frames = keys.section("model", |keys| {
-            keys.optional("spec_augment", |keys| Err::<(), _>(keys.fault("_target_", "is not known")))?;
+            if keys.get::<Value>("spec_augment")?.is_some() {
+                return Err(keys.fault("spec_augment", "is not applied in training here: set it to null"));
+            }
             keys.optional("crop_or_pad_augment", |keys| {
                 keys.get::<String>("_target_")?;
                 keys.required::<u64>("audio_length")
