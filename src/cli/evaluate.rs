@@ -5,16 +5,18 @@ use super::{CliError, Output};
 use mobilis_zoo::asr::data::{Utterance, kaldi, manifest, shards};
 use mobilis_zoo::asr::evaluate::{Evaluation, evaluate};
 use mobilis_zoo::asr::metrics::{Alignment, Errors, Unit};
-use mobilis_zoo::asr::train::{ConvLearner, TrainingError};
+use mobilis_zoo::asr::open::{AsrOptions, open};
+use mobilis_zoo::asr::train::{ConvRecipe, TrainingError};
+use mobilis_zoo::import::nemo::{self, is_nemo};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// The model: a `.nemo` archive that `mobilis train` or NeMo wrote, or an unpacked one.
-    model: PathBuf,
+    /// The model: an archive that `mobilis train` or NeMo wrote, a folder, an id on the Hugging Face Hub.
+    model: String,
     /// Manifests (JSON lines), tar archives, or Kaldi's data directories; `{0..9}` stands for many.
     #[arg(required = true)]
     corpora: Vec<String>,
@@ -28,7 +30,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let failed = |e: TrainingError| CliError::Train(Box::new(e));
-    let model = ConvLearner::open(&arguments.model).map_err(failed)?;
+    let model = open(&arguments.model, &AsrOptions::default()).map_err(CliError::language)?;
+    let archive = Path::new(&arguments.model);
+    let labels =
+        is_nemo(archive) && ConvRecipe::archived(&nemo::open(archive)?.config).is_ok_and(|recipe| recipe.classifies());
     let mut utterances = vec![];
     for corpus in &arguments.corpora {
         utterances.extend(read(corpus).map_err(failed)?);
@@ -36,7 +41,6 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     if utterances.is_empty() {
         return Err(CliError::Arguments(format!("{}: there are no utterances", arguments.corpora.join(", "))));
     }
-    let labels = model.classifies();
     let reference = |u: &Utterance| {
         let (found, what) = if labels { (&u.label, "label") } else { (&u.text, "text") };
         found.clone().ok_or_else(|| {
@@ -45,7 +49,9 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
         })
     };
     let bar = Bar::new(output, utterances.len() as u64, "utterances");
-    let found = evaluate(&model, &utterances, &reference, arguments.batch.into(), &mut |done| bar.at(done as u64, ""));
+    let found = evaluate(model.recognizer(), &utterances, &reference, arguments.batch.into(), &mut |done| {
+        bar.at(done as u64, "")
+    });
     bar.clear();
     let found = found.map_err(failed)?;
     output.result(|| text(&found, labels, arguments.diff), || object(&found, labels))

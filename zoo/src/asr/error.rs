@@ -2,6 +2,7 @@
 
 use super::conformer::RecognizeError;
 use super::decode::DecodeError;
+use super::train::TrainingError;
 use crate::audio::AudioError;
 use crate::import::ImportError;
 use crate::llm::config::ConfigError;
@@ -37,6 +38,9 @@ pub enum AsrError {
     /// A Conformer that cannot be had or run.
     #[error(transparent)]
     Conformer(#[from] RecognizeError),
+    /// A model that can also be trained.
+    #[error(transparent)]
+    Trained(#[from] TrainingError),
     /// A search that failed.
     #[error(transparent)]
     Decode(#[from] DecodeError),

@@ -1,6 +1,7 @@
 //! Which recognizer a place holds.
 
 use super::conformer::{ConformerRecognizer, ModelSettings};
+use super::train::{ConvLearner, ConvRecipe};
 use super::wav2vec2::Wav2Vec2Recognizer;
 use super::whisper::WhisperRecognizer;
 use super::{AsrError, Recognizer, Transcript};
@@ -71,6 +72,11 @@ where
 fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError> {
     let archive = nemo::open(Path::new(place))?;
     let config = Config::new(place, archive.config.clone());
+    if ConvRecipe::archived(&archive.config).is_ok() {
+        let found = ConvLearner::of(&archive)?;
+        found.set_device(options.device);
+        return Ok(AnyRecognizer::Other(Box::new(Among(found))));
+    }
     if !ModelSettings::is_one(&archive.config) {
         let target = nemo::target(&archive.config).unwrap_or("a model without `target`").to_string();
         return Err(OpenError::Family { model_type: target, known: NEMO.into(), hint: String::new() }.into());
@@ -81,7 +87,8 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
 }
 
 /// What of NeMo's is known.
-const NEMO: &str = "Conformer and FastConformer with CTC, RNN-T or TDT";
+const NEMO: &str =
+    "Conformer and FastConformer with CTC, RNN-T or TDT, and convolutional encoders with letters or labels";
 
 /// Opens the recognizer of a place: a folder, a file, an archive of NeMo's, or an id on the Hugging Face
 /// Hub.

@@ -194,6 +194,9 @@ impl ConvRecipe {
                 ));
             }
         };
+        if config["encoder"]["jasper"].is_null() {
+            return Err(RecipeError::new("encoder.jasper", "is missing: the encoder is no convolutional one"));
+        }
         let labels = [&config["labels"], &config["decoder"]["vocabulary"]];
         let labels = labels.into_iter().find_map(|l| l.as_array().map(|l| l.iter().filter_map(Value::as_str)));
         let labels: Vec<String> = labels.into_iter().flatten().map(str::to_string).collect();
@@ -365,8 +368,20 @@ impl ConvLearner {
     /// # Errors
     /// An archive that cannot be read, or holds a model of another kind.
     pub fn open(path: &Path) -> Result<ConvLearner, TrainingError> {
-        let archive = nemo::open(path).map_err(TrainingError::model)?;
+        ConvLearner::of(&nemo::open(path).map_err(TrainingError::model)?)
+    }
+
+    /// The same of an archive that was opened.
+    ///
+    /// # Errors
+    /// A model of another kind; tensors that do not fit.
+    pub fn of(archive: &nemo::Archive) -> Result<ConvLearner, TrainingError> {
         ConvRecipe::archived(&archive.config)?.build(&archive.config, Some(&*archive.tensors))
+    }
+
+    /// Where it runs from now on.
+    pub fn set_device(&self, device: Device) {
+        self.model.store().set_device(device);
     }
 
     /// What computes its features.
