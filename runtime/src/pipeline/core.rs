@@ -136,7 +136,7 @@ macro_rules! ports {
             fn pack(($($v),*): Self::Whole) -> Vec<Value> {
                 vec![$(erase($v)),*]
             }
-            #[allow(unused_mut, unused_variables)]
+            #[allow(unused_mut, unused_variables, clippy::unused_unit)]
             fn unpack(values: Vec<Value>) -> Self::Whole {
                 let mut values = values.into_iter();
                 ($(restore::<$t>(values.next().expect("as many values as ports"))),*)

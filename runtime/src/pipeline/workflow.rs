@@ -458,8 +458,8 @@ mod tests {
             let model = crate::Model::init((), 0).expect("no parameters").on(Device::Reference);
             let program = model.compile(|(), x: crate::Tensor<()>| x + 1.0).expect("it compiles");
             let e = all.run(Job::new("far"), Arc::new(program), crate::Array::<()>::scalar(1.0)).await;
-            let e = e.err().expect("another device").to_string();
-            assert_eq!(e, "job `far` has a program for `reference`, and this workflow runs on `cpu`");
+            let e = e.expect_err("another device");
+            assert_eq!(e.to_string(), "job `far` has a program for `reference`, and this workflow runs on `cpu`");
             assert_eq!(all.usage().running, 0);
         });
     }
