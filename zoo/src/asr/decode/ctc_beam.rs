@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn phrases_turn_the_balance() {
         // Two labels that sound nearly alike.
-        let x: Vec<f32> = [0.48f32, 0.5, 0.02].map(f32::ln).repeat(1);
+        let x: Vec<f32> = [0.48f32, 0.5, 0.02].map(f32::ln).to_vec();
         let e = Emissions { log_probs: &x, classes: 3 };
         let boosted = Guide { boost: Some(Boost::Tokens(Phrases::new([([0], 0.2)]))), language: None };
         let say = |g: &Guide| beam(&e, 2, g, &CtcBeamOptions::default()).unwrap()[0].ids();
