@@ -18,7 +18,7 @@ const FEATURES: f64 = 5e-4;
 ///
 /// # Errors
 /// Settings that are missing or make no sense.
-pub fn checks(settings: &Config, device: &Device, golden: &Golden) -> Result<Vec<Check>, VerifyError> {
+pub fn checks(settings: &Config, device: Device, golden: &Golden) -> Result<Vec<Check>, VerifyError> {
     let missing = |key: &str| OpenError::from(settings.missing(key));
     let configs = settings.inner("configs").ok_or_else(|| missing("configs"))?;
     let version = Version::parse(settings.word("nemo").map_err(OpenError::from)?);
@@ -43,7 +43,7 @@ pub fn checks(settings: &Config, device: &Device, golden: &Golden) -> Result<Vec
             let found = window.iter().map(|v| f64::from(*v));
             checks.push(golden.compare_within(&format!("{name}.window"), &[window.len()], found, |_| ABSOLUTE)?);
         }
-        let found = Extractor::new(features, device.clone())?.run(&recordings)?;
+        let found = Extractor::new(features, device)?.run(&recordings)?;
         let counted: Vec<i64> = found.counted.iter().map(|n| *n as i64).collect();
         checks.push(golden.compare_ids(&format!("{name}.length"), &counted)?);
         // Theirs may have fewer frames, as ours beyond the last that counts are all alike.

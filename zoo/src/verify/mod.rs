@@ -166,7 +166,7 @@ pub fn verify(folder: &Path, config: &str, device: Device) -> Result<Report, Ver
             }
             Some(settings) if ends(features::SUFFIX) => {
                 report.family = "features".into();
-                report.checks = features::checks(&settings, &device, &golden)?;
+                report.checks = features::checks(&settings, device, &golden)?;
             }
             _ => outputs(folder, config, device, &golden, &mut report)?,
         }
