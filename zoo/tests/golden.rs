@@ -144,3 +144,18 @@ fn a_wrong_value_is_seen() {
     assert!(matches!(verify(&to, "absent.json", Device::Cpu), Err(VerifyError::Read { .. })));
     std::fs::remove_dir_all(&to).expect("the folder goes");
 }
+
+/// NeMo's convolutional model: features, encoder, losses and gradients in inference and in training, the archive.
+#[test]
+fn nemo_quartznet() {
+    let folder = root().join("nemo_quartznet");
+    if !folder.join("golden.safetensors").exists() {
+        println!("skipped: {} has no golden.safetensors", folder.display());
+        return;
+    }
+    let report = verify(&folder, "config.json", Device::Cpu).unwrap_or_else(|e| panic!("{e}"));
+    let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(report.checks.len() > 100, "{}", report.checks.len());
+    assert_eq!(report.parameters, 19_189);
+}

@@ -1,5 +1,6 @@
-//! Why a voice cannot be found ([`super::vad`]) or known ([`super::speaker`]).
+//! Why a voice cannot be found ([`super::vad`]), known ([`super::speaker`]) or understood ([`super::conv`]).
 
+use super::decode::DecodeError;
 use crate::audio::AudioError;
 use crate::audio::features::FeatureError;
 use crate::import::ImportError;
@@ -28,6 +29,9 @@ pub enum VoiceError {
     /// A model that cannot be run.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// A search that failed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
     /// A model of another kind.
     #[error("`{place}` is no {wanted}: {found}")]
     Kind {

@@ -261,7 +261,7 @@ fn scored(train: &Golden, part: &str, name: &str, values: &[f32], checks: &mut V
 }
 
 /// That the `.nemo` file of a folder holds the same tensors as its `model.safetensors`.
-fn archive(folder: &Path) -> Result<Vec<Check>, VerifyError> {
+pub(super) fn archive(folder: &Path) -> Result<Vec<Check>, VerifyError> {
     let Some(name) = folder.file_name().map(|n| format!("{}.nemo", n.display())) else { return Ok(vec![]) };
     let path = folder.join(&name);
     if !path.exists() {

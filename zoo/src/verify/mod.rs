@@ -13,6 +13,7 @@
 
 mod causal;
 mod conformer;
+mod conv;
 mod encoder;
 mod features;
 mod rope;
@@ -22,7 +23,9 @@ mod wav2vec2;
 mod whisper;
 
 use crate::asr::conformer::ModelSettings;
+use crate::asr::conv::ConvCtc;
 use crate::asr::decode::DecodeError;
+use crate::asr::voice::VoiceError;
 use crate::asr::wav2vec2::Wav2Vec2Recognizer;
 use crate::asr::whisper::Network;
 use crate::asr::{self, AsrError};
@@ -83,6 +86,9 @@ pub enum VerifyError {
     /// Labels that do not fit.
     #[error(transparent)]
     Labels(#[from] LabelError),
+    /// A model that hears, which cannot be had.
+    #[error(transparent)]
+    Voice(#[from] VoiceError),
     /// Features that cannot be had.
     #[error(transparent)]
     Features(Box<crate::audio::features::FeatureError>),
@@ -197,6 +203,14 @@ fn outputs(
         report.family = "conformer".into();
         report.parameters = network.parameter_count();
         report.checks = conformer::checks(&network, &config, folder, &device, golden)?;
+        return Ok(());
+    }
+    if ConvCtc::is_one(config.value()) {
+        let (model, _) = ConvCtc::load(&config, &tensors)?;
+        model.store().set_device(device);
+        report.family = "convolutional CTC".into();
+        report.parameters = model.parameter_count();
+        report.checks = conv::checks(&model, folder, golden)?;
         return Ok(());
     }
     report.family = config.model_type().map_err(OpenError::from)?.to_string();

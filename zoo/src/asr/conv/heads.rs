@@ -3,35 +3,37 @@
 use super::block::Sound;
 use super::{ConvAxes, Counts, Steps, Stream};
 use crate::audio::Batch;
-use mobilis_runtime::graph::trace::{self, type_of};
+use mobilis_runtime::graph::trace;
 use mobilis_runtime::module::{Module, Visitor};
 use mobilis_runtime::nn::listed;
 use mobilis_runtime::nn::{Activation, Linear};
-use mobilis_runtime::ops::{contraction, elementwise as ew, movement, reduce};
+use mobilis_runtime::ops::movement;
 use mobilis_runtime::prelude::*;
+use std::marker::PhantomData;
 
 /// Logarithms of probabilities of each frame's classes; the last class is the blank. NeMo's `ConvASRDecoder`.
-#[neural_module]
+#[neural_module(no_default)]
 pub struct CtcHead<A: ConvAxes> {
     /// `[Classes, Hidden, 1]`
     #[name("decoder_layers.0")]
-    pub layer: mobilis_runtime::nn::PointwiseConv1d<A::Hidden, A::Classes>,
+    pub layer: listed::Conv1d,
+    ports: PhantomData<fn() -> A>,
+}
+
+impl<A: ConvAxes> Default for CtcHead<A> {
+    fn default() -> Self {
+        let channels = [&A::Hidden::dim(), &A::Classes::dim()];
+        CtcHead { layer: listed::Conv1d::new(channels, listed::Steps::POINT, true), ports: PhantomData }
+    }
 }
 
 #[neural_module]
 impl<A: ConvAxes> CtcHead<A> {
     /// `[Batch, Steps, Hidden]` to `[Batch, Steps, Classes]`.
     pub fn forward(&self, x: Stream<A>) -> Tensor<(Batch, Steps, A::Classes), LogProbs> {
-        // A product, so that it does not matter what the strides have made of the size of `Steps`.
-        let weight = self.layer.weight.get().raw();
-        let dims = type_of(weight).dims;
-        let weight = movement::reshape(weight, dims[..2].to_vec());
-        let mut logits = contraction::einsum(&[x.raw(), weight], &[b"bth", b"vh"], b"btv");
-        if let Some(bias) = &self.layer.bias {
-            let dims = type_of(logits).dims;
-            logits = ew::add(logits, reduce::restore(bias.get().raw(), &dims, &[0, 1]));
-        }
-        Tensor::<(Batch, Steps, A::Classes)>::from_raw(logits).log_softmax(A::Classes::AXIS).assume()
+        let logits = self.layer.apply(movement::permute(x.raw(), &[0, 2, 1]));
+        let logits = Tensor::<(Batch, Steps, A::Classes)>::from_raw(movement::permute(logits, &[0, 2, 1]));
+        logits.log_softmax(A::Classes::AXIS).assume()
     }
 }
 

@@ -1,0 +1,219 @@
+//! Recognizers of convolution and CTC: NeMo's `EncDecCTCModel` and `EncDecCTCModelBPE` with Jasper, QuartzNet or
+//! Citrinet.
+//!
+//! Features, encoder and head are one graph, from samples to logarithms of probabilities. A recording of more than
+//! eighty seconds is heard in windows that overlap, of which the middle counts, so that memory is that of a window;
+//! a shorter one as a whole. Each is heard by itself: nobody's transcript depends on who else is there.
+
+use super::super::decode::{Emissions, Hypothesis, Labels, Times, ctc};
+use super::super::voice::VoiceError;
+use super::super::{Recognizer, Transcript};
+use super::{AnyConv, ConvAxes, ConvEncoder, ConvSettings, Counts, CtcHead, FeaturesOf, Steps, Stream};
+use crate::audio::features::{Features, SampleCounts, Sound, Version};
+use crate::audio::{Batch, Frames};
+use crate::import::nemo::{Archive, target};
+use crate::llm::config::Config;
+use mobilis_runtime::checkpoint::Source;
+use mobilis_runtime::prelude::*;
+use std::cell::OnceCell;
+use std::time::Duration;
+
+type A = AnyConv;
+
+/// Seconds of a window that count, and seconds on both sides that are heard for their sake.
+const WINDOW: [usize; 2] = [60, 10];
+
+/// Logarithms of probabilities, `[Batch, Steps, Classes]`.
+pub type LogProbsOf<A> = Tensor<(Batch, Steps, <A as ConvAxes>::Classes), LogProbs>;
+
+/// Features, encoder and head.
+#[neural_module(no_default)]
+pub struct ConvCtc {
+    /// What the encoder sees.
+    #[name("preprocessor.featurizer")]
+    pub features: Features,
+    /// The blocks.
+    pub encoder: ConvEncoder<A>,
+    /// The head.
+    pub decoder: CtcHead<A>,
+}
+
+impl ConvCtc {
+    /// The model that a configuration of NeMo's describes, and the sizes of its axes.
+    ///
+    /// # Errors
+    /// Settings that are missing or make no sense.
+    pub fn of(config: &Config) -> Result<(ConvCtc, ConvSettings, Sizes), VoiceError> {
+        let part = |key: &str| config.inner(key).ok_or_else(|| config.missing(key));
+        let features = Features::nemo(&part("preprocessor")?, Version::parse(config.word("nemo_version")?))?;
+        let settings = ConvSettings::nemo(&part("encoder")?)?;
+        let decoder = part("decoder")?;
+        let classes = match decoder.get("num_classes").and_then(serde_json::Value::as_i64) {
+            Some(n) if n >= 0 => decoder.size("num_classes")?,
+            // As many as there are tokens.
+            _ => decoder.words("vocabulary")?.ok_or_else(|| decoder.missing("vocabulary"))?.len(),
+        };
+        if features.width() as u64 != settings.features {
+            return Err(config.wrong("encoder.feat_in", format!("as many as features, {}", features.width())).into());
+        }
+        let sizes = ConvEncoder::<A>::sizes(&settings)
+            .with::<<A as ConvAxes>::Classes>(classes + 1)
+            .with::<crate::audio::Hop>(features.hop());
+        let module = ConvCtc { features, encoder: ConvEncoder::new(&settings), decoder: CtcHead::default() };
+        Ok((module, settings, sizes))
+    }
+
+    /// Whether a configuration of NeMo's describes such a model.
+    pub fn is_one(config: &serde_json::Value) -> bool {
+        let encoder = config["encoder"]["_target_"].as_str().or(config["encoder"]["cls"].as_str()).unwrap_or("");
+        let name = target(config).unwrap_or("").rsplit('.').next().unwrap_or("");
+        matches!(name, "EncDecCTCModel" | "EncDecCTCModelBPE") && encoder.ends_with("ConvASREncoder")
+    }
+
+    /// The model of a configuration, with the tensors of a source.
+    ///
+    /// # Errors
+    /// Settings that make no sense, tensors that do not fit.
+    pub fn load(config: &Config, tensors: &dyn Source) -> Result<(Model<ConvCtc>, ConvSettings), VoiceError> {
+        let (module, settings, sizes) = ConvCtc::of(config)?;
+        // The window and the filters of its features, which follow from the settings.
+        let options = LoadOptions::new().sizes(sizes).passing_over("preprocessor.**").passing_over("loss.**");
+        Ok((options.load(module, tensors)?, settings))
+    }
+
+    /// From features on: `[Batch, Frames, Features]` to the stream, the logarithms of probabilities, and how many steps
+    /// count.
+    pub fn hear(&self, x: FeaturesOf<A>, lengths: Counts<Frames>) -> (Stream<A>, LogProbsOf<A>, Counts<Steps>) {
+        let (x, lengths) = self.encoder.forward(x, lengths);
+        (x, self.decoder.forward(x), lengths)
+    }
+}
+
+#[neural_module]
+impl ConvCtc {
+    /// Samples to logarithms of probabilities, and how many steps count.
+    pub fn forward(&self, sound: Sound, samples: SampleCounts) -> (LogProbsOf<A>, Counts<Steps>) {
+        let (x, lengths) = self.features.forward::<<A as ConvAxes>::Features>(sound, samples);
+        let (_, log_probs, lengths) = self.hear(Tensor::from_raw(x.raw()), lengths);
+        (log_probs, lengths)
+    }
+}
+
+type Hear = Program<(Sound, SampleCounts), (LogProbsOf<A>, Counts<Steps>)>;
+
+/// A model with its tokens.
+pub struct ConvRecognizer {
+    model: Model<ConvCtc>,
+    labels: Labels,
+    times: Times,
+    /// Samples of a step.
+    step: usize,
+    program: OnceCell<Hear>,
+}
+
+impl ConvRecognizer {
+    /// The model of an archive.
+    ///
+    /// # Errors
+    /// Another kind of model; settings that make no sense, tensors that do not fit.
+    pub fn open(archive: Archive) -> Result<ConvRecognizer, VoiceError> {
+        let place = archive.path.display().to_string();
+        if !ConvCtc::is_one(&archive.config) {
+            let found = format!("its `target` is `{}`", target(&archive.config).unwrap_or("none"));
+            return Err(VoiceError::Kind { place, wanted: "convolutional CTC model", found });
+        }
+        let config = Config::new(place, archive.config);
+        let (model, settings) = ConvCtc::load(&config, &*archive.tensors)?;
+        let decoder = config.inner("decoder").ok_or_else(|| config.missing("decoder"))?;
+        let words = match decoder.words("vocabulary")? {
+            Some(words) => words,
+            None => config.words("labels")?.ok_or_else(|| decoder.missing("vocabulary"))?,
+        };
+        // Tokens of a tokenizer are pieces of words; letters come without one.
+        let labels = match config.inner("tokenizer") {
+            Some(tokenizer) if tokenizer.word("type")? == Some("wpe") => Labels::word_pieces(words),
+            Some(_) => Labels::sentence_pieces(words),
+            None => Labels::characters(words),
+        };
+        let step = model.features.hop().saturating_mul(settings.stride() as usize);
+        let frame = Duration::from_secs_f64(step as f64 / f64::from(model.features.sample_rate()));
+        Ok(ConvRecognizer { model, labels, times: Times::new(frame), step, program: OnceCell::new() })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<ConvCtc> {
+        &self.model
+    }
+
+    /// Runs on another device from now on.
+    pub fn set_device(&self, device: Device) {
+        self.model.store().set_device(device);
+    }
+
+    fn program(&self) -> Result<&Hear, VoiceError> {
+        if let Some(program) = self.program.get() {
+            return Ok(program);
+        }
+        let program = self.model.compile(|m, (sound, samples)| m.forward(sound, samples))?;
+        Ok(self.program.get_or_init(|| program))
+    }
+
+    /// What is said in a recording.
+    fn one(&self, samples: &[f32]) -> Result<Transcript, VoiceError> {
+        let rate = self.sample_rate() as usize;
+        let [core, margin] = WINDOW.map(|seconds| (seconds * rate).next_multiple_of(self.step));
+        let program = self.program()?;
+        let (mut found, mut begin, mut steps) = (Hypothesis::default(), 0, 0);
+        while begin < samples.len() {
+            let whole = begin == 0 && samples.len() <= core + 2 * margin;
+            let end = if whole { samples.len() } else { (begin + core).min(samples.len()) };
+            let from = begin.saturating_sub(margin);
+            let part = &samples[from..(end + margin).min(samples.len())];
+            let (sound, counts) = self.model.features.pack(&[part]);
+            let (log_probs, counted) = program.run((sound, counts))?;
+            let classes = log_probs.sizes()[2];
+            let counted = usize::try_from(counted.data()[0]).unwrap_or(0).min(log_probs.sizes()[1]);
+            let first = ((begin - from) / self.step).min(counted);
+            // The last window has all that is left, an unfinished step too.
+            let last = if end == samples.len() { counted } else { (first + (end - begin) / self.step).min(counted) };
+            let rows = &log_probs.data()[first * classes..last * classes];
+            self.go_on(&mut found, rows, classes, steps)?;
+            steps += last - first;
+            begin = end;
+        }
+        let duration = Duration::from_secs_f64(samples.len() as f64 / rate as f64);
+        Ok(self.times.transcript(&found, &self.labels, duration))
+    }
+
+    /// Joins what is found in further steps, of which there were so many.
+    fn go_on(&self, found: &mut Hypothesis, rows: &[f32], classes: usize, steps: usize) -> Result<(), VoiceError> {
+        let part = ctc::greedy(&[Emissions { log_probs: rows, classes }], classes - 1, None)?;
+        for part in part {
+            found.score += part.score;
+            for mut token in part.tokens {
+                token.start += steps;
+                token.end += steps;
+                match found.tokens.last_mut() {
+                    // A run that goes on over the border of windows is one token.
+                    Some(before) if before.id == token.id && before.end == token.start && token.start == steps => {
+                        before.end = token.end;
+                    }
+                    _ => found.tokens.push(token),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Recognizer for ConvRecognizer {
+    type Error = VoiceError;
+
+    fn sample_rate(&self) -> u32 {
+        self.model.features.sample_rate()
+    }
+
+    fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, VoiceError> {
+        recordings.iter().map(|samples| self.one(samples)).collect()
+    }
+}
