@@ -3,6 +3,7 @@
 use super::conformer::RecognizeError;
 use super::decode::DecodeError;
 use super::train::TrainingError;
+use super::voice::VoiceError;
 use crate::audio::AudioError;
 use crate::import::ImportError;
 use crate::llm::config::ConfigError;
@@ -38,6 +39,9 @@ pub enum AsrError {
     /// A Conformer that cannot be had or run.
     #[error(transparent)]
     Conformer(#[from] RecognizeError),
+    /// A convolutional model that cannot be had, or cannot hear.
+    #[error(transparent)]
+    Voice(#[from] VoiceError),
     /// A model that can also be trained.
     #[error(transparent)]
     Trained(#[from] TrainingError),

@@ -1,6 +1,7 @@
 //! Which recognizer a place holds.
 
 use super::conformer::{ConformerRecognizer, ModelSettings};
+use super::conv::{ConvCtc, ConvRecognizer};
 use super::train::{ConvLearner, ConvRecipe};
 use super::wav2vec2::Wav2Vec2Recognizer;
 use super::whisper::WhisperRecognizer;
@@ -77,6 +78,12 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
         found.set_device(options.device);
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
     }
+    // With a tokenizer, which is not trained here.
+    if ConvCtc::is_one(&archive.config) {
+        let found = ConvRecognizer::open(archive)?;
+        found.set_device(options.device);
+        return Ok(AnyRecognizer::Other(Box::new(Among(found))));
+    }
     if !ModelSettings::is_one(&archive.config) {
         let target = nemo::target(&archive.config).unwrap_or("a model without `target`").to_string();
         return Err(OpenError::Family { model_type: target, known: NEMO.into(), hint: String::new() }.into());
@@ -87,8 +94,7 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
 }
 
 /// What of NeMo's is known.
-const NEMO: &str =
-    "Conformer and FastConformer with CTC, RNN-T or TDT, and convolutional encoders with letters or labels";
+const NEMO: &str = "Conformer and FastConformer with CTC, RNN-T or TDT, and convolutional encoders (Jasper, QuartzNet, Citrinet, MatchboxNet)";
 
 /// Opens the recognizer of a place: a folder, a file, an archive of NeMo's, or an id on the Hugging Face
 /// Hub.

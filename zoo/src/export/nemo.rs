@@ -46,7 +46,16 @@ pub(super) fn export(model: &Pretrained, to: &Path, options: &ExportOptions) -> 
             header.set_size(len);
             header.set_mode(0o644);
             header.set_entry_type(tar::EntryType::Regular);
-            tar.append_data(&mut header, format!("./{name}"), data)
+            let name = format!("./{name}");
+            // The library leaves `./` out, and NeMo's readers have it.
+            match header.as_old_mut().name.get_mut(..name.len()) {
+                Some(place) => {
+                    place.copy_from_slice(name.as_bytes());
+                    header.set_cksum();
+                    tar.append(&header, data)
+                }
+                None => tar.append_data(&mut header, name, data),
+            }
         };
         add(CONFIG, config.len() as u64, &mut config.as_bytes())?;
         for (name, bytes) in &artifacts {

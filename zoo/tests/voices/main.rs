@@ -1,10 +1,12 @@
-//! Models of voices against references: voice activity and speaker vectors.
+//! Models of voices against references: voice activity, speaker vectors, convolutional recognizers.
 //!
 //! Weights and recordings come from `shared/real/fetch.sh` (`~/.cache/mobilis/real`, or `MOBILIS_REAL`), references from
 //! `../shared/real/refs`; where they are absent the tests say so and pass.
 
 extern crate mobilis_runtime as mobilis;
 
+mod marblenet;
+mod quartznet;
 mod resemblyzer;
 mod silero;
 mod titanet;
@@ -16,6 +18,12 @@ pub fn real(name: &str) -> Option<PathBuf> {
     let given = std::env::var_os("MOBILIS_REAL").map(PathBuf::from);
     let home = std::env::home_dir().unwrap_or_default();
     found(given.unwrap_or_else(|| home.join(".cache/mobilis/real")).join(name))
+}
+
+/// A folder of the golden models.
+pub fn golden(name: &str) -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
+    found(std::env::var_os("MOBILIS_GOLDEN").map_or(beside, PathBuf::from).join(name))
 }
 
 /// A file of the references.
