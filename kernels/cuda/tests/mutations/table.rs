@@ -293,6 +293,14 @@ pub const MUTATIONS: &[Mutation] = &[
     m("gemm_grouped_sm80.cu", GROUPED, "rows go to another tile's places", "rows += tile * 128;", "", 0),
     m("gemm_grouped_sm80.cu", GROUPED, "sums begin where choices do", "tiles[expert] * 128LL", "starts[expert]", 0),
     m(
+        "include/chain.cuh",
+        ("chain", "many_arrays"),
+        "an array's first block is taken for the one before's",
+        "<= blockIdx.x",
+        "< blockIdx.x",
+        0,
+    ),
+    m(
         "include/epilogue.cuh",
         ("gemm", "sums_and_results"),
         "sums rounded as results are",
