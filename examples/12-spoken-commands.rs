@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         format!("exp_manager.name='run-{}'", std::process::id()),
     ];
     if short {
-        let shorter = ["trainer.max_epochs=5", "trainer.check_val_every_n_epoch=5", "model.train_ds.batch_size=32"];
+        let shorter = ["trainer.max_epochs=7", "trainer.check_val_every_n_epoch=7", "model.train_ds.batch_size=32"];
         settings.extend(shorter.map(String::from));
     }
     // Further settings: `trainer.max_steps=40`.
