@@ -5,7 +5,7 @@
 //! in `MOBILIS_REAL`. Where any of them is absent the tests say so and pass.
 
 use crate::support::real;
-use mobilis_runtime::checkpoint::{Checkpoint, Source};
+use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::graph::DType;
 use mobilis_runtime::prelude::*;
 use mobilis_zoo::asr::Recognizer;

@@ -1,0 +1,262 @@
+//! A loaded network with its alphabet: recordings to words, letter by letter.
+
+use super::model::{Steps20, Wav2Vec2Ctc, wav2vec2};
+use crate::asr::decode::{Emissions, ctc};
+use crate::asr::{AsrError, Recognizer, Segment, Transcript, Word};
+use crate::audio::features::{SampleCounts, normalized};
+use crate::audio::{Batch, Samples};
+use crate::import::Pretrained;
+use crate::llm::config::{Config, ConfigError};
+use crate::llm::family::{OpenError, Values};
+use mobilis_runtime::checkpoint::Source;
+use mobilis_runtime::prelude::*;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+axes! {
+    /// Letters.
+    Letters;
+    /// The last axis of a noted stream.
+    Width;
+}
+
+type Sound = Tensor<(Batch, Samples)>;
+type Hear = Program<(Sound, SampleCounts), Tensor<(Batch, Steps20, Letters)>>;
+
+/// What a network computes of recordings, for comparisons.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// `[Batch, Time, Letters]`
+    pub logits: Values,
+    /// The convolutions' stream behind its norm.
+    pub extracted: Values,
+    /// The transformer's streams, before the first layer and after each.
+    pub hidden: Vec<Values>,
+    /// How many frames of each recording count.
+    pub frames: Vec<usize>,
+}
+
+/// A loaded network with its alphabet.
+pub struct Wav2Vec2Recognizer {
+    model: Model<Wav2Vec2Ctc>,
+    config: Config,
+    /// Whether it sees only what counts, so that recordings may share a batch.
+    masked: bool,
+    /// Whether recordings are scaled to variance 1.
+    normalize: bool,
+    letters: BTreeMap<u32, String>,
+    blank: u32,
+    weights: Weights,
+    hear: OnceCell<Hear>,
+}
+
+impl Wav2Vec2Recognizer {
+    /// Builds the network that a configuration describes. `preprocessor` and `letters` are what lies
+    /// beside it: `preprocessor_config.json` and `vocab.json`.
+    ///
+    /// # Errors
+    /// Settings that make no sense, tensors that do not fit.
+    pub fn load(
+        config: &Config,
+        preprocessor: Option<&Config>,
+        letters: BTreeMap<u32, String>,
+        tensors: &dyn Source,
+    ) -> Result<Wav2Vec2Recognizer, AsrError> {
+        let old = tensors.info("wav2vec2.encoder.pos_conv_embed.conv.weight_g").is_some();
+        let options = LoadOptions::new().passing_over("**.masked_spec_embed").rename(move |name| match old {
+            true => name
+                .replace("parametrizations.weight.original0", "weight_g")
+                .replace("parametrizations.weight.original1", "weight_v"),
+            false => name.to_string(),
+        });
+        let model = options.load(wav2vec2(config)?, tensors).map_err(OpenError::from)?;
+        let flag = |key: &str, default| preprocessor.map_or(Ok(default), |p| p.flag(key, default));
+        let group = config.word("feat_extract_norm")?.unwrap_or("group") == "group";
+        let blank = config.count("pad_token_id")?.unwrap_or(0) as u32;
+        Ok(Wav2Vec2Recognizer {
+            model,
+            config: config.clone(),
+            masked: flag("return_attention_mask", !group)? && !group,
+            normalize: flag("do_normalize", true)?,
+            letters,
+            blank,
+            weights: Weights::default(),
+            hear: OnceCell::new(),
+        })
+    }
+
+    /// Opens the network of a place.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); an alphabet that cannot be read.
+    pub fn open(pretrained: &Pretrained, device: Device, weights: Weights) -> Result<Wav2Vec2Recognizer, AsrError> {
+        let config = Config::new(pretrained.path.display().to_string(), pretrained.config.clone());
+        let folder = match pretrained.path.is_dir() {
+            true => pretrained.path.clone(),
+            false => pretrained.path.parent().unwrap_or(std::path::Path::new("")).to_path_buf(),
+        };
+        let preprocessor = folder.join("preprocessor_config.json");
+        let preprocessor = match preprocessor.is_file() {
+            true => {
+                Some(Config::new(preprocessor.display().to_string(), crate::import::json::read_object(&preprocessor)?))
+            }
+            false => None,
+        };
+        let path = folder.join("vocab.json");
+        let alphabet = Config::new(path.display().to_string(), crate::import::json::read_object(&path)?);
+        let letters = alphabet_of(&alphabet)?;
+        let mut found = Wav2Vec2Recognizer::load(&config, preprocessor.as_ref(), letters, &*pretrained.tensors)?;
+        found.model.store().set_device(device);
+        found.weights = weights;
+        Ok(found)
+    }
+
+    /// Runs it on another device from now on, for whatever is not compiled yet.
+    pub fn set_device(&self, device: Device) {
+        self.model.store().set_device(device);
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How many values the parameters hold.
+    pub fn parameter_count(&self) -> usize {
+        self.model.parameter_count()
+    }
+
+    /// The blank of its head.
+    pub fn blank(&self) -> u32 {
+        self.blank
+    }
+
+    /// Everything about recordings that are scaled already, of which so many samples count.
+    ///
+    /// # Errors
+    /// Recordings that are too short.
+    pub fn score(&self, rows: usize, samples: Vec<f32>, counts: &[usize]) -> Result<Scores, ProgramError> {
+        let masked = self.masked;
+        let program = self.model.compile(|m, (x, counts): (Sound, SampleCounts)| {
+            let found = m.forward(x.raw(), counts.raw(), masked);
+            let all = [found.logits, found.extracted].into_iter().chain(found.hidden);
+            all.map(Tensor::from_raw).collect::<Vec<Tensor<(Batch, Steps20, Width)>>>()
+        })?;
+        let streams = program.run(arguments(rows, samples, counts))?;
+        let mut all = streams.into_iter().map(|a| Values { sizes: a.sizes().to_vec(), data: a.into_vec() });
+        let mut next = || all.next().expect("the program gives logits and the extracted stream first");
+        let (logits, extracted) = (next(), next());
+        let frames = counts.iter().map(|n| self.frames(*n)).collect();
+        Ok(Scores { logits, extracted, hidden: all.collect(), frames })
+    }
+
+    fn hearing(&self) -> Result<&Hear, ProgramError> {
+        if let Some(made) = self.hear.get() {
+            return Ok(made);
+        }
+        let (masked, normalize) = (self.masked, self.normalize);
+        let program = self.model.compile(|m, (x, counts): (Sound, SampleCounts)| {
+            let x = if normalize { normalized(x, counts) } else { x };
+            let logits = m.forward(x.raw(), counts.raw(), masked).logits;
+            Tensor::<(Batch, Steps20, Letters)>::from_raw(logits).log_softmax(Letters)
+        })?;
+        let program = program.with_weights(self.weights.clone())?;
+        Ok(self.hear.get_or_init(|| program))
+    }
+
+    /// How many frames a recording of so many samples has.
+    fn frames(&self, samples: usize) -> usize {
+        let layers = &self.model.wav2vec2.feature_extractor.conv_layers;
+        layers.iter().fold(samples, |n, layer| {
+            let steps = layer.conv.steps;
+            n.checked_sub(steps.kernel as usize).map_or(0, |n| n / steps.stride as usize + 1)
+        })
+    }
+
+    /// The words of a recording's log-probabilities.
+    fn words(&self, samples: usize, log_probs: &[f32], letters: usize) -> Result<Transcript, AsrError> {
+        let duration = Duration::from_secs_f64(samples as f64 / 16_000.0);
+        let emissions = Emissions { log_probs, classes: letters };
+        let found = ctc::greedy(&[emissions], self.blank as usize, None)?;
+        let stride: u64 =
+            self.model.wav2vec2.feature_extractor.conv_layers.iter().map(|layer| layer.conv.steps.stride).product();
+        let at = |frame: usize| Duration::from_secs_f64(frame as f64 * stride as f64 / 16_000.0).min(duration);
+        let tokens = found.first().map(|h| h.tokens.as_slice()).unwrap_or_default();
+        let mut words: Vec<Word> = vec![];
+        let mut open = false;
+        for token in tokens {
+            match self.letters.get(&token.id).map(String::as_str) {
+                None => {}
+                Some("|") | Some(" ") => open = false,
+                Some(letter) if letter.starts_with('<') && letter.len() > 1 => {}
+                Some(letter) => {
+                    if !std::mem::replace(&mut open, true) {
+                        words.push(Word { start: at(token.start), ..Word::default() });
+                    }
+                    if let Some(word) = words.last_mut() {
+                        word.text += letter;
+                        word.end = at(token.end);
+                    }
+                }
+            }
+        }
+        let text = words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(" ");
+        let segment = words.first().zip(words.last()).map(|(first, last)| Segment {
+            start: first.start,
+            end: last.end,
+            text: text.clone(),
+            tokens: tokens.iter().map(|t| t.id).collect(),
+            words: words.clone(),
+            confidence: None,
+        });
+        Ok(Transcript { text, language: None, duration, segments: segment.into_iter().collect() })
+    }
+}
+
+/// The letters of a `vocab.json`, which may hold one such for each of several languages: then the first.
+fn alphabet_of(alphabet: &Config) -> Result<BTreeMap<u32, String>, ConfigError> {
+    let object = alphabet.value().as_object();
+    let inner = object.and_then(|o| o.values().next()).filter(|v| v.is_object());
+    let object = inner.and_then(|v| v.as_object()).or(object);
+    let mut letters = BTreeMap::new();
+    for (letter, id) in object.into_iter().flatten() {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| alphabet.wrong(letter, "a number"))?;
+        letters.insert(id, letter.clone());
+    }
+    Ok(letters)
+}
+
+fn arguments(
+    rows: usize,
+    samples: Vec<f32>,
+    counts: &[usize],
+) -> (Array<(Batch, Samples)>, Array<(Batch,), Lengths<Samples>>) {
+    let each = samples.len().checked_div(rows).unwrap_or(0);
+    let counts = counts.iter().map(|n| *n as i32).collect();
+    (Array::from_parts(&[rows, each], samples), Array::from_parts(&[rows], counts))
+}
+
+impl Recognizer for Wav2Vec2Recognizer {
+    type Error = AsrError;
+
+    fn sample_rate(&self) -> u32 {
+        16_000
+    }
+
+    fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, AsrError> {
+        let mut all = vec![];
+        for recording in recordings {
+            let frames = self.frames(recording.len());
+            if frames == 0 {
+                let duration = Duration::from_secs_f64(recording.len() as f64 / 16_000.0);
+                all.push(Transcript { duration, ..Transcript::default() });
+                continue;
+            }
+            let found = self.hearing()?.run(arguments(1, recording.to_vec(), &[recording.len()]))?;
+            let letters = found.sizes()[2];
+            all.push(self.words(recording.len(), found.data(), letters)?);
+        }
+        Ok(all)
+    }
+}
