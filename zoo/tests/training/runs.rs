@@ -90,7 +90,11 @@ fn tones(longest: usize) -> Scratch {
 #[test]
 fn a_classifier_learns() {
     let folder = tones(1);
-    let outcome = run(&recipe(folder.path(), true), &[], &mut |_| true).unwrap();
+    let mut recipe = recipe(folder.path(), true);
+    recipe["model"]["spec_augment"] = json!({"freq_masks": 1, "freq_width": 2, "time_masks": 1, "time_width": 5});
+    recipe["model"]["train_ds"]["augmentor"] =
+        json!({"white_noise": {"prob": 0.5, "min_level": -90, "max_level": -60}});
+    let outcome = run(&recipe, &[], &mut |_| true).unwrap();
     assert!(outcome.finished && outcome.steps == 60 && outcome.losses.len() == 60);
     let (accuracy, _) = outcome.best.unwrap();
     assert!(accuracy >= 0.9, "{outcome:?}");
@@ -171,6 +175,8 @@ fn faulty_recipes() {
         ("model.encoder.feat_in=40", "`model.encoder.feat_in` is 40, and the preprocessor gives 32"),
         ("model.encoder.jasper=[]", "jasper"),
         ("model.preprocessor.widnow=hann", "widnow"),
+        ("model.spec_augment.freq_mask=1", "freq_mask"),
+        ("model.train_ds.augmentor.white_nose.prob=1", "white_nose"),
         ("model.train_ds.manifest_filepath=none.json", "none.json"),
         ("model.train_ds.max_duration=0.01", "no utterances are left of 96"),
         ("model.decoder.num_classes=7", "`model.decoder.num_classes` is 7"),

@@ -4,6 +4,7 @@
 
 use super::TrainingError;
 use crate::asr::conv::{AnyConv, Counts, FeaturesOf};
+use crate::audio::augment::SpecAugment;
 use crate::audio::features::{Features, SampleCounts, Sound, Version};
 use crate::audio::{Frames, Hop};
 use crate::llm::config::Config;
@@ -19,6 +20,8 @@ use serde_json::{Map, Value, json};
 /// The way from samples to an encoder's input.
 pub struct Front {
     features: Features,
+    /// What is hidden in training.
+    masks: Option<SpecAugment>,
     /// As many frames, whatever the recording has.
     frames: Option<u64>,
 }
@@ -45,12 +48,9 @@ impl Front {
             return Err(RecipeError::new("model.preprocessor.sample_rate", words).into());
         }
         let mut keys = Keys::new(json!({ "model": {
-            "spec_augment": sections["spec_augment"], "crop_or_pad_augment": sections["crop_or_pad_augment"],
+            "crop_or_pad_augment": sections["crop_or_pad_augment"],
         } }))?;
         let frames = keys.section("model", |keys| {
-            if keys.get::<Value>("spec_augment")?.is_some() {
-                return Err(keys.fault("spec_augment", "is not applied in training here: set it to null"));
-            }
             keys.optional("crop_or_pad_augment", |keys| {
                 keys.get::<String>("_target_")?;
                 keys.required::<u64>("audio_length")
@@ -61,7 +61,14 @@ impl Front {
                 RecipeError::new("model.crop_or_pad_augment.audio_length", "must be 1 to 1048576 frames").into()
             );
         }
-        Ok(Front { features, frames })
+        let masks = match &sections["spec_augment"] {
+            Value::Null => None,
+            section => {
+                let config = Config::new("`model.spec_augment`", section.clone());
+                Some(SpecAugment::from_config(&config).map_err(TrainingError::model)?)
+            }
+        };
+        Ok(Front { features, masks, frames })
     }
 
     /// What computes the features, and packs recordings for that.
@@ -87,12 +94,16 @@ impl Front {
     /// Features of a batch, and how many frames count.
     pub fn trace(&self, sound: Sound, samples: SampleCounts) -> (FeaturesOf<AnyConv>, Counts<Frames>) {
         let (features, counted) = self.features.forward(sound, samples);
-        match self.frames {
+        let (features, counted): (FeaturesOf<AnyConv>, Counts<Frames>) = match self.frames {
             None => (features.assume(), counted),
             Some(frames) => {
                 let (x, counted) = cropped(features.raw(), counted.raw(), frames);
                 (Tensor::from_raw(x), Tensor::from_raw(counted))
             }
+        };
+        match &self.masks {
+            None => (features, counted),
+            Some(masks) => (masks.forward(features, counted), counted),
         }
     }
 

@@ -2,11 +2,13 @@
 
 use super::TrainingError;
 use super::conv::ConvRecipe;
-use super::feed::{Feed, LeftOut};
+use super::feed::{Augment, Feed, LeftOut};
 use super::run::{Note, Outcome, Session, run};
 use super::settings::{Corpus, Experiment, Trainer};
+use crate::audio::augment::Augmentor;
 use crate::import::nemo::yaml;
-use crate::recipe::{Keys, RecipeError, optim};
+use crate::llm::config::Config;
+use crate::recipe::{Keys, optim};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,6 +70,15 @@ impl Prepared {
         &self.experiment.folder
     }
 
+    /// What happens to waveforms in training.
+    fn augment(&self) -> Result<Option<Augment>, TrainingError> {
+        let Some(section) = &self.train.augmentor else { return Ok(None) };
+        let config = Config::new("`model.train_ds.augmentor`", section.clone());
+        let augmentor = Augmentor::from_config(&config, Path::new(""), self.network.rate, self.seed);
+        let augmentor = augmentor.map_err(TrainingError::model)?;
+        Ok(Some(Arc::new(move |samples, epoch, place| augmentor.apply(samples, epoch, place))))
+    }
+
     /// Trains, or goes on: see [`run`].
     ///
     /// # Errors
@@ -80,14 +91,11 @@ impl Prepared {
             Feed::open(corpus, Path::new(""), learner.features(), self.seed, &label)
         };
         let (train, _) = open(&self.train)?;
+        let train = train.augmented(self.augment()?);
         let validation = self.validation.as_ref().map(open).transpose()?;
         let total = self.trainer.total(train.batches_per_epoch());
         let mut keys = Keys::new(json!({ "model": { "optim": self.recipe["model"]["optim"] } }))?;
         let (optimizer, schedule) = keys.section("model", |k| k.section("optim", |k| optim::optimizer(k, total)))?;
-        if let Some(key) = [&self.train].iter().find_map(|c| c.augmentor.as_ref()) {
-            let fault = format!("is {key}; augmentations of waveforms are not known here");
-            return Err(RecipeError::new("model.train_ds.augmentor", fault).into());
-        }
         let session = Session {
             trainer: self.trainer,
             experiment: self.experiment,
