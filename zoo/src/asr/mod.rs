@@ -4,6 +4,7 @@
 //! gives for each frame becomes tokens in [`decode`]; [`metrics`] says how right they are. What it learns from is read
 //! by [`data`], how well it hears by [`evaluate`](mod@evaluate).
 
+pub mod canary;
 pub mod conformer;
 pub mod conv;
 pub mod data;

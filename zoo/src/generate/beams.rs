@@ -31,7 +31,7 @@ impl Generator<'_> {
 }
 
 /// Beam search in a lane of one empty text, for at most so many tokens after the prompt.
-pub(super) fn search(
+pub(crate) fn search(
     mut lane: Lane,
     prompt: &[u32],
     most: usize,

@@ -34,6 +34,7 @@ mod stop;
 mod translate;
 
 pub use beam::{BeamOptions, Beams, EarlyStopping, Hypothesis};
+pub(crate) use beams::search;
 pub use choose::Chooser;
 pub use config::{GenerationConfig, OptionError};
 pub use constraint::{Constraint, ConstraintError, ConstraintVocabulary, Mask};

@@ -1,5 +1,6 @@
 //! Recognizers.
 
+mod canary;
 mod conformer;
 #[path = "../support/mod.rs"]
 mod support;

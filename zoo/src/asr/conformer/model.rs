@@ -16,6 +16,8 @@ use serde_json::Value;
 pub enum Head<A: ConformerAxes> {
     /// CTC.
     Ctc(CtcHead<A>),
+    /// Nothing: another model reads the stream.
+    Bare,
     /// A transducer, and a CTC head beside it where the model is a hybrid.
     Transducer(RnntDecoder<A>, RnntJoint<A>, Option<CtcHead<A>>),
 }
@@ -36,6 +38,7 @@ impl<A: ConformerAxes, R: Rate> Module for Conformer<A, R> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         visitor.module("encoder", &self.encoder);
         match &self.head {
+            Head::Bare => {}
             Head::Ctc(head) => visitor.module("decoder", head),
             Head::Transducer(decoder, joint, ctc) => {
                 visitor.module("decoder", decoder);
@@ -53,6 +56,8 @@ impl<A: ConformerAxes, R: Rate> Module for Conformer<A, R> {
 pub enum HeadSettings {
     /// CTC.
     Ctc,
+    /// Nothing.
+    Bare,
     /// A transducer.
     Transducer {
         /// The width of the predictor.
@@ -171,6 +176,16 @@ impl ModelSettings {
         Ok(settings)
     }
 
+    /// The encoder alone of a configuration of NeMo's, for another model to read.
+    ///
+    /// # Errors
+    /// Settings that are missing or make no sense.
+    pub fn encoder_alone(config: &Config) -> Result<ModelSettings, ConfigError> {
+        let encoder = Settings::nemo(&inner(config, "encoder")?)?;
+        let (head, reduction) = (HeadSettings::Bare, Reduction::MeanBatch);
+        Ok(ModelSettings { encoder, classes: 1, blank: 0, head, reduction, hugging_face: false })
+    }
+
     fn nemo(config: &Config) -> Result<ModelSettings, ConfigError> {
         let encoder = Settings::nemo(&inner(config, "encoder")?)?;
         let decoder = inner(config, "decoder")?;
@@ -266,7 +281,7 @@ impl ModelSettings {
     pub fn sizes<A: ConformerAxes>(&self) -> Sizes {
         let sizes = self.encoder.sizes::<A>().with::<A::Classes>(self.classes);
         match &self.head {
-            HeadSettings::Ctc => sizes,
+            HeadSettings::Ctc | HeadSettings::Bare => sizes,
             HeadSettings::Transducer { pred, joint, durations, .. } => {
                 sizes.with::<A::Pred>(*pred).with::<A::Joint>(*joint).with::<A::Outputs>(self.classes + durations.len())
             }
@@ -277,6 +292,7 @@ impl ModelSettings {
     pub fn module<A: ConformerAxes, R: Rate>(&self) -> Conformer<A, R> {
         let head = match &self.head {
             HeadSettings::Ctc => Head::Ctc(CtcHead::new()),
+            HeadSettings::Bare => Head::Bare,
             HeadSettings::Transducer {
                 layers, pred_dropout, zero_start, activation, joint_dropout, hybrid, ..
             } => Head::Transducer(

@@ -114,6 +114,7 @@ fn read<T: Axis>(head: &Head<A>, stream: Stream<A, T>) -> Streams {
     let log_probs = |head: &CtcHead<A>| plain(head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS));
     let mut all = vec![plain(stream)];
     match head {
+        Head::Bare => all.push(plain(stream)),
         Head::Ctc(head) => all.push(log_probs(head)),
         Head::Transducer(_, joint, ctc) => {
             all.push(plain(joint.frames(stream)));
@@ -145,18 +146,7 @@ impl<R: Rate> Rated for At<R> {
         self.0.compile(|m, (x, lengths): (FeatureTensor, Lens)| {
             let notes = RefCell::new(vec![]);
             let (stream, _) = m.encoder.encode_noting(x, lengths, context, noting.then_some(&notes));
-            let mut all = vec![plain(stream)];
-            match &m.head {
-                Head::Ctc(head) => {
-                    all.push(plain(head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS)))
-                }
-                Head::Transducer(_, joint, ctc) => {
-                    all.push(plain(joint.frames(stream)));
-                    let log_probs =
-                        |head: &CtcHead<A>| head.forward(stream).log_softmax(<A as ConformerAxes>::Classes::AXIS);
-                    all.extend(ctc.as_ref().map(|head| plain(log_probs(head))));
-                }
-            }
+            let mut all = read(&m.head, stream);
             all.extend(notes.take().into_iter().map(Tensor::from_raw));
             all
         })
@@ -205,8 +195,8 @@ impl<R: Rate> Rated for At<R> {
     fn pairs(&self) -> Result<Pairs, ProgramError> {
         self.0.compile(|m, (frames, predictions): (Tensor<(Batch, Joint)>, Tensor<(Batch, Joint)>)| match &m.head {
             Head::Transducer(_, joint, _) => joint.pairs(frames, predictions),
-            Head::Ctc(_) => {
-                mobilis_runtime::graph::trace::fail("a CTC model has no joint");
+            Head::Ctc(_) | Head::Bare => {
+                mobilis_runtime::graph::trace::fail("only transducers have a joint");
                 Tensor::zeros()
             }
         })
@@ -229,7 +219,18 @@ impl Network {
     /// # Errors
     /// Settings that make no sense, tensors that do not fit.
     pub fn load(config: &Config, tensors: &dyn Source) -> Result<Network, OpenError> {
-        let settings = ModelSettings::of(config)?;
+        Self::of(ModelSettings::of(config)?, config, tensors)
+    }
+
+    /// The encoder alone of a model of NeMo's, for another to read: what the head says is the stream.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn encoder(config: &Config, tensors: &dyn Source) -> Result<Network, OpenError> {
+        Self::of(ModelSettings::encoder_alone(config)?, config, tensors)
+    }
+
+    fn of(settings: ModelSettings, config: &Config, tensors: &dyn Source) -> Result<Network, OpenError> {
         let encoder = &settings.encoder;
         let inner: Box<dyn Rated> = match (encoder.factor, encoder.causal) {
             (2, false) => at::<Halved<Same>>(&settings, tensors)?,
@@ -319,6 +320,11 @@ fn at<R: Rate>(settings: &ModelSettings, tensors: &dyn Source) -> Result<Box<dyn
         options = options.rename(parakeet_name);
     }
     // What features are made with, and a loss that NeMo keeps as a module.
+    if settings.head == HeadSettings::Bare {
+        for others in ["transf_decoder.**", "log_softmax.**", "encoder_decoder_proj.**"] {
+            options = options.passing_over(others);
+        }
+    }
     let options = options.passing_over("preprocessor.**").passing_over("loss.**").passing_over("spec_augmentation.**");
     Ok(Box::new(At(options.load(settings.module::<A, R>(), tensors)?)))
 }
@@ -338,7 +344,7 @@ impl Network {
     fn depth_and_width(&self) -> (usize, usize) {
         match &self.settings.head {
             HeadSettings::Transducer { layers, pred, .. } => (*layers, *pred),
-            HeadSettings::Ctc => (0, 0),
+            HeadSettings::Ctc | HeadSettings::Bare => (0, 0),
         }
     }
 
@@ -399,7 +405,7 @@ impl Transducer for Network {
     fn durations(&self) -> &[usize] {
         match &self.settings.head {
             HeadSettings::Transducer { durations, .. } => durations,
-            HeadSettings::Ctc => &[],
+            HeadSettings::Ctc | HeadSettings::Bare => &[],
         }
     }
 

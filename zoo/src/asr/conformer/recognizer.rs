@@ -141,7 +141,9 @@ impl ConformerRecognizer {
 
     fn search(&self) -> Search {
         match self.network.settings.head {
-            HeadSettings::Ctc => Search::Ctc(Hypothesis::default(), self.network.settings.blank, 0),
+            HeadSettings::Ctc | HeadSettings::Bare => {
+                Search::Ctc(Hypothesis::default(), self.network.settings.blank, 0)
+            }
             HeadSettings::Transducer { .. } => Search::Transducer(Box::default()),
         }
     }

@@ -95,6 +95,11 @@ fn said<R: Rate>(
     let (stream, steps) = m.encoder.encode_noting(x, lengths, m.encoder.contexts[0], None);
     type Classes = <A as ConformerAxes>::Classes;
     match &m.head {
+        Head::Bare => {
+            trace::fail("an encoder alone has no losses");
+            let options = CtcOptions { blank: 0, zero_infinity: true };
+            Box::new(move || stream.ctc_loss(labels, steps, counts, options))
+        }
         Head::Ctc(head) => {
             let logits = head.forward(stream);
             say("logits", logits.raw());

@@ -1,0 +1,130 @@
+//! Canary: logits and greedy texts are those of `canary.py`, which lies beside its data; beams find texts
+//! that are at least as likely.
+
+use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Raw, Source, TensorInfo};
+use mobilis_runtime::graph::DType;
+use mobilis_zoo::asr::canary::{Canary, Writing};
+use mobilis_zoo::asr::conformer::network::Features;
+use mobilis_zoo::llm::config::Config;
+use mobilis_zoo::llm::family::Values;
+use std::path::{Path, PathBuf};
+
+fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/canary").join(name)
+}
+
+/// The weights of a fixture, without what was fed and what came out.
+#[derive(Debug)]
+struct Weights<'a>(&'a Checkpoint);
+
+impl Source for Weights<'_> {
+    fn path(&self) -> &Path {
+        Source::path(self.0)
+    }
+    fn names(&self) -> Vec<&str> {
+        let other = |n: &str| ["in.", "out.", "gen."].iter().any(|p| n.starts_with(p));
+        self.0.names().into_iter().filter(|n| !other(n)).collect()
+    }
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        Source::info(self.0, name)
+    }
+    fn has_values(&self) -> bool {
+        true
+    }
+    fn raw(&self, name: &str) -> Result<Raw, CheckpointError> {
+        self.0.raw(name)
+    }
+}
+
+struct Fixture {
+    canary: Canary,
+    file: Checkpoint,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let file = Checkpoint::open(data("canary.safetensors")).expect("the fixture");
+        let text = std::fs::read_to_string(data("canary.json")).expect("the fixture");
+        let config = Config::parse("canary.json", &text).expect("an object");
+        let canary = Canary::load(&config, &Weights(&file)).expect("the fixture is a model");
+        Fixture { canary, file }
+    }
+
+    fn reals(&self, name: &str) -> Values {
+        let sizes = self.file.info(name).expect("the fixture has it").sizes.clone();
+        let data = self.file.read(name, DType::F32).expect("reals").to_f64();
+        Values { sizes, data: data.iter().map(|v| *v as f32).collect() }
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.file.read(name, DType::I32).expect("whole numbers").to_f64().iter().map(|v| *v as u32).collect()
+    }
+
+    fn features(&self) -> Features {
+        let lengths = self.ids("in.lengths").iter().map(|n| *n as usize).collect();
+        Features { values: self.reals("in.features"), lengths }
+    }
+}
+
+#[test]
+fn logits_and_greedy_texts_are_the_references() {
+    let fixture = Fixture::new();
+    let heard = fixture.canary.hear(&fixture.features()).expect("features fit");
+    let found = fixture.canary.score(&heard, &fixture.ids("in.ids")).expect("tokens fit");
+    let expected = fixture.reals("out.logits");
+    assert_eq!(found.sizes, expected.sizes);
+    let largest = expected.data.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let worst = found.data.iter().zip(&expected.data).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
+    let prompt = fixture.ids("in.prompt");
+    for row in 0..2 {
+        let expected = fixture.ids(&format!("gen.{row}"));
+        // No token of the vocabulary ends the reference's texts.
+        let frames = heard.lengths[row];
+        let how = Writing { more: expected.len() - frames.min(expected.len()), ..Writing::greedy(1 << 20) };
+        let found = fixture.canary.write(&heard, row, &prompt, &how).expect("writes");
+        let n = expected.len().min(found.len());
+        assert!(n >= 12 && found[..n] == expected[..n], "recording {row}: {found:?}, expected {expected:?}");
+        // What ends a text is not part of it.
+        let end = expected[2];
+        let first = expected.iter().position(|id| *id == end).expect("it is there");
+        let found = fixture.canary.write(&heard, row, &prompt, &Writing::greedy(end)).expect("writes");
+        assert_eq!(found, expected[..first], "recording {row}");
+    }
+}
+
+#[test]
+fn beams_find_texts_that_are_as_likely() {
+    let fixture = Fixture::new();
+    let heard = fixture.canary.hear(&fixture.features()).expect("features fit");
+    let prompt = fixture.ids("in.prompt");
+    let likelihood = |text: &[u32]| {
+        let rows: Vec<u32> = prompt.iter().chain(text).copied().collect();
+        let both: Vec<u32> = rows.iter().chain(&rows).copied().collect();
+        let logits = fixture.canary.score(&heard, &both).expect("tokens fit");
+        let width = logits.sizes[2];
+        let at = |i: usize| &logits.data[(prompt.len() + i - 1) * width..(prompt.len() + i) * width];
+        let of = |(i, id): (usize, &u32)| {
+            let row = at(i);
+            let most = row.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
+            f64::from(row[*id as usize] - most) - row.iter().map(|v| f64::from(v - most).exp()).sum::<f64>().ln()
+        };
+        text.iter().enumerate().map(of).sum::<f64>()
+    };
+    let greedy = fixture.canary.write(&heard, 0, &prompt, &Writing { more: 0, ..Writing::greedy(1 << 20) });
+    let greedy = greedy.expect("writes");
+    let how = Writing { beams: 4, more: 0, ..Writing::greedy(1 << 20) };
+    let beams = fixture.canary.write(&heard, 0, &prompt, &how).expect("writes");
+    assert_eq!(greedy.len(), beams.len());
+    assert!(likelihood(&beams) >= likelihood(&greedy) - 1e-4);
+}
+
+#[test]
+fn prompts_that_do_not_fit_are_refused() {
+    let fixture = Fixture::new();
+    let heard = fixture.canary.hear(&fixture.features()).expect("features fit");
+    let how = Writing::greedy(3);
+    for prompt in [vec![], vec![4; 40], vec![4, 99]] {
+        assert!(fixture.canary.write(&heard, 0, &prompt, &how).is_err(), "{prompt:?}");
+    }
+}
