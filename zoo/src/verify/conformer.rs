@@ -33,7 +33,7 @@ pub fn checks(
     network: &Network,
     config: &Config,
     folder: &Path,
-    device: &Device,
+    device: Device,
     golden: &Golden,
 ) -> Result<Vec<Check>, VerifyError> {
     match golden.has("in.input_features") {
@@ -92,10 +92,10 @@ fn heard_features(
     features: audio::Features,
     recordings: &[Vec<f32>],
     frames: usize,
-    device: &Device,
+    device: Device,
 ) -> Result<(Values, Vec<i64>), VerifyError> {
     let rows: Vec<&[f32]> = recordings.iter().map(Vec::as_slice).collect();
-    let found = audio::Extractor::new(features, device.clone())?.run(&rows)?;
+    let found = audio::Extractor::new(features, device)?.run(&rows)?;
     let kept = frames.min(found.frames);
     let row = |i: usize| found.values[i * found.frames * found.width..][..kept * found.width].to_vec();
     let data = (0..recordings.len()).flat_map(row).collect();
@@ -104,7 +104,7 @@ fn heard_features(
 }
 
 /// Features of NeMo's `preprocessor`.
-fn nemo_features(config: &Config, golden: &Golden, device: &Device) -> Result<Vec<Check>, VerifyError> {
+fn nemo_features(config: &Config, golden: &Golden, device: Device) -> Result<Vec<Check>, VerifyError> {
     let Some(preprocessor) = config.inner("preprocessor") else { return Ok(vec![]) };
     let version = audio::Version::parse(config.word("nemo_version").map_err(OpenError::from)?);
     let (sizes, samples) = golden.reals("in.audio")?;
@@ -123,7 +123,7 @@ fn nemo_features(config: &Config, golden: &Golden, device: &Device) -> Result<Ve
 }
 
 /// Features of Hugging Face's `preprocessor_config.json`, of recordings `feat.audio0`, ..
-fn parakeet_features(folder: &Path, golden: &Golden, device: &Device) -> Result<Vec<Check>, VerifyError> {
+fn parakeet_features(folder: &Path, golden: &Golden, device: Device) -> Result<Vec<Check>, VerifyError> {
     let names = golden.names("feat.audio");
     let Some(config) = super::beside(folder, "preprocessor_config.json")?.filter(|_| !names.is_empty()) else {
         return Ok(vec![]);

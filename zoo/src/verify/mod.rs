@@ -199,10 +199,10 @@ fn outputs(
     let tensors = Checkpoint::open(folder.join("model.safetensors"))?;
     if ModelSettings::is_one(config.value()) {
         let network = asr::conformer::Network::load(&config, &tensors)?;
-        network.set_device(device.clone());
+        network.set_device(device);
         report.family = "conformer".into();
         report.parameters = network.parameter_count();
-        report.checks = conformer::checks(&network, &config, folder, &device, golden)?;
+        report.checks = conformer::checks(&network, &config, folder, device, golden)?;
         return Ok(());
     }
     if ConvCtc::is_one(config.value()) {

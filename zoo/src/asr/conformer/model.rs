@@ -204,7 +204,7 @@ impl ModelSettings {
         let tokens =
             joint.size("num_classes").or_else(|_| decoder.size("vocab_size")).or_else(|_| vocabulary(&joint))?;
         let (net, predictor) = (inner(&joint, "jointnet")?, inner(&decoder, "prednet")?);
-        if decoder.flag("blank_as_pad", true)? != true {
+        if !decoder.flag("blank_as_pad", true)? {
             return Err(decoder.wrong("blank_as_pad", "true"));
         }
         let decoding = config.inner("decoding");
