@@ -73,7 +73,7 @@ where
 fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError> {
     let archive = nemo::open(Path::new(place))?;
     let config = Config::new(place, archive.config.clone());
-    if ConvRecipe::archived(&archive.config).is_ok() {
+    if ConvRecipe::archived(&archive.config).is_ok_and(|recipe| recipe.classifies()) {
         let found = ConvLearner::of(&archive)?;
         found.set_device(options.device);
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
