@@ -69,7 +69,7 @@ mod tests {
     fn keeps_every_bit() {
         let mut room = [0f32; 7];
         let mut wide = Wide::new(&mut room);
-        for (i, v) in [std::f64::consts::PI, NEVER, -1234.567_890_123_456].into_iter().enumerate() {
+        for (i, v) in [std::f64::consts::PI, NEVER, -1_234.567_890_123_456].into_iter().enumerate() {
             wide.set(i, v);
             assert_eq!(wide.get(i).to_bits(), v.to_bits());
         }

@@ -1,12 +1,15 @@
 //! Which recognizer a place holds.
 
-use super::conformer::{ConformerRecognizer, ModelSettings};
+use super::conformer::{ConformerRecognizer, ModelSettings, Network, RecognizeError};
 use super::conv::{ConvCtc, ConvRecognizer};
+use super::decode::Labels;
 use super::train::{ConvLearner, ConvRecipe};
 use super::wav2vec2::Wav2Vec2Recognizer;
 use super::whisper::WhisperRecognizer;
 use super::{AsrError, Recognizer, Transcript};
-use crate::import::{OpenOptions, nemo};
+use crate::audio::features::Features;
+use crate::import::json::read_object;
+use crate::import::{OpenOptions, Pretrained, nemo};
 use crate::llm::config::Config;
 use crate::llm::family::OpenError;
 use mobilis_runtime::prelude::{Device, Weights};
@@ -49,7 +52,7 @@ impl AnyRecognizer {
 }
 
 /// The families of Hugging Face's folders, by their `model_type`.
-const KNOWN: [&str; 2] = ["whisper", "wav2vec2"];
+const KNOWN: [&str; 5] = ["whisper", "wav2vec2", "parakeet_ctc", "parakeet_rnnt", "parakeet_tdt"];
 
 /// A recognizer whose errors are one kind among others.
 struct Among<R>(R);
@@ -93,6 +96,22 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
     Ok(AnyRecognizer::Other(Box::new(Among(found))))
 }
 
+/// The recognizer of a folder that Hugging Face's library wrote of a Parakeet.
+fn parakeet(pretrained: &Pretrained, config: &Config) -> Result<ConformerRecognizer, AsrError> {
+    let path = pretrained.folder().join("preprocessor_config.json");
+    let preprocessor = Config::new(path.display().to_string(), read_object(&path)?);
+    let features = Features::hugging_face(&preprocessor).map_err(RecognizeError::from)?;
+    let network = Network::load(config, &*pretrained.tensors)?;
+    let tokenizer = pretrained.tokenizer.open()?;
+    // The blank has no text; classes behind the tokenizer's last have none either.
+    let tokens = (0..network.settings.classes).map(|id| match id == network.settings.blank {
+        true => String::new(),
+        false => tokenizer.token(id as u32).unwrap_or_default(),
+    });
+    let labels = Labels::sentence_pieces(tokens.collect::<Vec<_>>());
+    Ok(ConformerRecognizer::new(network, features, labels)?)
+}
+
 /// What of NeMo's is known.
 const NEMO: &str = "Conformer and FastConformer with CTC, RNN-T or TDT, and convolutional encoders (Jasper, QuartzNet, Citrinet, MatchboxNet)";
 
@@ -115,6 +134,11 @@ pub fn open(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError
         "wav2vec2" => {
             let found = Wav2Vec2Recognizer::open(&pretrained, options.device, options.weights.clone())?;
             Ok(AnyRecognizer::Other(Box::new(found)))
+        }
+        _ if ModelSettings::is_one(&pretrained.config) => {
+            let found = parakeet(&pretrained, &config)?;
+            found.network().set_device(options.device);
+            Ok(AnyRecognizer::Other(Box::new(Among(found))))
         }
         other => {
             let hint = did_you_mean(other, KNOWN);

@@ -207,6 +207,11 @@ impl OpenOptions {
 }
 
 impl Pretrained {
+    /// The folder that it lies in.
+    pub fn folder(&self) -> &Path {
+        if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+    }
+
     /// Opens a place: a folder with `config.json` and weights (safetensors, sharded or not; GGUF;
     /// PyTorch's `.bin`), a file of these formats, an archive of NeMo's (`.nemo`), or the id of a model on the Hugging Face Hub
     /// (`owner/name`; `owner/name/file.gguf` for one file of several), which is looked up in the

@@ -2,6 +2,7 @@
 
 mod canary;
 mod conformer;
+mod parakeet;
 #[path = "../support/mod.rs"]
 mod support;
 mod whisper;

@@ -111,7 +111,7 @@ fn a_classifier_learns() {
     for name in
         ["encoder.encoder.0.mconv.0.conv.weight", "decoder.decoder_layers.0.weight", "preprocessor.featurizer.fb"]
     {
-        assert!(archive.tensors.names().iter().any(|n| *n == name), "{:?}", archive.tensors.names());
+        assert!(archive.tensors.names().contains(&name), "{:?}", archive.tensors.names());
     }
 }
 

@@ -135,7 +135,7 @@ impl<A: ConformerAxes> RelPositionAttention<A> {
         let (k, v) = (k.raw(), v.raw());
         let seen = match (&pass.flow, Windows::of(pass.context)) {
             (Flow::Stream(stream), _) => {
-                let (k, v) = (stream.extended::<A, T>("keys", k), stream.extended::<A, T>("values", v));
+                let (k, v) = (stream.extended::<A>("keys", k), stream.extended::<A>("values", v));
                 let dims = score_dims(q_u, k);
                 let start = over_rows(stream.start, &dims);
                 let query = ew::add(start, leaf::iota(1, &indices(&dims)));

@@ -104,7 +104,7 @@ impl Stream<'_> {
     }
 
     /// Keys or values behind those of the frames that attention remembers.
-    pub(super) fn extended<A: ConformerAxes, T: Axis>(&self, name: &str, x: Handle) -> Handle {
+    pub(super) fn extended<A: ConformerAxes>(&self, name: &str, x: Handle) -> Handle {
         self.behind::<(Batch, Left, A::Heads, A::HeadDim)>(name, x, 1)
     }
 }

@@ -179,11 +179,9 @@ impl ConformerRecognizer {
                 found.tokens.append(&mut part.tokens);
                 found.score += part.score;
                 *before += rows.len() / width;
-                let class = |row: &[f32]| {
-                    let most = |best: (usize, f32), (i, v): (usize, &f32)| if *v > best.1 { (i, *v) } else { best };
-                    row.iter().enumerate().fold((0, f32::NEG_INFINITY), most).0
-                };
-                *last = class(&rows[rows.len() - width..]);
+                let most = |best: (usize, f32), (i, v): (usize, &f32)| if *v > best.1 { (i, *v) } else { best };
+                let row = &rows[rows.len() - width..];
+                *last = row.iter().enumerate().fold((0, f32::NEG_INFINITY), most).0;
             }
         }
         Ok(())

@@ -92,10 +92,7 @@ impl Wav2Vec2Recognizer {
     /// As [`load`](Self::load); an alphabet that cannot be read.
     pub fn open(pretrained: &Pretrained, device: Device, weights: Weights) -> Result<Wav2Vec2Recognizer, AsrError> {
         let config = Config::new(pretrained.path.display().to_string(), pretrained.config.clone());
-        let folder = match pretrained.path.is_dir() {
-            true => pretrained.path.clone(),
-            false => pretrained.path.parent().unwrap_or(std::path::Path::new("")).to_path_buf(),
-        };
+        let folder = pretrained.folder();
         let preprocessor = folder.join("preprocessor_config.json");
         let preprocessor = match preprocessor.is_file() {
             true => {
