@@ -28,7 +28,8 @@ fn the_error_is_what_the_compiler_says() {
 fn files_commands_and_examples_exist() {
     let readme = read("README.md");
     for example in readme.split('`').filter(|w| w.len() > 3 && w.as_bytes()[..2].iter().all(u8::is_ascii_digit)) {
-        read(&format!("examples/{example}.rs"));
+        // Others than programs are named with their ending.
+        read(&if example.contains('.') { format!("examples/{example}") } else { format!("examples/{example}.rs") });
     }
     for file in ["CONTRIBUTING.md", "LICENSE", "NOTICE", "tests/budget.sh"] {
         assert!(readme.contains(file));
