@@ -263,6 +263,12 @@ fn transcribe_writes_what_is_said() {
     assert!(bad(&["transcribe", "x", "x.wav", "--format", "srtt"], 2).contains("srt"));
     assert!(bad(&["transcribe", "x", "x.wav", "--task", "translat"], 2).contains("translate"));
     assert!(bad(&["transcribe", "x", "-", "-"], 1).contains("once"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--greedy", "--beam", "4"], 2).contains("--beam"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--lm-weight", "1"], 2).contains("--lm"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--boost-weight", "1"], 2).contains("--boost"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--beam", "0"], 2).contains("0 is not in 1..=1024"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--lm", "/nowhere/lm.arpa"], 1).contains("/nowhere/lm.arpa"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--boost", "/nowhere/names.txt"], 1).contains("/nowhere/names.txt"));
     let cache = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/mobilis/real");
     let real = std::env::var_os("MOBILIS_REAL").map_or(cache, PathBuf::from);
     let (model, speech) = (real.join("whisper-tiny.en"), real.join("speech/librivox"));
@@ -293,6 +299,7 @@ fn transcribe_writes_what_is_said() {
     assert!(bad(&["transcribe", model, "/nowhere/talk.wav"], 1).contains("/nowhere/talk.wav"));
     assert!(bad(&["transcribe", model, clip, "--language", "de"], 1).contains("`de`"));
     assert!(bad(&["transcribe", model, clip, "--task", "translate"], 1).contains("translate"));
+    assert!(bad(&["transcribe", model, clip, "--confidence"], 1).contains("Whisper"));
 }
 
 #[test]

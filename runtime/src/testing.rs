@@ -153,10 +153,18 @@ pub const CPU: f64 = 2e-5;
 /// # Panics
 /// When they disagree by more than `tolerance` of the largest value.
 pub fn check_cpu(given: &[Given], f: &dyn Fn(&[Handle]) -> Vec<Handle>, tolerance: f64) {
+    check_devices(given, f, [tolerance; 2]);
+}
+
+/// [`check_cpu`] with one tolerance for the CPU and another for GPUs.
+///
+/// # Panics
+/// When they disagree by more than their tolerance of the largest value.
+pub fn check_devices(given: &[Given], f: &dyn Fn(&[Handle]) -> Vec<Handle>, tolerances: [f64; 2]) {
     let forward = traced(given, f);
-    compare_cpu(&forward, given, tolerance);
+    compare(&forward, given, tolerances);
     if given.iter().any(|g| g.dtype == DType::F32) {
-        compare_cpu(&with_gradients(given, f).0, given, tolerance);
+        compare(&with_gradients(given, f).0, given, tolerances);
     }
 }
 
@@ -166,20 +174,22 @@ pub fn check_cpu(given: &[Given], f: &dyn Fn(&[Handle]) -> Vec<Handle>, toleranc
 /// # Panics
 /// When they disagree by more than `tolerance` of the largest value.
 pub fn agree(given: &[Given], f: impl Fn(&[Handle]) -> Vec<Handle>, tolerance: f64) -> Vec<RefArray> {
-    compare_cpu(&traced(given, &f), given, tolerance);
+    compare(&traced(given, &f), given, [tolerance; 2]);
     evaluate(given, f)
 }
 
-fn compare_cpu(graph: &Graph, given: &[Given], tolerance: f64) {
+/// `tolerances` are the CPU's and that of GPUs.
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "no GPU is compared"))]
+fn compare(graph: &Graph, given: &[Given], [on_cpu, on_gpu]: [f64; 2]) {
     // The reference sees the inputs as the CPU does, rounded to f32.
     let rounded: Vec<Given> = given.iter().map(Given::rounded).collect();
     let expected = outputs(graph, &rounded);
     for graph in [graph.clone(), cpu::optimize(graph.clone())] {
         for (found, expected) in outputs_on_cpu(&graph, &rounded).iter().zip(&expected) {
-            close(found, expected, tolerance);
+            close(found, expected, on_cpu);
         }
         #[cfg(feature = "cuda")]
-        gpu::compare(&graph, &rounded, &expected, tolerance);
+        gpu::compare(&graph, &rounded, &expected, on_gpu);
     }
 }
 

@@ -18,6 +18,7 @@ mod inspect;
 mod language;
 mod perplexity;
 mod profile;
+mod searching;
 mod speaker;
 mod train;
 mod transcribe;

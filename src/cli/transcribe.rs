@@ -2,6 +2,7 @@
 
 use super::devices::DeviceArguments;
 use super::language::{Bar, format as weights};
+use super::searching::SearchArguments;
 use super::{CliError, Output};
 use mobilis_runtime::program::{WeightFormat, Weights};
 use mobilis_runtime::suggest::did_you_mean;
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// A folder with a Whisper, a file with weights beside its config.json, or an id on the Hugging Face Hub.
+    /// A folder with a Whisper or Wav2Vec 2.0, an archive of NeMo's, a file with weights beside its config.json, or an id
+    /// on the Hugging Face Hub.
     model: String,
     /// Recordings, folders of recordings, manifests (JSON lines with audio_filepath, offset, duration);
     /// `-` is a recording on standard input.
@@ -50,7 +52,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     no_carry: bool,
     /// Take the likeliest tokens only, however implausible the text is.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["beam", "lm", "boost"])]
     greedy: bool,
     /// Let every token come, signs that nobody says among them.
     #[arg(long)]
@@ -64,6 +66,8 @@ pub(super) struct Arguments {
     /// How weights are stored: as in the file (stored), or f32, bf16, f16, q8_0, q4_0, int8.
     #[arg(long, value_name = "FORMAT", default_value = "stored", value_parser = weights)]
     weights: WeightFormat,
+    #[command(flatten)]
+    search: SearchArguments,
     #[command(flatten)]
     device: DeviceArguments,
     /// A branch, tag or commit on the Hub.
@@ -266,8 +270,12 @@ fn model(arguments: &Arguments, format: Format, output: &Output) -> Result<AnyRe
     if arguments.offline {
         place = place.offline();
     }
-    let options =
-        AsrOptions { open: place, device: arguments.device.found()?, weights: Weights::new(arguments.weights) };
+    let options = AsrOptions {
+        open: place,
+        device: arguments.device.found()?,
+        weights: Weights::new(arguments.weights),
+        search: arguments.search.search()?,
+    };
     let spinner = Bar::spinner(output, &format!("loading {}", arguments.model));
     let found = open(&arguments.model, &options);
     spinner.clear();

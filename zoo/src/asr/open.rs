@@ -2,7 +2,7 @@
 
 use super::conformer::{ConformerRecognizer, ModelSettings, Network, RecognizeError};
 use super::conv::{ConvCtc, ConvRecognizer};
-use super::decode::Labels;
+use super::decode::{Labels, Search};
 use super::train::{ConvLearner, ConvRecipe};
 use super::wav2vec2::Wav2Vec2Recognizer;
 use super::whisper::WhisperRecognizer;
@@ -25,11 +25,14 @@ pub struct AsrOptions {
     pub device: Device,
     /// How its products read weights.
     pub weights: Weights,
+    /// How it searches. Families that search otherwise take no other than the default.
+    pub search: Search,
 }
 
 impl Default for AsrOptions {
     fn default() -> AsrOptions {
-        AsrOptions { open: OpenOptions::new(), device: Device::Cpu, weights: Weights::default() }
+        let (open, weights, search) = (OpenOptions::new(), Weights::default(), Search::default());
+        AsrOptions { open, device: Device::Cpu, weights, search }
     }
 }
 
@@ -72,18 +75,27 @@ where
     }
 }
 
+/// Refuses a search that the family does not know.
+fn plain(options: &AsrOptions, why: &'static str) -> Result<(), AsrError> {
+    if options.search.is_plain() {
+        return Ok(());
+    }
+    Err(AsrError::Unable { what: "search with a beam, a language model, phrases or confidence", why })
+}
+
 /// The recognizer of an archive of NeMo's.
 fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError> {
     let archive = nemo::open(Path::new(place))?;
     let config = Config::new(place, archive.config.clone());
     if ConvRecipe::archived(&archive.config).is_ok_and(|recipe| recipe.classifies()) {
+        plain(options, "it tells recordings apart and finds no tokens")?;
         let found = ConvLearner::of(&archive)?;
         found.set_device(options.device);
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
     }
     // With a tokenizer, which is not trained here.
     if ConvCtc::is_one(&archive.config) {
-        let found = ConvRecognizer::open(archive)?;
+        let found = ConvRecognizer::open(archive)?.searching(&options.search)?;
         found.set_device(options.device);
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
     }
@@ -91,7 +103,7 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
         let target = nemo::target(&archive.config).unwrap_or("a model without `target`").to_string();
         return Err(OpenError::Family { model_type: target, known: NEMO.into(), hint: String::new() }.into());
     }
-    let found = ConformerRecognizer::nemo(&config, &*archive.tensors)?;
+    let found = ConformerRecognizer::nemo(&config, &*archive.tensors)?.searching(&options.search)?;
     found.network().set_device(options.device);
     Ok(AnyRecognizer::Other(Box::new(Among(found))))
 }
@@ -128,15 +140,17 @@ pub fn open(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError
     let config = Config::new(pretrained.path.display().to_string(), pretrained.config.clone());
     match config.model_type()? {
         "whisper" => {
+            plain(options, "Whisper writes its text token by token; it has a prompt for names and words")?;
             let found = WhisperRecognizer::open(&pretrained, options.device, options.weights.clone())?;
             Ok(AnyRecognizer::Whisper(Box::new(found)))
         }
         "wav2vec2" => {
             let found = Wav2Vec2Recognizer::open(&pretrained, options.device, options.weights.clone())?;
+            let found = found.searching(&options.search)?;
             Ok(AnyRecognizer::Other(Box::new(found)))
         }
         _ if ModelSettings::is_one(&pretrained.config) => {
-            let found = parakeet(&pretrained, &config)?;
+            let found = parakeet(&pretrained, &config)?.searching(&options.search)?;
             found.network().set_device(options.device);
             Ok(AnyRecognizer::Other(Box::new(Among(found))))
         }

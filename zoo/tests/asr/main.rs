@@ -3,6 +3,7 @@
 mod canary;
 mod conformer;
 mod parakeet;
+mod searching;
 #[path = "../support/mod.rs"]
 mod support;
 mod whisper;

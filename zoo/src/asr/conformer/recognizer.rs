@@ -9,8 +9,8 @@ use super::model::HeadSettings;
 use super::network::{Features, Heard, Network};
 use super::settings::Context;
 use super::streaming::{StreamError, Streams};
-use crate::asr::decode::transducer::{GreedyOptions, Progress, proceed};
-use crate::asr::decode::{Confidence, DecodeError, Emissions, Encoded, Hypothesis, Labels, Times, Transducer, ctc};
+use crate::asr::decode::search::{CtcSearch, TransducerSearch};
+use crate::asr::decode::{DecodeError, Emissions, Encoded, Hypothesis, Labels, Search, Searcher, Times, Transducer};
 use crate::asr::{Recognizer, Transcript};
 use crate::audio::features::{self, Extractor, FeatureError, Normalize, Version};
 use crate::llm::config::{Config, ConfigError};
@@ -58,23 +58,21 @@ pub struct ConformerRecognizer {
     extractor: Extractor,
     labels: Labels,
     times: Times,
-    confidence: Option<Confidence>,
+    searcher: Searcher,
     context: Option<Context>,
 }
 
 /// Where the search in a recording stands.
-#[derive(Clone)]
-enum Search {
-    /// What was found, the class of the last frame, and how many frames there were.
-    Ctc(Hypothesis, usize, usize),
-    Transducer(Box<Progress<<Network as Transducer>::State>>),
+enum Stand<'r> {
+    Ctc(CtcSearch<'r>),
+    Transducer(Box<TransducerSearch<'r, <Network as Transducer>::State>>),
 }
 
-impl Search {
-    fn found(&self) -> &Hypothesis {
+impl Stand<'_> {
+    fn found(&self) -> Hypothesis {
         match self {
-            Search::Ctc(found, ..) => found,
-            Search::Transducer(progress) => &progress.hypothesis,
+            Stand::Ctc(search) => search.found(),
+            Stand::Transducer(search) => search.found(),
         }
     }
 }
@@ -112,7 +110,8 @@ impl ConformerRecognizer {
         let frame = Duration::from_secs_f64(seconds * network.settings.encoder.factor as f64);
         let extractor = Extractor::new(features, Device::Cpu)?;
         let times = Times::new(frame);
-        Ok(ConformerRecognizer { network, extractor, labels, times, confidence: None, context: None })
+        let searcher = Searcher::default();
+        Ok(ConformerRecognizer { network, extractor, labels, times, searcher, context: None })
     }
 
     /// The model.
@@ -127,62 +126,38 @@ impl ConformerRecognizer {
         self
     }
 
-    /// The same with how sure the model is of tokens.
-    #[must_use]
-    pub fn confident(mut self, confidence: Confidence) -> Self {
-        self.times.confidence = Some(confidence.aggregate);
-        self.confidence = Some(confidence);
-        self
+    /// The same with another search.
+    ///
+    /// # Errors
+    /// A search that makes no sense.
+    pub fn searching(mut self, search: &Search) -> Result<Self, RecognizeError> {
+        self.searcher = Searcher::new(search, &self.labels)?;
+        self.times.confidence = search.confidence.map(|c| c.aggregate);
+        Ok(self)
     }
 
     fn features(&self) -> &features::Features {
         self.extractor.features()
     }
 
-    fn search(&self) -> Search {
-        match self.network.settings.head {
-            HeadSettings::Ctc | HeadSettings::Bare => {
-                Search::Ctc(Hypothesis::default(), self.network.settings.blank, 0)
+    fn search(&self) -> Result<Stand<'_>, RecognizeError> {
+        let settings = &self.network.settings;
+        Ok(match settings.head {
+            HeadSettings::Ctc | HeadSettings::Bare => Stand::Ctc(self.searcher.ctc(settings.blank)?),
+            HeadSettings::Transducer { max_symbols, .. } => {
+                Stand::Transducer(Box::new(self.searcher.transducer(&self.network, max_symbols)?))
             }
-            HeadSettings::Transducer { .. } => Search::Transducer(Box::default()),
-        }
+        })
     }
 
     /// Goes on with what the head says of further frames, `[frames, _]`.
-    fn go_on(&self, search: &mut Search, rows: &[f32], width: usize) -> Result<(), RecognizeError> {
+    fn go_on(&self, search: &mut Stand<'_>, rows: &[f32], width: usize) -> Result<(), RecognizeError> {
         if rows.is_empty() {
             return Ok(());
         }
-        let settings = &self.network.settings;
         match search {
-            Search::Transducer(progress) => {
-                let HeadSettings::Transducer { max_symbols, .. } = settings.head else { return Ok(()) };
-                let options = GreedyOptions { max_symbols, confidence: self.confidence };
-                let part = [Encoded { values: rows, width }];
-                proceed(&self.network, &part, std::slice::from_mut(&mut **progress), &options)?;
-            }
-            Search::Ctc(found, last, before) => {
-                let part = [Emissions { log_probs: rows, classes: width }];
-                let mut part = ctc::greedy(&part, settings.blank, self.confidence)?.remove(0);
-                // A run that goes on over the border is one token.
-                if let (Some(first), Some(token)) = (part.tokens.first().copied(), found.tokens.last_mut())
-                    && first.start == 0
-                    && first.id as usize == *last
-                {
-                    token.end = *before + first.end;
-                    part.tokens.remove(0);
-                }
-                for token in &mut part.tokens {
-                    token.start += *before;
-                    token.end += *before;
-                }
-                found.tokens.append(&mut part.tokens);
-                found.score += part.score;
-                *before += rows.len() / width;
-                let most = |best: (usize, f32), (i, v): (usize, &f32)| if *v > best.1 { (i, *v) } else { best };
-                let row = &rows[rows.len() - width..];
-                *last = row.iter().enumerate().fold((0, f32::NEG_INFINITY), most).0;
-            }
+            Stand::Transducer(search) => search.feed(&self.network, &Encoded { values: rows, width })?,
+            Stand::Ctc(search) => search.feed(&Emissions { log_probs: rows, classes: width })?,
         }
         Ok(())
     }
@@ -208,7 +183,7 @@ impl ConformerRecognizer {
             }
             return listening.finish();
         }
-        let mut search = self.search();
+        let mut search = self.search()?;
         let mut begin = 0;
         while begin < samples.len() {
             let whole = begin == 0 && samples.len() <= core + 2 * margin;
@@ -225,9 +200,9 @@ impl ConformerRecognizer {
         Ok(self.transcript(&search, samples.len()))
     }
 
-    fn transcript(&self, search: &Search, samples: usize) -> Transcript {
+    fn transcript(&self, search: &Stand<'_>, samples: usize) -> Transcript {
         let duration = Duration::from_secs_f64(samples as f64 / f64::from(self.features().sample_rate()));
-        self.times.transcript(search.found(), &self.labels, duration)
+        self.times.transcript(&search.found(), &self.labels, duration)
     }
 
     /// Listens to a recording that comes in: [`Listening::feed`].
@@ -245,7 +220,7 @@ impl ConformerRecognizer {
         let reach = settings.map_or(0, |s| s.n_fft / 2 + 1);
         let before = reach.div_ceil(self.features().hop());
         let streams = RefCell::new(streams);
-        let search = self.search();
+        let search = self.search()?;
         Ok(Listening { recognizer: self, streams, search, samples: vec![], kept: 0, before, reach, frames: 0, all: 0 })
     }
 }
@@ -266,7 +241,7 @@ impl Recognizer for ConformerRecognizer {
 pub struct Listening<'r> {
     recognizer: &'r ConformerRecognizer,
     streams: RefCell<Streams<'r>>,
-    search: Search,
+    search: Stand<'r>,
     /// The last samples, from number `kept` on: those that frames to come are made of.
     samples: Vec<f32>,
     kept: usize,

@@ -5,7 +5,7 @@
 //! eighty seconds is heard in windows that overlap, of which the middle counts, so that memory is that of a window;
 //! a shorter one as a whole. Each is heard by itself: nobody's transcript depends on who else is there.
 
-use super::super::decode::{Emissions, Hypothesis, Labels, Times, ctc};
+use super::super::decode::{Emissions, Labels, Search, Searcher, Times};
 use super::super::voice::VoiceError;
 use super::super::{Recognizer, Transcript};
 use super::{AnyConv, ConvAxes, ConvEncoder, ConvSettings, Counts, CtcHead, FeaturesOf, Steps, Stream};
@@ -106,6 +106,7 @@ pub struct ConvRecognizer {
     model: Model<ConvCtc>,
     labels: Labels,
     times: Times,
+    searcher: Searcher,
     /// Samples of a step.
     step: usize,
     program: OnceCell<Hear>,
@@ -137,12 +138,23 @@ impl ConvRecognizer {
         };
         let step = model.features.hop().saturating_mul(settings.stride() as usize);
         let frame = Duration::from_secs_f64(step as f64 / f64::from(model.features.sample_rate()));
-        Ok(ConvRecognizer { model, labels, times: Times::new(frame), step, program: OnceCell::new() })
+        let (times, searcher, program) = (Times::new(frame), Searcher::default(), OnceCell::new());
+        Ok(ConvRecognizer { model, labels, times, searcher, step, program })
     }
 
     /// The model.
     pub fn model(&self) -> &Model<ConvCtc> {
         &self.model
+    }
+
+    /// The same with another search.
+    ///
+    /// # Errors
+    /// A search that makes no sense.
+    pub fn searching(mut self, search: &Search) -> Result<ConvRecognizer, VoiceError> {
+        self.searcher = Searcher::new(search, &self.labels)?;
+        self.times.confidence = search.confidence.map(|c| c.aggregate);
+        Ok(self)
     }
 
     /// Runs on another device from now on.
@@ -163,7 +175,7 @@ impl ConvRecognizer {
         let rate = self.sample_rate() as usize;
         let [core, margin] = WINDOW.map(|seconds| (seconds * rate).next_multiple_of(self.step));
         let program = self.program()?;
-        let (mut found, mut begin, mut steps) = (Hypothesis::default(), 0, 0);
+        let (mut search, mut begin) = (None, 0);
         while begin < samples.len() {
             let whole = begin == 0 && samples.len() <= core + 2 * margin;
             let end = if whole { samples.len() } else { (begin + core).min(samples.len()) };
@@ -177,32 +189,17 @@ impl ConvRecognizer {
             // The last window has all that is left, an unfinished step too.
             let last = if end == samples.len() { counted } else { (first + (end - begin) / self.step).min(counted) };
             let rows = &log_probs.data()[first * classes..last * classes];
-            self.go_on(&mut found, rows, classes, steps)?;
-            steps += last - first;
+            // The last class is blank.
+            let search = match &mut search {
+                Some(search) => search,
+                none => none.insert(self.searcher.ctc(classes - 1)?),
+            };
+            search.feed(&Emissions { log_probs: rows, classes })?;
             begin = end;
         }
         let duration = Duration::from_secs_f64(samples.len() as f64 / rate as f64);
+        let found = search.map(|search| search.found()).unwrap_or_default();
         Ok(self.times.transcript(&found, &self.labels, duration))
-    }
-
-    /// Joins what is found in further steps, of which there were so many.
-    fn go_on(&self, found: &mut Hypothesis, rows: &[f32], classes: usize, steps: usize) -> Result<(), VoiceError> {
-        let part = ctc::greedy(&[Emissions { log_probs: rows, classes }], classes - 1, None)?;
-        for part in part {
-            found.score += part.score;
-            for mut token in part.tokens {
-                token.start += steps;
-                token.end += steps;
-                match found.tokens.last_mut() {
-                    // A run that goes on over the border of windows is one token.
-                    Some(before) if before.id == token.id && before.end == token.start && token.start == steps => {
-                        before.end = token.end;
-                    }
-                    _ => found.tokens.push(token),
-                }
-            }
-        }
-        Ok(())
     }
 }
 

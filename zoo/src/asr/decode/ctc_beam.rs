@@ -15,7 +15,7 @@
 //! A recording can come in parts: a [`Search`] takes one after the other.
 
 use super::guide::{Guide, Memory};
-use super::{DecodeError, Emissions, Hypothesis, Token};
+use super::{Confidence, DecodeError, Emissions, Hypothesis, Token};
 use std::collections::HashMap;
 
 /// How the search runs.
@@ -29,12 +29,14 @@ pub struct CtcBeamOptions {
     pub least: f32,
     /// How many hypotheses are given, best first.
     pub best: usize,
+    /// Whether tokens get a confidence: that of the frames of the best path to them.
+    pub confidence: Option<Confidence>,
 }
 
 impl Default for CtcBeamOptions {
     /// 16 prefixes within 20 of the best, classes above e⁻⁸, the best alone.
     fn default() -> Self {
-        CtcBeamOptions { beam: 16, threshold: 20.0, least: -8.0, best: 1 }
+        CtcBeamOptions { beam: 16, threshold: 20.0, least: -8.0, best: 1, confidence: None }
     }
 }
 
@@ -100,6 +102,8 @@ pub struct Search<'g> {
     prefixes: Vec<Prefix>,
     /// Frames so far.
     frames: u32,
+    /// How sure each frame is, if that is asked for.
+    sure: Vec<f32>,
 }
 
 impl<'g> Search<'g> {
@@ -114,7 +118,7 @@ impl<'g> Search<'g> {
         }
         let nodes = vec![Node { label: None, parent: 0, added: 0.0, memory: guide.start() }];
         let first = Prefix { node: 0, blank: 0.0, label: f32::NEG_INFINITY, spans: vec![] };
-        Ok(Search { guide, options, nodes, children: HashMap::new(), prefixes: vec![first], frames: 0 })
+        Ok(Search { guide, options, nodes, children: HashMap::new(), prefixes: vec![first], frames: 0, sure: vec![] })
     }
 
     /// Goes on with more frames.
@@ -124,23 +128,42 @@ impl<'g> Search<'g> {
     pub fn feed(&mut self, part: &Emissions, blank: usize) -> Result<(), DecodeError> {
         for row in part.frames(blank)? {
             self.step(row, blank)?;
+            self.sure.extend(self.options.confidence.map(|c| c.of(row)));
             self.frames = self.frames.saturating_add(1);
         }
         Ok(())
     }
 
-    /// The best hypotheses, best first.
-    pub fn finish(self) -> Vec<Hypothesis> {
-        let Search { guide, options, nodes, prefixes, .. } = self;
-        let mut all: Vec<Hypothesis> = prefixes.into_iter().map(|p| finish(p, &nodes, guide)).collect();
-        all.sort_by(|a, b| b.score.total_cmp(&a.score));
-        all.truncate(options.best);
-        all
+    /// The best hypotheses if the recording ends here, best first.
+    pub fn finish(&self) -> Vec<Hypothesis> {
+        let mut ranked: Vec<(f32, &Prefix)> = self.prefixes.iter().map(|p| (self.score(p), p)).collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        ranked.truncate(self.options.best);
+        ranked.into_iter().map(|(score, prefix)| Hypothesis { tokens: self.tokens(prefix), score }).collect()
+    }
+
+    fn score(&self, prefix: &Prefix) -> f32 {
+        let node = &self.nodes[prefix.node as usize];
+        log_add(prefix.blank, prefix.label) + node.added + self.guide.end(&node.memory)
+    }
+
+    fn tokens(&self, prefix: &Prefix) -> Vec<Token> {
+        let (mut tokens, mut at) = (vec![], prefix.node as usize);
+        let mut spans = prefix.spans.iter().rev();
+        while let (Some(id), Some((start, end))) = (self.nodes[at].label, spans.next()) {
+            let (start, end) = (*start as usize, *end as usize);
+            let sure = self.sure.get(start..end).unwrap_or_default().iter().copied();
+            let confidence = self.options.confidence.map_or(1.0, |c| c.aggregate.of(sure));
+            tokens.push(Token { id, start, end, confidence });
+            at = self.nodes[at].parent as usize;
+        }
+        tokens.reverse();
+        tokens
     }
 
     /// Takes a frame.
     fn step(&mut self, row: &[f32], blank: usize) -> Result<(), DecodeError> {
-        let Search { guide, options, nodes, children, prefixes, frames: t } = self;
+        let Search { guide, options, nodes, children, prefixes, frames: t, .. } = self;
         let (never, t) = (f32::NEG_INFINITY, *t);
         let most = row.iter().copied().fold(never, f32::max);
         let looked = |p: &f32| *p >= options.least.min(most) && *p > never;
@@ -242,19 +265,6 @@ fn forget(nodes: &mut Vec<Node>, children: &mut HashMap<(u32, u32), u32>, prefix
     prefixes.iter_mut().for_each(|p| p.node = to[p.node as usize]);
 }
 
-fn finish(prefix: Prefix, nodes: &[Node], guide: &Guide) -> Hypothesis {
-    let node = &nodes[prefix.node as usize];
-    let score = log_add(prefix.blank, prefix.label) + node.added + guide.end(&node.memory);
-    let (mut tokens, mut at) = (vec![], prefix.node as usize);
-    let mut spans = prefix.spans.into_iter().rev();
-    while let (Some(id), Some((start, end))) = (nodes[at].label, spans.next()) {
-        tokens.push(Token { id, start: start as usize, end: end as usize, confidence: 1.0 });
-        at = nodes[at].parent as usize;
-    }
-    tokens.reverse();
-    Hypothesis { tokens, score }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::guide::tests::small;
@@ -263,8 +273,13 @@ mod tests {
     use super::super::{Labels, ctc};
     use super::*;
 
-    const ALL: CtcBeamOptions =
-        CtcBeamOptions { beam: 1 << 20, threshold: f32::INFINITY, least: f32::NEG_INFINITY, best: 1 << 20 };
+    const ALL: CtcBeamOptions = CtcBeamOptions {
+        beam: 1 << 20,
+        threshold: f32::INFINITY,
+        least: f32::NEG_INFINITY,
+        best: 1 << 20,
+        confidence: None,
+    };
 
     fn noise(frames: usize, classes: usize, seed: u64) -> Vec<f32> {
         let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -332,7 +347,7 @@ mod tests {
         let labels = Labels::sentence_pieces(["\u{2581}a", "\u{2581}b"]);
         let units = Units::tokens(&small(), &labels);
         let guide = Guide {
-            language: Some(LanguageModel { ngrams: small(), units, weight: 0.7, bonus: 0.3 }),
+            language: Some(LanguageModel { ngrams: small().into(), units, weight: 0.7, bonus: 0.3 }),
             boost: Some(Boost::Tokens(Phrases::new([([1, 0], 0.5)]))),
         };
         let found = beam(&Emissions { log_probs: &x, classes: 3 }, 2, &guide, &ALL).unwrap();
@@ -358,8 +373,10 @@ mod tests {
             row.iter_mut().for_each(|v| *v -= sum);
         }
         let emissions = Emissions { log_probs: &x, classes: 9 };
-        let greedy = ctc::greedy(&[emissions], 8, None).unwrap().remove(0);
-        let found = beam(&emissions, 8, &Guide::default(), &CtcBeamOptions { beam: 4, ..Default::default() }).unwrap();
+        let confidence = Some(Confidence::default());
+        let greedy = ctc::greedy(&[emissions], 8, confidence).unwrap().remove(0);
+        let options = CtcBeamOptions { beam: 4, confidence, ..Default::default() };
+        let found = beam(&emissions, 8, &Guide::default(), &options).unwrap();
         assert_eq!(found[0].tokens, greedy.tokens);
         assert_eq!(greedy.tokens.len(), 1000);
     }

@@ -11,6 +11,7 @@
 use super::Labels;
 use super::ngram::{Context, Ngrams};
 use super::phrases::{Phrases, Place};
+use std::sync::Arc;
 
 /// What a language model's words are.
 #[derive(Clone, Debug)]
@@ -22,9 +23,34 @@ pub enum Units {
 }
 
 impl Units {
-    /// Tokens by their own texts, as [`Labels`] has them (without the space before).
+    /// What the words of a model are, by their looks: NeMo's characters for tokens, tokens (pieces with `▁` or `##`, or
+    /// letters alone where tokens are letters), or words.
+    pub fn guessed(model: &Ngrams, labels: &Labels) -> Units {
+        let said = || model.words().filter(|w| !(w.starts_with('<') && w.ends_with('>')));
+        let single = |w: &str| w.chars().count() == 1;
+        let letters = (0..labels.len() as u32).all(|t| labels.get(t).chars().count() <= 1);
+        let numbered = |w: &str| single(w) && w.chars().all(|c| (100..100 + labels.len()).contains(&(c as usize)));
+        if letters {
+            return if said().all(single) { Units::tokens(model, labels) } else { Units::Words(labels.clone()) };
+        }
+        if said().any(|w| w.starts_with('\u{2581}') || w.starts_with("##")) {
+            Units::tokens(model, labels)
+        } else if said().all(numbered) {
+            Units::nemo_tokens(model, labels.len())
+        } else {
+            Units::Words(labels.clone())
+        }
+    }
+
+    /// Tokens by their own texts: with `▁` for the space before, or `##` for none, where the model has such words.
     pub fn tokens(model: &Ngrams, labels: &Labels) -> Units {
-        Units::Tokens((0..labels.len() as u32).map(|t| model.word(labels.get(t).trim())).collect())
+        let [pieces, inner] = ["\u{2581}", "##"].map(|sign| model.words().any(|w| w.starts_with(sign)));
+        let word = |t: u32| match labels.get(t) {
+            text if pieces => model.word(&text.replace(' ', "\u{2581}")),
+            text if inner && !text.starts_with(' ') => model.word(&format!("##{text}")),
+            text => model.word(text.trim()),
+        };
+        Units::Tokens((0..labels.len() as u32).map(word).collect())
     }
 
     /// So many tokens as NeMo's scripts spell them for KenLM: token `i` is the character of number `100 + i`.
@@ -38,7 +64,7 @@ impl Units {
 #[derive(Clone, Debug)]
 pub struct LanguageModel {
     /// The model.
-    pub ngrams: Ngrams,
+    pub ngrams: Arc<Ngrams>,
     /// What its words are.
     pub units: Units,
     /// What its logarithms are multiplied by.
@@ -52,24 +78,30 @@ pub struct LanguageModel {
 pub enum Boost {
     /// Tokens.
     Tokens(Phrases),
-    /// Words, numbered by the list.
-    Words(Phrases, std::collections::HashMap<String, u32>, Labels),
+    /// Letters, as tokens spell them.
+    Letters(Phrases, Labels),
 }
 
+/// The symbol of a letter: in lower case, and another where it begins a word.
+fn letters(letter: char, begins: bool) -> impl Iterator<Item = u32> {
+    let mark = if begins { 1 << 21 } else { 0 };
+    letter.to_lowercase().enumerate().map(move |(i, c)| c as u32 | if i == 0 { mark } else { 0 })
+}
+
+/// The symbol of a word's end.
+const END: u32 = ' ' as u32;
+
 impl Boost {
-    /// Phrases of words, whatever tokens spell them, each with the logarithm that every word of it adds.
+    /// Phrases of whole words, whatever tokens spell them, in upper or lower case, each with the logarithm that every
+    /// letter and every end of a word adds.
     pub fn words<'a>(phrases: impl IntoIterator<Item = (&'a str, f32)>, labels: &Labels) -> Boost {
-        let mut numbers = std::collections::HashMap::new();
-        let mut listed = vec![];
-        for (phrase, weight) in phrases {
-            let mut symbols = vec![];
-            for word in phrase.split_whitespace() {
-                let next = numbers.len() as u32;
-                symbols.push(*numbers.entry(word.to_string()).or_insert(next));
-            }
-            listed.push((symbols, weight));
-        }
-        Boost::Words(Phrases::new(listed), numbers, labels.clone())
+        let symbols = |phrase: &str| -> Vec<u32> {
+            let word = |word: &str| -> Vec<u32> {
+                word.chars().enumerate().flat_map(|(i, c)| letters(c, i == 0)).chain([END]).collect()
+            };
+            phrase.split_whitespace().flat_map(word).collect()
+        };
+        Boost::Letters(Phrases::new(phrases.into_iter().map(|(p, weight)| (symbols(p), weight))), labels.clone())
     }
 }
 
@@ -98,7 +130,7 @@ impl Guide {
             Units::Tokens(_) => None,
         });
         of_language.or(match &self.boost {
-            Some(Boost::Words(_, _, labels)) => Some(labels),
+            Some(Boost::Letters(_, labels)) => Some(labels),
             _ => None,
         })
     }
@@ -119,11 +151,16 @@ impl Guide {
             (score, memory.place) = (score + change, place);
         }
         if let Some(labels) = self.labels() {
-            for (k, part) in labels.get(token).split(' ').enumerate() {
-                if k > 0 {
+            for letter in labels.get(token).chars() {
+                if letter == ' ' {
                     score += self.word(&mut memory);
+                    continue;
                 }
-                memory.word.push_str(part);
+                let begins = memory.word.is_empty();
+                memory.word.push(letter);
+                for symbol in letters(letter, begins) {
+                    score += self.letter(&mut memory, symbol);
+                }
             }
         }
         (score, memory)
@@ -147,11 +184,15 @@ impl Guide {
         if let Some(LanguageModel { units: Units::Words(_), ngrams, .. }) = &self.language {
             score += self.unit(memory, ngrams.word(&word));
         }
-        if let Some(Boost::Words(phrases, numbers, _)) = &self.boost {
-            let (change, place) = phrases.next(memory.place, numbers.get(&word).copied().unwrap_or(u32::MAX));
-            (score, memory.place) = (score + change, place);
-        }
-        score
+        score + self.letter(memory, END)
+    }
+
+    /// A letter of a phrase, maybe.
+    fn letter(&self, memory: &mut Memory, symbol: u32) -> f32 {
+        let Some(Boost::Letters(phrases, _)) = &self.boost else { return 0.0 };
+        let (change, place) = phrases.next(memory.place, symbol);
+        memory.place = place;
+        change
     }
 
     /// What is added where the recording ends: the last word, the end of the sentence, phrases that were only begun.
@@ -162,7 +203,7 @@ impl Guide {
             score += language.weight * language.ngrams.end(context);
         }
         match &self.boost {
-            Some(Boost::Tokens(phrases) | Boost::Words(phrases, ..)) => score + phrases.end(memory.place),
+            Some(Boost::Tokens(phrases) | Boost::Letters(phrases, _)) => score + phrases.end(memory.place),
             None => score,
         }
     }
@@ -192,7 +233,7 @@ pub(crate) mod tests {
         let ten = std::f32::consts::LN_10;
         let labels = Labels::sentence_pieces(["\u{2581}a", "\u{2581}b", "b", "\u{2581}"]);
         let of = |units| Guide {
-            language: Some(LanguageModel { ngrams: small(), units, weight: 0.5, bonus: 0.25 }),
+            language: Some(LanguageModel { ngrams: small().into(), units, weight: 0.5, bonus: 0.25 }),
             boost: None,
         };
         // <s> a b </s>
@@ -210,10 +251,40 @@ pub(crate) mod tests {
     fn phrases_of_words_and_tokens() {
         let labels = Labels::characters(["a", "b", " "]);
         let words = Guide { boost: Some(Boost::words([("ab a", 2.0)], &labels)), language: None };
-        assert_eq!(score(&words, &[0, 1, 2, 0]), 4.0);
+        // Three letters and two ends of words, however they are spelled.
+        assert_eq!(score(&words, &[0, 1, 2, 0]), 10.0);
+        assert_eq!(score(&words, &[2, 0, 1, 2, 2, 0, 2]), 10.0);
+        // Neither as the beginning of another word nor as its end.
         assert_eq!(score(&words, &[0, 1, 2, 0, 1]), 0.0);
+        assert_eq!(score(&words, &[1, 0, 1, 2, 0]), 0.0);
+        // What is begun counts while it may be finished.
+        assert_eq!(words.next(&words.start(), 0).0, 2.0);
+        let pieces = Labels::sentence_pieces(["\u{2581}A", "B", "\u{2581}AB", "\u{2581}"]);
+        let words = Guide { boost: Some(Boost::words([("ab a", 2.0)], &pieces)), language: None };
+        assert_eq!((score(&words, &[0, 1, 0]), score(&words, &[2, 3, 0, 3, 0])), (10.0, 10.0));
         let tokens = Guide { boost: Some(Boost::Tokens(Phrases::new([([0, 1], 1.0)]))), language: None };
         assert_eq!(score(&tokens, &[1, 0, 1, 0]), 2.0);
+    }
+
+    #[test]
+    fn what_words_are_is_seen() {
+        let model = |words: &[&str]| {
+            let lines: String = words.iter().map(|w| format!("-1 {w}\n")).collect();
+            Ngrams::read(format!("\\data\\\n\\1-grams:\n{lines}\\end\\\n").as_bytes(), Limits::default()).unwrap()
+        };
+        let tokens = |words: &[&str], labels: &Labels| match Units::guessed(&model(words), labels) {
+            Units::Tokens(found) => Some(found),
+            Units::Words(_) => None,
+        };
+        let pieces = Labels::sentence_pieces(["\u{2581}a", "a", "bc"]);
+        assert_eq!(tokens(&["<s>", "\u{2581}a", "a"], &pieces), Some(vec![Some(1), Some(2), None]));
+        assert_eq!(tokens(&["d", "f", "<unk>"], &pieces), Some(vec![Some(0), Some(2), Some(1)]));
+        assert_eq!(tokens(&["a", "abc", "<unk>"], &pieces), None);
+        let inner = Labels::word_pieces(["a", "##a"]);
+        assert_eq!(tokens(&["a", "##a"], &inner), Some(vec![Some(0), Some(1)]));
+        let letters = Labels::characters([" ", "d", "e"]);
+        assert_eq!(tokens(&["<s>", "d"], &letters), Some(vec![None, Some(1), None]));
+        assert_eq!(tokens(&["de", "d"], &letters), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - [`ctc`] takes the best class of each frame; [`ctc_beam`] sums the paths of prefixes.
 //! - [`transducer`] finds labels by looping over labels, many recordings at once; [`transducer_beam`] keeps several
 //!   texts.
+//! - [`search`] is what users choose of these, and what recognizers run.
 //! - [`guide`] adds to a beam's scores what a language model ([`ngram`]) and favoured [`phrases`] say.
 //! - [`labels`] gives tokens their text, [`times`] words and segments their times.
 //! - [`confidence`] says how sure a distribution is.
@@ -26,6 +27,7 @@ pub mod guide;
 pub mod labels;
 pub mod ngram;
 pub mod phrases;
+pub mod search;
 pub mod times;
 pub mod transducer;
 pub mod transducer_beam;
@@ -35,6 +37,7 @@ use std::error::Error;
 pub use confidence::Confidence;
 pub use guide::Guide;
 pub use labels::Labels;
+pub use search::{Search, Searcher};
 pub use times::Times;
 pub use transducer::Transducer;
 

@@ -252,6 +252,11 @@ impl Ngrams {
         self.len() == 0
     }
 
+    /// All words, in no order.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.keys().map(String::as_str)
+    }
+
     /// The number of a word; that of `<unk>` where the model does not know it, if it has one.
     pub fn word(&self, word: &str) -> Option<u32> {
         self.words.get(word).copied().or(self.unknown)

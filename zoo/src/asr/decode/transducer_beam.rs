@@ -13,7 +13,7 @@
 
 use super::guide::{Guide, Memory};
 use super::transducer::{Transducer, ask, predict};
-use super::{DecodeError, Encoded, Hypothesis, Token, best, log_sum, rows};
+use super::{Confidence, DecodeError, Encoded, Hypothesis, Token, best, log_sum, rows};
 use std::collections::{BTreeMap, HashMap};
 
 /// How the search runs.
@@ -31,12 +31,14 @@ pub struct BeamOptions {
     pub normalize: bool,
     /// How many hypotheses are given, best first.
     pub best: usize,
+    /// Whether tokens get a confidence.
+    pub confidence: Option<Confidence>,
 }
 
 impl Default for BeamOptions {
     /// NeMo's: a beam of 4, 2 steps, gamma 2.3, beta 2, normalized; the best alone.
     fn default() -> Self {
-        BeamOptions { beam: 4, steps: 2, gamma: 2.3, beta: 2, normalize: true, best: 1 }
+        BeamOptions { beam: 4, steps: 2, gamma: 2.3, beta: 2, normalize: true, best: 1, confidence: None }
     }
 }
 
@@ -63,6 +65,13 @@ impl<S> Standing<S> {
 
     fn score(&self) -> f32 {
         self.log() + self.added
+    }
+
+    /// The text alone.
+    fn said(&self) -> Standing<()> {
+        let Standing { tokens, paths, memory, .. } = self;
+        let (tokens, paths, memory) = (tokens.clone(), paths.clone(), memory.clone());
+        Standing { tokens, state: (), unread: None, paths, added: self.added, memory, row: None }
     }
 }
 
@@ -168,12 +177,12 @@ impl<'g, S: Clone> Search<'g, S> {
         Ok(())
     }
 
-    /// The best hypotheses, best first.
-    pub fn finish(self) -> Vec<Hypothesis> {
+    /// The best hypotheses if the recording ends here, best first.
+    pub fn finish(&self) -> Vec<Hypothesis> {
         // Where long steps lead beyond the end, this is the end.
         let mut ended = Frame::default();
-        self.waiting.into_values().flat_map(|f| f.all).for_each(|s| ended.add(s));
-        let rank = |s: Standing<S>| {
+        self.waiting.values().flat_map(|f| &f.all).for_each(|s| ended.add(s.said()));
+        let rank = |s: Standing<()>| {
             let score = s.score() + self.guide.end(&s.memory);
             let rank = if self.options.normalize { score / (s.tokens.len() + 1) as f32 } else { score };
             (rank, Hypothesis { tokens: s.tokens, score })
@@ -217,6 +226,7 @@ fn step<T: Transducer>(
                     all => all.iter().copied().zip(spans.iter().copied()).filter(|(d, _)| !blank || *d > 0).collect(),
                 }
             };
+            let confidence = options.confidence.map_or(1.0, |c| c.of(tokens));
             let mut labels: Vec<(u32, f32)> = (0u32..).zip(tokens.iter().copied()).collect();
             labels.retain(|(id, log)| *id as usize != model.blank() && *log > f32::NEG_INFINITY);
             labels.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -266,7 +276,7 @@ fn step<T: Transducer>(
                 };
                 if let Some(id) = id {
                     let (change, memory) = guide.next(&s.memory, id);
-                    next.tokens.push(Token { id, start: t, end: (t + d).max(t + 1), confidence: 1.0 });
+                    next.tokens.push(Token { id, start: t, end: (t + d).max(t + 1), confidence });
                     (next.unread, next.added, next.memory) = (Some(id), s.added + change, memory);
                 }
                 let to = if d == 0 { &mut levels } else { &mut *waiting };
@@ -313,8 +323,15 @@ mod tests {
     use super::super::transducer::{GreedyOptions, greedy};
     use super::*;
 
-    const ALL: BeamOptions =
-        BeamOptions { beam: usize::MAX, steps: 2, gamma: f32::INFINITY, beta: 0, normalize: false, best: usize::MAX };
+    const ALL: BeamOptions = BeamOptions {
+        beam: usize::MAX,
+        steps: 2,
+        gamma: f32::INFINITY,
+        beta: 0,
+        normalize: false,
+        best: usize::MAX,
+        confidence: None,
+    };
 
     /// Every way from a frame on.
     fn ways(
@@ -382,7 +399,7 @@ mod tests {
         let ngrams = super::super::guide::tests::small();
         let units = Units::tokens(&ngrams, &labels);
         let guide = Guide {
-            language: Some(LanguageModel { ngrams, units, weight: 0.6, bonus: 0.2 }),
+            language: Some(LanguageModel { ngrams: ngrams.into(), units, weight: 0.6, bonus: 0.2 }),
             boost: Some(Boost::Tokens(Phrases::new([([1, 1], 0.7)]))),
         };
         let plain = beam(&model, &recording, &Guide::default(), &ALL).unwrap();

@@ -1,8 +1,8 @@
 //! A loaded network with its alphabet: recordings to words, letter by letter.
 
 use super::model::{Steps20, Wav2Vec2Ctc, wav2vec2};
-use crate::asr::decode::{Emissions, ctc};
-use crate::asr::{AsrError, Recognizer, Segment, Transcript, Word};
+use crate::asr::decode::{Emissions, Labels, Search, Searcher, Times};
+use crate::asr::{AsrError, Recognizer, Transcript};
 use crate::audio::features::{SampleCounts, normalized};
 use crate::audio::{Batch, Samples};
 use crate::import::Pretrained;
@@ -45,7 +45,9 @@ pub struct Wav2Vec2Recognizer {
     masked: bool,
     /// Whether recordings are scaled to variance 1.
     normalize: bool,
-    letters: BTreeMap<u32, String>,
+    labels: Labels,
+    times: Times,
+    searcher: Searcher,
     blank: u32,
     weights: Weights,
     hear: OnceCell<Hear>,
@@ -74,12 +76,17 @@ impl Wav2Vec2Recognizer {
         let flag = |key: &str, default| preprocessor.map_or(Ok(default), |p| p.flag(key, default));
         let group = config.word("feat_extract_norm")?.unwrap_or("group") == "group";
         let blank = config.count("pad_token_id")?.unwrap_or(0) as u32;
+        let labels = labels(&letters, config.size("vocab_size")?);
+        let steps = model.wav2vec2.feature_extractor.conv_layers.iter().map(|layer| layer.conv.steps.stride);
+        let frame = Duration::from_secs_f64(steps.product::<u64>() as f64 / 16_000.0);
         Ok(Wav2Vec2Recognizer {
             model,
             config: config.clone(),
             masked: flag("return_attention_mask", !group)? && !group,
             normalize: flag("do_normalize", true)?,
-            letters,
+            labels,
+            times: Times { separators: vec![], ..Times::new(frame) },
+            searcher: Searcher::default(),
             blank,
             weights: Weights::default(),
             hear: OnceCell::new(),
@@ -174,41 +181,32 @@ impl Wav2Vec2Recognizer {
     /// The words of a recording's log-probabilities.
     fn words(&self, samples: usize, log_probs: &[f32], letters: usize) -> Result<Transcript, AsrError> {
         let duration = Duration::from_secs_f64(samples as f64 / 16_000.0);
-        let emissions = Emissions { log_probs, classes: letters };
-        let found = ctc::greedy(&[emissions], self.blank as usize, None)?;
-        let stride: u64 =
-            self.model.wav2vec2.feature_extractor.conv_layers.iter().map(|layer| layer.conv.steps.stride).product();
-        let at = |frame: usize| Duration::from_secs_f64(frame as f64 * stride as f64 / 16_000.0).min(duration);
-        let tokens = found.first().map(|h| h.tokens.as_slice()).unwrap_or_default();
-        let mut words: Vec<Word> = vec![];
-        let mut open = false;
-        for token in tokens {
-            match self.letters.get(&token.id).map(String::as_str) {
-                None => {}
-                Some("|") | Some(" ") => open = false,
-                Some(letter) if letter.starts_with('<') && letter.len() > 1 => {}
-                Some(letter) => {
-                    if !std::mem::replace(&mut open, true) {
-                        words.push(Word { start: at(token.start), ..Word::default() });
-                    }
-                    if let Some(word) = words.last_mut() {
-                        word.text += letter;
-                        word.end = at(token.end);
-                    }
-                }
-            }
-        }
-        let text = words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(" ");
-        let segment = words.first().zip(words.last()).map(|(first, last)| Segment {
-            start: first.start,
-            end: last.end,
-            text: text.clone(),
-            tokens: tokens.iter().map(|t| t.id).collect(),
-            words: words.clone(),
-            confidence: None,
-        });
-        Ok(Transcript { text, language: None, duration, segments: segment.into_iter().collect() })
+        let mut search = self.searcher.ctc(self.blank as usize)?;
+        search.feed(&Emissions { log_probs, classes: letters })?;
+        let mut found = self.times.transcript(&search.found(), &self.labels, duration);
+        // All words are one segment; between two of them there may be several signs for a space.
+        found.text = found.segments.first().map(|s| s.text.clone()).unwrap_or_default();
+        Ok(found)
     }
+
+    /// The same with another search.
+    ///
+    /// # Errors
+    /// A search that makes no sense.
+    pub fn searching(mut self, search: &Search) -> Result<Wav2Vec2Recognizer, AsrError> {
+        self.searcher = Searcher::new(search, &self.labels)?;
+        self.times.confidence = search.confidence.map(|c| c.aggregate);
+        Ok(self)
+    }
+}
+
+/// What letters say: nothing for signs in angle brackets.
+fn labels(letters: &BTreeMap<u32, String>, classes: usize) -> Labels {
+    let text = |id: u32| match letters.get(&id).map_or("", String::as_str) {
+        sign if sign.starts_with('<') && sign.len() > 1 => "",
+        letter => letter,
+    };
+    Labels::characters((0..classes as u32).map(text))
 }
 
 /// The letters of a `vocab.json`, which may hold one such for each of several languages: then the first.
