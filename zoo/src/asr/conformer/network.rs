@@ -6,7 +6,7 @@
 //!
 //! Rows of a product do not depend on each other, but products of few rows are summed in another order
 //! than others (`FEW_ROWS` of the kernels). So that results depend neither on who shares a batch nor on how a
-//! recording is cut, there are always more rows than that here: [`enough`] adds empty ones.
+//! recording is cut, there are always more rows than that here: `enough` adds empty ones.
 
 use super::axes::{self, AnyConformer, CausallyHalved, ConformerAxes, Halved, Rate, Same};
 use super::ctc::CtcHead;

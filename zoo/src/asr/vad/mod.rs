@@ -1,6 +1,6 @@
 //! Voice activity: where in a recording somebody speaks.
 //!
-//! A [`Detector`] gives the probability of speech, step by step; [`segments`] makes of these the parts in which
+//! A [`Detector`] gives the probability of speech, step by step; [`segments()`] makes of these the parts in which
 //! somebody speaks. Two families: [`silero`], a small recurrent network that hears streams, and [`marblenet`], NeMo's
 //! convolutional network for frames of 20 ms. [`open`] tells them apart.
 //!

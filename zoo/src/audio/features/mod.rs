@@ -6,7 +6,7 @@
 //! librosa's) and Kaldi's [`Fbank`].
 //!
 //! Recordings enter as `[Batch, Frames, Hop]`: the samples one after the other, cut every hop, so
-//! that [`Frames`](super::Frames) is an axis that an argument binds. [`Features::pack`] makes this
+//! that [`Frames`] is an axis that an argument binds. [`Features::pack`] makes this
 //! of recordings of any lengths. What stands behind a recording's end, and which others are in the
 //! batch, changes nothing in its frames, bit for bit on the CPU.
 //!
