@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// A folder with a Whisper or Wav2Vec 2.0, an archive of NeMo's, a file with weights beside its config.json, or an id
-    /// on the Hugging Face Hub.
+    /// A folder with a Whisper, Wav2Vec 2.0 or Parakeet, an archive of NeMo's, a file with weights beside its
+    /// config.json, or an id on the Hugging Face Hub.
     model: String,
     /// Recordings, folders of recordings, manifests (JSON lines with audio_filepath, offset, duration);
     /// `-` is a recording on standard input.
