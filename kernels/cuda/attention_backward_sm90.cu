@@ -1,12 +1,12 @@
-// Gradients of attention in bf16 or f16 for Hopper: causal, windows, positions, the soft cap, grouped queries, and
-// sequences packed one after another; neither lengths, masks nor dropout. D = 64 or 128 features; missing ones read as zeros.
+// Gradients of attention in bf16 or f16 for Hopper: causal, windows, positions, lengths, the soft cap, grouped queries, and
+// sequences packed one after another; neither masks nor dropout. D = 64 or 128 features; missing ones read as zeros.
 //
 // Two kernels of one shape, so that every sum has one order and nothing is added in memory (the scores are made twice for
 // it: 7 products for 5). Own rows, 64 for each of two consumer warpgroups, stay in shared memory: queries and given
 // gradients for `dq`, keys and values for `dkv`. The others come by TMA in steps of 64 rows into two slots, with the
 // log-sum-exps and deltas of queries. A step makes scores and the gradients of weights by wgmma, own rows first (for
 // `dkv` transposed), then weights and gradients of scores in registers, which are the register operands of the products
-// with the other rows as they lie (MN-major).
+// with the other rows as they lie (MN-major). Other rows behind a length or of the next sequence become zeros first.
 // Threads 384: a producing warpgroup (one warp works, 24 registers), two consumers of 240: gradients 64 or 128 for D = 128,
 // scores and their gradients 64, packed operands 32. Shared memory for D = 128: own 64 KB, slots 2 * 32 KB.
 // Bound: wgmma; one warpgroup's exponentials run beside the other's products.
@@ -120,10 +120,21 @@ ATTENTION_FN void backward(const TensorMap& mq, const TensorMap& mk, const Tenso
       wgmma<64, T>(to, left + (k / 4 * B + k % 4 * 32) / 16, rows + (uint64_t)(slot * TILE + k / 4 * B + k % 4 * 32) / 16, k > 0);
     wgmma_commit();
   };
+  // Other rows that are multiplied by gradients and exist. TMA makes zeros of what lies behind an array alone.
+  int exist = DKV ? a.t : a.lengths && a.lengths[b] < a.s ? a.lengths[b] : a.s;
   if (steps > 0) mbar_wait(&own_full, 0);
   for (int j = 0; j < steps; j++) {
     int s = j & 1, first = (begin + (DKV ? j % per : j)) * 64;
     mbar_wait(&full[s], j >> 1 & 1);
+    if (first + 64 > exist) {
+#pragma unroll 1
+      for (int x = (exist - first) * 8 + (int)threadIdx.x - 128; x < 512; x += 256)
+#pragma unroll
+        for (int f = 0; f < (DKV ? 2 : 1) * BLOCKS; f++)
+          *(uint4*)(others + 2 * s * TILE + f * B + x * 16) = make_uint4(0, 0, 0, 0);
+      fence_async();
+      named_sync(1, 256);
+    }
     scores(z, a1, 2 * s);
     scores(dp, a2, 2 * s + 1);
     // Bit c: whether score c counts.

@@ -1,5 +1,5 @@
 // Attention in bf16, f16 or e4m3 for Hopper, forward (FlashAttention-3, Shah et al. 2024). Causal, windows, positions,
-// the soft cap, grouped queries, and (16 bits) sequences packed one after another; neither lengths, masks nor dropout.
+// lengths, the soft cap, grouped queries, and (16 bits) sequences packed one after another; neither masks nor dropout.
 //
 // A block stays on its multiprocessor and takes tiles of C * 64 rows of queries of one head in turn. Warpgroup 0
 // produces: one thread loads Q, and K and V in steps of N keys, by TMA into two slots each. Warpgroups 1 .. C consume 64
@@ -18,6 +18,8 @@
 // times 2^8. The second wgmma wants eight-bit values by keys: `attention_fp8_values` turns V beforehand, and orders the keys
 // of each 32 so that accumulators are operands: place 16 h + 4 t + 2 j + e has key 8 (2 h + j) + 2 t + e.
 // Threads 128 * (C + 1); the producer keeps 24 or 32 registers, consumers have 240 (C = 3: 160).
+// What lies behind a length, or belongs to the next sequence, may be infinite, and TMA brings whole steps: consumers write
+// zeros over such values (a weight of 0 would not hide them) before they multiply by the last step.
 // Heavy tiles come first; heads go in sections whose keys and values fit the second cache.
 // Bound: wgmma, 4 * D operations for each pair of query and key; at N = 128 an exponential costs as much time as 2 * D / 4
 // of them, which the overlaps hide.
@@ -32,6 +34,7 @@ struct Packed {
 // A tile of queries.
 struct Work {
   int b, h, row0, begin, end;  // steps of keys
+  int keys;                    // of its sequence
   long long q0, k0;
   bool any;  // it has queries
 };
@@ -52,6 +55,7 @@ ATTENTION_FN Work work_of(Attend& a, const Packed& packed, int n, int most_t, in
     a.s = packed.starts_k[w.b + 1] - (int)w.k0;
   }
   w.any = w.row0 < a.t;
+  w.keys = a.lengths && a.lengths[w.b] < a.s ? a.lengths[w.b] : a.s;
   w.begin = w.end = 0;
   if (w.any) {
     int last = w.row0 + ROWS < a.t ? w.row0 + ROWS : a.t;
@@ -141,6 +145,14 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
     }
     wgmma_commit();
   };
+  // Zeros over a slot's values from row `from` on, by all consumers.
+  auto clear = [&](int s, int from) {
+    for (int x = from * 8 + (int)threadIdx.x - 128; x < N * 8; x += C * 128)
+#pragma unroll
+      for (int f = 0; f < BLOCKS; f++) *(uint4*)(vs + s * V_SLOT + f * K + x * 16) = make_uint4(0, 0, 0, 0);
+    fence_async();
+    named_sync(1 + C, C * 128);
+  };
   // o += P V of a slot.
   auto values = [&](int s) {
     wgmma_hold(o);
@@ -225,6 +237,10 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
       if (one && steps == 1) mbar_arrive(&q_empty);
       softmax(w.end - 1);
       pack_weights();
+      if (!EIGHT && w.keys < w.end * N && (a.lengths || packed.starts_k)) {
+        mbar_wait(&v_full[step & 1], step >> 1 & 1);
+        clear(step & 1, w.keys - (w.end - 1) * N);
+      }
       for (int j = w.end - 2; j >= w.begin; j--) {
         unsigned now = step + 1;
         mbar_wait(&k_full[now & 1], now >> 1 & 1);
@@ -278,14 +294,16 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
 #endif
 }
 
-// V [b s g e] as e4m3 by keys, [b g e padded s] in the order of the second wgmma, zeros behind the last key: values over
-// `scale`. A block turns 32 keys by 32 features; 128 threads.
+// V [b s g e] as e4m3 by keys, [b g e padded s] in the order of the second wgmma, zeros behind the last key and behind
+// lengths: values over `scale`. A block turns 32 keys by 32 features; 128 threads.
 template <class S>
-ATTENTION_FN void turn(const S* v, Strides nv, const float* scale, e4m3* to, int s, int g, int e, int padded) {
+ATTENTION_FN void turn(const S* v, Strides nv, const float* scale, const int* lengths, e4m3* to, int s, int g, int e,
+                       int padded) {
   __shared__ float tile[32][33];
   int keys = padded / 32, features = (e + 31) / 32, n = blockIdx.x;
   int j0 = n % keys * 32, f0 = n / keys % features * 32, h = n / keys / features % g, b = n / keys / features / g;
   int x = threadIdx.x & 31;
+  if (lengths && lengths[b] < s) s = lengths[b];
   for (int y = threadIdx.x >> 5; y < 32; y += 4)
     tile[y][x] = j0 + y < s && f0 + x < e ? to_f32(v[b * nv.b + (j0 + y) * nv.t + h * nv.h + f0 + x]) : 0.f;
   __syncthreads();
@@ -312,9 +330,9 @@ ATTENTION_FN void turn(const S* v, Strides nv, const float* scale, e4m3* to, int
                                    out, lse, section, count);                                                  \
   }
 #define TURN(S)                                                                                                \
-  (const S* v, long long vb, long long vt, long long vh, const float* scale, e4m3* to, int s, int g, int e,    \
-   int padded) {                                                                                               \
-    turn<S>(v, {vb, vt, vh}, scale, to, s, g, e, padded);                                                      \
+  (const S* v, long long vb, long long vt, long long vh, const float* scale, const int* lengths, e4m3* to,     \
+   int s, int g, int e, int padded) {                                                                          \
+    turn<S>(v, {vb, vt, vh}, scale, lengths, to, s, g, e, padded);                                             \
   }
 
 extern "C" __global__ void __launch_bounds__(512, 1) attention_forward_bf16_64_sm90 FORWARD(bf16, 64, 128, 3)

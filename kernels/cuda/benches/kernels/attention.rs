@@ -71,7 +71,7 @@ fn launches(o: &mut Operands, n: Sizes, causal: bool, half: bool) -> Result<Vec<
         return decode(&problem, &info, element, [q, k, v], None, out, lse, workspace);
     }
     if half {
-        return forward16(&problem, &info, Kernels::of(&problem, &info), Half::Bf16, [q, k, v], None, out, lse);
+        return forward16(&problem, &info, Kernels::of(&info), Half::Bf16, [q, k, v], None, out, lse);
     }
     let workspace = o.space(forward_workspace(&problem, &info)?)?;
     forward(&problem, &info, [q, k, v], out, lse, workspace)
@@ -105,7 +105,7 @@ fn passes(o: &mut Operands, n: Sizes) -> Result<Vec<Launch>, CudaError> {
     let dv = o.space(n.b * n.s * n.g * n.e * 2)?;
     let problem = Problem { causal: true, ..Problem::new(n) };
     let info = o.gpu().info().clone();
-    let kernels = Kernels::of(&problem, &info);
+    let kernels = Kernels::of(&info);
     let workspace = o.space(backward16_workspace(&problem, None)?)?;
     let to = Gradients { out, lse, g, g_lse: Ptr::NULL, dq, dk, dv, dmask: Ptr::NULL };
     let mut all = forward16(&problem, &info, kernels, Half::Bf16, [q, k, v], None, out, lse)?;

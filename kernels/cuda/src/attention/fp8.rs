@@ -24,6 +24,7 @@ pub fn turned_bytes(problem: &Problem) -> Result<usize, CudaError> {
 }
 
 /// Turns `v [b s g e]` to e4m3 in the order that [`forward8`] takes; each value is divided by `scales [b g]`, `float`, first.
+/// Values behind the problem's lengths become zeros.
 ///
 /// # Errors
 /// Sizes beyond 2³¹.
@@ -44,7 +45,7 @@ pub fn turn_values(
     };
     let mut args = args![v.at];
     args.extend(v.strides());
-    args.extend(args![scales, to, int(n.s, "keys")?, int(n.g, "heads")?, int(n.e, "features")?]);
+    args.extend(args![scales, problem.lengths, to, int(n.s, "keys")?, int(n.g, "heads")?, int(n.e, "features")?]);
     args.extend(args![int(padded(n.s), "keys")?]);
     Ok(if grid == 0 { vec![] } else { vec![Launch::new(kernel, [grid, 1, 1], 128, args)] })
 }
@@ -53,7 +54,7 @@ pub fn turn_values(
 /// `lse [b g*r t]` in `float`. `scales` are what queries, keys and values are multiplied by, each `float [b g]`.
 ///
 /// # Errors
-/// Another device than Hopper; masks, dropout, lengths, scales of scores that are not positive; features that are no multiple
+/// Another device than Hopper; masks, dropout, scales of scores that are not positive; features that are no multiple
 /// of 8 or more than 256; operands not aligned to 16 bytes; sizes beyond 2³¹.
 #[allow(clippy::too_many_arguments)]
 pub fn forward8(
@@ -70,8 +71,8 @@ pub fn forward8(
     if info.capability != 90 {
         return Err(refused(format!("e4m3 takes compute capability 9.0, the device has {}", info.capability)));
     }
-    if problem.mask.is_some() || problem.dropout.is_some() || problem.lengths != Ptr::NULL {
-        return Err(refused("e4m3 kernels take neither masks, dropout nor lengths".into()));
+    if problem.mask.is_some() || problem.dropout.is_some() {
+        return Err(refused("e4m3 kernels take neither masks nor dropout".into()));
     }
     if problem.scale.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
         return Err(refused(format!("e4m3 kernels take positive scales, not {}", problem.scale)));

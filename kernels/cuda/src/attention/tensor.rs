@@ -30,10 +30,9 @@ pub enum Kernels {
 }
 
 impl Kernels {
-    /// The fastest that the device has and that take the problem: Hopper's read whole steps of keys, so that what lies
-    /// behind a sequence's length would have to be finite.
-    pub fn of(problem: &Problem, info: &Info) -> Kernels {
-        if info.capability == 90 && problem.lengths == Ptr::NULL { Kernels::Sm90 } else { Kernels::Sm80 }
+    /// The fastest that the device has.
+    pub fn of(info: &Info) -> Kernels {
+        if info.capability == 90 { Kernels::Sm90 } else { Kernels::Sm80 }
     }
 }
 
@@ -95,7 +94,7 @@ fn packing(packed: Option<Packed>) -> Vec<Arg> {
 ///
 /// # Errors
 /// Masks, dropout, scales that are not positive; features that are no multiple of 8 or more than 256; operands that are not
-/// aligned to 16 bytes; a device with too little shared memory; lengths on Hopper's kernels; sizes beyond 2³¹.
+/// aligned to 16 bytes; a device with too little shared memory; sizes beyond 2³¹.
 #[allow(clippy::too_many_arguments)]
 pub fn forward16(
     problem: &Problem,
@@ -166,9 +165,6 @@ fn hopper(
     lse: Ptr,
 ) -> Result<Vec<Launch>, CudaError> {
     let n = problem.sizes;
-    if problem.lengths != Ptr::NULL {
-        return Err(refused("Hopper's kernels do not take lengths".into()));
-    }
     let kernel = kernel!(element, d, "forward", "sm90", [64, 96, 128, 192, 256]);
     let (keys, consumers) = match d {
         64 => (128, 3),
@@ -219,9 +215,6 @@ pub fn backward16(
     let n = problem.sizes;
     let width = check(problem, element, &[q, k, v, to.g])?;
     let rows = backward16_workspace(problem, packed)? / 4;
-    if kernels == Kernels::Sm90 && problem.lengths != Ptr::NULL {
-        return Err(refused("Hopper's kernels do not take lengths".into()));
-    }
     let d = [64, 128, 256].into_iter().find(|d| *d >= width).unwrap_or(256);
     let mut launches = vec![];
     let delta = if element == Element::Bf16 { "attention_delta_bf16" } else { "attention_delta_f16" };

@@ -103,7 +103,18 @@ fn one(gpu: &Gpu, kernels: Kernels, element: Element, seed: u64, n: Sizes, asked
         p.offset = (offset.ptr(), true);
     }
     let places = tensors.each_ref().map(|t| t.place);
-    let data = tensors.each_ref().map(|t| &t.data[..]);
+    let mut data = tensors.map(|t| t.data);
+    if asked.lengths {
+        // What is behind a length is no number, and touches nothing.
+        for (b, j) in (0..n.b).flat_map(|b| (given.lengths.as_ref().unwrap()[b] as usize..n.s).map(move |j| (b, j))) {
+            for (i, width) in [(1, n.d), (2, n.e)] {
+                for first in (0..n.g).map(|h| b * places[i].b + j * places[i].t + h * places[i].h) {
+                    data[i][first..first + width].fill(f32::NAN);
+                }
+            }
+        }
+    }
+    let data = data.each_ref().map(|d| &d[..]);
     compare(gpu, kernels, element, p, None, places, data, &g_lse, &want, &format!("{kernels:?} {n:?} {asked:?}"));
 }
 
@@ -124,7 +135,11 @@ fn packed(gpu: &Gpu, kernels: Kernels, element: Element, n: Sizes, lengths: &[(u
         });
         let g_lse = values(heads * t, i as u64);
         let part = defined(&problem(m, asked), &Given::default(), &tensors, &g_lse);
-        data.iter_mut().zip(&tensors).for_each(|(to, t)| to.extend(&t.data));
+        // Keys that nobody asks for and queries without keys are no numbers, and touch nobody else.
+        let nobody = t == 0 || s == 0;
+        data.iter_mut()
+            .zip(&tensors)
+            .for_each(|(to, t)| to.extend(t.data.iter().map(|v| if nobody { f32::NAN } else { *v })));
         for at in [0, 2, 3, 4] {
             want[at].extend(&part[at]);
         }
@@ -209,6 +224,12 @@ fn hopper_of_every_head_size_and_option() {
             (sizes(1, 30, 165, 1, 1, 192, 128), causal),
             (sizes(1, 17, 170, 1, 1, 256, 200), Asked { soft_cap: Some(1.5), ..causal }),
             (sizes(3, 1, 1, 1, 1, 8, 8), causal),
+            (sizes(2, 70, 200, 2, 1, 64, 64), Asked { lengths: true, ..Asked::default() }),
+            (
+                sizes(3, 20, 150, 1, 2, 128, 120),
+                Asked { lengths: true, window: Some(50), soft_cap: Some(2.0), ..causal },
+            ),
+            (sizes(2, 17, 130, 1, 1, 200, 256), Asked { lengths: true, offset: true, ..causal }),
         ]
         .into_iter()
         .enumerate()
@@ -231,6 +252,8 @@ fn sequences_packed_one_after_another() {
         packed(gpu, Kernels::Sm80, Element::F16, sizes(0, 0, 0, 2, 2, 32, 32), &lengths, causal);
         packed(gpu, Kernels::Sm80, Element::Bf16, sizes(0, 0, 0, 1, 1, 64, 48), &lengths, Asked::default());
         packed(gpu, Kernels::Sm90, Element::Bf16, sizes(0, 0, 0, 2, 2, 32, 32), &lengths, causal);
+        let bounded = Asked { window: Some(20), soft_cap: Some(1.5), ..Asked::default() };
+        packed(gpu, Kernels::Sm90, Element::F16, sizes(0, 0, 0, 1, 2, 72, 96), &lengths, bounded);
     }
 }
 
@@ -253,11 +276,8 @@ fn what_tensor_cores_cannot_is_refused() {
     let whole = Problem::new(n);
     assert_eq!(run(&whole, Kernels::Sm80, 256).unwrap()[0].kernel, "attention_forward_bf16_64_sm80");
     assert_eq!(run(&whole, Kernels::Sm90, 256).unwrap()[0].kernel, "attention_forward_bf16_64_sm90");
-    let lengths = Problem { lengths: Ptr(256), ..whole };
-    assert_eq!(Kernels::of(&whole, &hopper), Kernels::Sm90);
-    assert_eq!(Kernels::of(&lengths, &hopper), Kernels::Sm80);
-    assert_eq!(Kernels::of(&whole, &info(80, 163 << 10)), Kernels::Sm80);
-    assert!(run(&lengths, Kernels::Sm90, 256).is_err());
+    assert_eq!(Kernels::of(&hopper), Kernels::Sm90);
+    assert_eq!(Kernels::of(&info(80, 163 << 10)), Kernels::Sm80);
     assert!(run(&Problem::new(Sizes { d: 60, ..n }), Kernels::Sm80, 256).is_err());
     assert!(run(&Problem::new(Sizes { d: 264, ..n }), Kernels::Sm80, 256).is_err());
     assert!(run(&Problem { scale: -1.0, ..whole }, Kernels::Sm80, 256).is_err());

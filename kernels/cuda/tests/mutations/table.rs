@@ -40,6 +40,8 @@ const ATTENTION: (&str, &str) = ("attention", "random_shapes");
 const CACHED: (&str, &str) = ("attention", "caches_of");
 const TENSOR: (&str, &str) = ("attention", "tensor::every");
 const HOPPER: (&str, &str) = ("attention", "hopper_of");
+const PACKED: (&str, &str) = ("attention", "sequences_packed");
+const BACKWARD: &str = "attention_backward_sm90.cu";
 const FORWARD: (&str, &str) = ("conv", "forward_equals");
 const WEIGHT: (&str, &str) = ("conv", "the_weight_gradient");
 const COPY: (&str, &str) = ("copy", "every_layout");
@@ -158,7 +160,21 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     m("attention_sm90.cu", HOPPER, "keys not waited for", "mbar_wait(&k_full[step & 1], step >> 1 & 1);", "", 0),
     m("attention_sm90.cu", HOPPER, "the next keys not waited for", "mbar_wait(&k_full[now & 1], now >> 1 & 1);", "", 0),
-    m("attention_sm90.cu", HOPPER, "values not waited for", "mbar_wait(&v_full[step & 1], step >> 1 & 1);", "", 0),
+    m("attention_sm90.cu", HOPPER, "values not waited for", "mbar_wait(&v_full[step & 1], step >> 1 & 1);", "", 1),
+    m("attention_sm90.cu", HOPPER, "zeros under values", "mbar_wait(&v_full[step & 1], step >> 1 & 1);", "", 0),
+    m("attention_sm90.cu", HOPPER, "values behind a length", "w.keys < w.end * N && (", "false && (", 0),
+    m("attention_sm90.cu", HOPPER, "one value behind a length", "(w.end - 1) * N);", "(w.end - 1) * N + 1);", 0),
+    m("attention_sm90.cu", HOPPER, "the last value of a length", "(w.end - 1) * N);", "(w.end - 1) * N - 1);", 0),
+    m("attention_sm90.cu", HOPPER, "no fence behind zeros", "fence_async();", "", 0),
+    m("attention_sm90.cu", HOPPER, "no barrier behind zeros", "named_sync(1 + C, C * 128);", "", 0),
+    m("attention_sm90.cu", PACKED, "the next sequence's values", "(a.lengths || packed.starts_k)", "(a.lengths)", 0),
+    m(BACKWARD, HOPPER, "keys behind a length", "first + 64 > exist", "false", 0),
+    m(BACKWARD, HOPPER, "one key behind a length", "(exist - first) * 8", "(exist + 1 - first) * 8", 0),
+    m(BACKWARD, HOPPER, "no fence behind zeros", "fence_async();", "", 0),
+    m(BACKWARD, HOPPER, "no barrier behind zeros", "named_sync(1, 256);", "", 0),
+    m(BACKWARD, PACKED, "the next sequence's queries", "(DKV ? 2 : 1) * BLOCKS", "BLOCKS", 0),
+    m(BACKWARD, HOPPER, "a slot overwritten", "mbar_wait(&empty[s], (j >> 1 & 1) ^ 1);", ";", 0),
+    m(BACKWARD, HOPPER, "other rows not waited for", "mbar_wait(&full[s], j >> 1 & 1);", "", 0),
     m("attention_sm90.cu", HOPPER, "queries not waited for", "mbar_wait(&q_full, tile & 1);", "", 0),
     m("attention_sm90.cu", HOPPER, "queries overwritten", "mbar_wait(&q_empty, (tile & 1) ^ 1);", "", 0),
     m("attention_sm90.cu", HOPPER, "a slot of keys overwritten", "mbar_wait(&k_empty[s], parity);", "", 0),
