@@ -5,6 +5,8 @@
 extern crate mobilis_runtime as mobilis;
 
 use mobilis::devices::{Device, DeviceError};
+use mobilis::ops::attention::attention;
+use mobilis::precision::{Compute, Precision};
 use mobilis::prelude::*;
 use mobilis::testing::noise;
 use mobilis::train::{AdamW, TrainOptions};
@@ -117,6 +119,57 @@ fn an_optimizer_steps_over_all_parameters_at_once() -> Outcome {
     close(&found, &expected);
     let together = kernels.iter().filter(|k| k.starts_with("chains_")).count();
     assert_eq!(together, 1, "two weights with decay run together: {kernels:?}");
+    Ok(())
+}
+
+/// Tensor cores attend, forward and backward, where a policy rounds what goes in and what comes out; masks stay `f32`.
+#[test]
+fn attention_in_sixteen_bits_is_on_tensor_cores() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    axes! { Time; Heads = 2; Each = 16; Wide = 32; }
+    #[neural_module]
+    struct Net {
+        qkv: Param![Wide, Heads, Each],
+        values: Param![Wide, Heads, Each],
+    }
+    type Data = (Tensor![Batch, Time, Wide], Tensor![Batch; Index], Tensor![Batch, Time, Heads, Each]);
+    let run = |device: Device, compute: Compute| -> Result<(Vec<f32>, Vec<&'static str>), Box<dyn std::error::Error>> {
+        let model = Model::init(Net::default(), 3)?.on(device);
+        let options = TrainOptions::default().precision(Precision::new(compute));
+        let mut step = model.train_step(AdamW::new(0.01), options, |net: &Net, (x, lengths, y): Data| {
+            let q = einsum!(x[b t i] * net.qkv.get()[i h d] => [b t h d]);
+            let v = einsum!(x[b t i] * net.values.get()[i h d] => [b t h d]);
+            let all = attention(q, q, v).lengths(lengths).causal().output();
+            all.mse_loss(y) * 100.0
+        })?;
+        let mut seen = vec![];
+        for i in 0..2 {
+            let x = <Array![Batch, Time, Wide]>::from_fn([2, 20, 32], |at| {
+                noise(i, (at[0] * 640 + at[1] * 32 + at[2]) as u64) as f32
+            })?;
+            let y = <Array![Batch, Time, Heads, Each]>::from_fn([2, 20, 2, 16], |at| {
+                noise(i + 9, (at[1] * 32 + at[3]) as u64) as f32
+            })?;
+            let lengths = <Array![Batch; Index]>::from_fn([2], |at| [20, 17][at[0]])?;
+            seen.push(step.run((x, lengths, y))?.loss as f32);
+        }
+        seen.extend(model.get::<f32>("qkv")?);
+        seen.extend(model.get::<f32>("values")?);
+        Ok((seen, step.program().kernels()))
+    };
+    for (compute, tolerance) in [(Compute::Bf16, 2e-2), (Compute::F16, 4e-3)] {
+        let ((found, kernels), (expected, _)) = (run(emulated, compute)?, run(Device::Cpu, compute)?);
+        let most = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() <= tolerance * most, "{compute:?}: {a} is not {b} (of {most})");
+        }
+        for pass in ["forward", "dq", "dkv"] {
+            let start = format!("attention_{pass}_{}", if compute == Compute::Bf16 { "bf16" } else { "f16" });
+            assert!(kernels.iter().any(|k| k.starts_with(&start)), "no {start}: {kernels:?}");
+        }
+    }
+    let (_, kernels) = run(emulated, Compute::F32)?;
+    assert!(kernels.contains(&"attention_forward_f32_64"), "{kernels:?}");
     Ok(())
 }
 

@@ -1,5 +1,9 @@
 //! Attention on GPUs. Queries, keys and values may be views whose features are neighbours, so that a joint
 //! projection is not taken apart.
+//!
+//! Where a policy of precision rounds operands and results to 16 bits, tensor cores attend (`sixteen.rs`).
+
+mod sixteen;
 
 use super::lower::{Lower, Lowering};
 use crate::devices::reference::array::strides;
@@ -56,6 +60,9 @@ pub fn lower(op: &Attention, cx: &mut Lower) -> Lowering {
     let problem = problem(op, cx);
     let operands = [0, 1, 2].map(|i| operand(i, cx));
     let (out, lse) = (cx.output(0), cx.output(1));
+    if sixteen::forward(&problem, operands, out, lse, cx) {
+        return Ok(());
+    }
     let scratch = cx.scratch(kernel::forward_workspace(&problem, cx.info())?);
     let launches = kernel::forward(&problem, cx.info(), operands, out, lse, scratch)?;
     cx.launch(launches);
@@ -71,8 +78,11 @@ pub fn grad(op: &AttentionGrad, cx: &mut Lower) -> Lowering {
     let g_lse = g_lse.map_or(Ptr::NULL, |i| cx.input(i));
     let [dq, dk, dv] = [0, 1, 2].map(|port| cx.output(port));
     let dmask = if op.by_mask { cx.output(3) } else { Ptr::NULL };
-    let scratch = cx.scratch(kernel::backward_workspace(&problem)?);
     let to = Gradients { out, lse, g, g_lse, dq, dk, dv, dmask };
+    if sixteen::backward(&problem, operands, op.places().2, &to, cx) {
+        return Ok(());
+    }
+    let scratch = cx.scratch(kernel::backward_workspace(&problem)?);
     cx.launch(kernel::backward(&problem, operands, &to, scratch)?);
     Ok(())
 }

@@ -25,7 +25,8 @@
 //! Products add in f32. What a layer gives, forward and backward, is rounded to 16 bits; gradients
 //! by weights and what heads give stay f32. A head that is rounded is no longer
 //! [joined with its loss](crate::transforms::head): its logits are whole in memory. Inside of
-//! attention only operands and results are rounded; recurrent layers' steps are f32.
+//! attention only operands and results are rounded (on GPUs, whose tensor cores read them, weights too);
+//! recurrent layers' steps are f32.
 //!
 //! A linear layer whose sizes (positions, inputs, outputs) are not all multiples of 16 (32 for MXFP8)
 //! is computed in bf16; the [report](PrecisionReport) lists every product with its formats and
