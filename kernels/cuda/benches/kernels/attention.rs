@@ -2,8 +2,8 @@
 
 use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::attention::{
-    Element as Half, Gradients, Kernels, Operand, Problem, Sizes, backward16, backward16_workspace, decode,
-    decode_workspace, forward, forward_workspace, forward16,
+    Element as Half, Gradients, Kernels, Operand, Packed, Problem, Sizes, backward16, backward16_workspace, decode,
+    decode_workspace, forward, forward_workspace, forward8, forward16, turn_values, turned_bytes,
 };
 use mobilis_cuda::gemm::Element;
 use mobilis_cuda::{CudaError, Launch, Ptr};
@@ -30,7 +30,81 @@ pub fn cases() -> Vec<Case> {
         all.push(case(Sizes { b: 32, t: 1, s: 4096, g: 8, r: 4, d: 128, e: 128 }, false, half));
     }
     all.push(case(Sizes { b: 4, t: 2048, s: 2048, g: 16, r: 1, d: 128, e: 128 }, true, false));
+    all.extend([4096, 16384].map(|t| eight(Sizes { b: TOKENS / t, t, s: t, g: WIDTH / 128, r: 1, d: 128, e: 128 })));
+    all.extend([false, true].map(uneven));
     all
+}
+
+/// Forward in e4m3, causal, with values turned beforehand, as in a cache of eight bits.
+fn eight(n: Sizes) -> Case {
+    let less = Sizes { b: 1, t: n.t.min(80), s: 96, g: 1, r: n.r, ..n };
+    Case {
+        name: format!("attention fp8 d{} causal {}x{}x{}", n.d, n.b, n.t, n.s),
+        flops: (n.b * n.g * n.r * n.t * n.s * (n.d + n.e)) as f64,
+        bytes: (n.b * n.g * (n.t * (n.d + 2 * n.e) + n.s * (n.d + n.e))) as f64,
+        peak: Peak::Fp8,
+        peer: None,
+        make: [Box::new(move |o| eight_bits(o, n)), Box::new(move |o| eight_bits(o, less))],
+    }
+}
+
+fn eight_bits(o: &mut Operands, n: Sizes) -> Result<Vec<Launch>, CudaError> {
+    let info = o.gpu().info().clone();
+    let problem = Problem { causal: true, ..Problem::new(n) };
+    let q = Operand::packed(o.random(n.b * n.t * n.g * n.r * n.d, Element::E4M3)?, n.t, n.g * n.r, n.d);
+    let k = Operand::packed(o.random(n.b * n.s * n.g * n.d, Element::E4M3)?, n.s, n.g, n.d);
+    let v = Operand::packed(o.random(n.b * n.s * n.g * n.e, Element::Bf16)?, n.s, n.g, n.e);
+    let ones = o.space(n.b * n.g * 4)?;
+    o.gpu().write(ones, &vec![1f32; n.b * n.g])?;
+    let turned = o.space(turned_bytes(&problem)?)?;
+    o.gpu().run(&turn_values(&problem, Half::Bf16, v, ones, turned)?)?;
+    let (out, lse) = (o.space(n.b * n.t * n.g * n.r * n.e * 2)?, o.space(4 * n.b * n.g * n.r * n.t)?);
+    forward8(&problem, &info, [q, k], turned, [ones; 3], out, lse)
+}
+
+/// Eight sequences of 18 to 3,788 tokens, 15,224 in all: padded with lengths, or packed one after another.
+fn uneven(packed: bool) -> Case {
+    let lengths: Vec<usize> = (0..8).map(|i| [2048 + i * 290, 2048 - i * 290][i % 2]).collect();
+    let pairs: usize = lengths.iter().map(|n| n * n).sum();
+    let tokens: usize = lengths.iter().sum();
+    let small = vec![70, 1, 33];
+    Case {
+        name: format!("attention bf16 d128 causal {}", if packed { "packed 8 uneven" } else { "lengths 8 uneven" }),
+        flops: (2 * pairs * WIDTH) as f64,
+        bytes: (4 * tokens * WIDTH * 2) as f64,
+        peak: Peak::Bf16,
+        peer: None,
+        make: [
+            Box::new(move |o| uneven_launches(o, &lengths, WIDTH / 128, packed)),
+            Box::new(move |o| uneven_launches(o, &small, 1, packed)),
+        ],
+    }
+}
+
+fn uneven_launches(o: &mut Operands, lengths: &[usize], g: usize, packed: bool) -> Result<Vec<Launch>, CudaError> {
+    let (b, most, d) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0), 128);
+    let total: usize = lengths.iter().sum();
+    let rows = if packed { total } else { b * most };
+    let mut operand = || -> Result<Operand, CudaError> {
+        let x = Operand::packed(o.random(rows * g * d, Element::Bf16)?, most, g, d);
+        Ok(Operand { b: if packed { 0 } else { x.b }, ..x })
+    };
+    let operands = [operand()?, operand()?, operand()?];
+    let (out, lse) = (o.space(rows * g * d * 2)?, o.space(4 * rows * g)?);
+    let starts = std::iter::once(0).chain(lengths.iter().scan(0, |at, n| {
+        *at += *n as i32;
+        Some(*at)
+    }));
+    let numbers: Vec<i32> = if packed { starts.collect() } else { lengths.iter().map(|n| *n as i32).collect() };
+    let at = o.space(4 * numbers.len())?;
+    o.gpu().write(at, &numbers)?;
+    let mut problem = Problem { causal: true, ..Problem::new(Sizes { b, t: most, s: most, g, r: 1, d, e: d }) };
+    if !packed {
+        problem.lengths = at;
+    }
+    let of = packed.then_some(Packed { starts_q: at, starts_k: at, total_q: total, total_k: total });
+    let info = o.gpu().info().clone();
+    forward16(&problem, &info, Kernels::of(&info), Half::Bf16, operands, of, out, lse)
 }
 
 fn case(n: Sizes, causal: bool, half: bool) -> Case {

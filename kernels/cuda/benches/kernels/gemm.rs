@@ -2,7 +2,7 @@
 
 use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::experts::{Grouped, Routed, route};
-use mobilis_cuda::gemm::{Element, Epilogue, Gemm, Matrix, choose, gemm};
+use mobilis_cuda::gemm::{Blocks, Element, Epilogue, Gemm, Matrix, choose, gemm};
 use mobilis_cuda::{CudaError, Launch};
 
 /// A product `c = a bᵀ`: the types of `a` and `b`, its sizes, whether TF32 is allowed.
@@ -29,6 +29,9 @@ const TABLE: &[Row] = &[
     row("gemm bf16", Bf16, Bf16, (4096, 4096, 4096), Peak::Bf16, true),
     row("gemm bf16", Bf16, Bf16, (8192, 8192, 8192), Peak::Bf16, true),
     row("gemm bf16 ffn", Bf16, Bf16, (8192, 14336, 4096), Peak::Bf16, true),
+    // Few tiles, long sums: k is cut.
+    row("gemm bf16 few rows", Bf16, Bf16, (64, 4096, 14336), Peak::Bf16, true),
+    row("gemm bf16 deep", Bf16, Bf16, (512, 512, 65_536), Peak::Bf16, true),
     row("gemm fp8", E4M3, E4M3, (4096, 4096, 7168), Peak::Fp8, true),
     row("gemm fp8", E4M3, E4M3, (4096, 7168, 16384), Peak::Fp8, true),
     row("decode f32", F32, F32, (1, 14336, 4096), Peak::None, true),
@@ -50,7 +53,43 @@ fn weight_bytes(element: Element, count: usize) -> usize {
 }
 
 pub fn cases() -> Vec<Case> {
-    TABLE.iter().map(case).chain([grouped()]).collect()
+    let scaled =
+        [(4096, 4096, 7168), (4096, 7168, 16384)].into_iter().flat_map(|n| [scaled(n, false), scaled(n, true)]);
+    TABLE.iter().map(case).chain(scaled).chain([grouped()]).collect()
+}
+
+/// A product of E4M3 with factors of 1 x 128 values of `a`, and of 128 x 128 of `b`, or of 1 x 128 as gradients by weights have
+/// them; results in bf16. The peer scales by tensor.
+fn scaled((m, n, k): (usize, usize, usize), each_column: bool) -> Case {
+    Case {
+        name: format!("gemm fp8 1x128 {} {m}x{n}x{k}", if each_column { "1x128" } else { "128x128" }),
+        flops: 2.0 * (m * n) as f64 * k as f64,
+        bytes: (m * k + n * k + m * n * 2) as f64,
+        peak: Peak::Fp8,
+        peer: Some(((m, n, k), E4M3, false)),
+        make: [
+            Box::new(move |o| scaled_launches(o, [m, n, k], each_column)),
+            Box::new(move |o| scaled_launches(o, [72, 128, 256], each_column)),
+        ],
+    }
+}
+
+fn scaled_launches(o: &mut Operands, [m, n, k]: [usize; 3], each_column: bool) -> Result<Vec<Launch>, CudaError> {
+    let a = Matrix::rows(o.random(m * k, E4M3)?, k).of(E4M3);
+    let b = Matrix::rows(o.random(n * k, E4M3)?, k).turned().of(E4M3);
+    let c = Matrix::rows(o.space(m * n * 2)?, n).of(Bf16);
+    let (deep, far) = (k.div_ceil(128), if each_column { n.next_multiple_of(128) } else { n.div_ceil(128) });
+    let factors = Blocks {
+        a: o.random(m * deep, F32)?,
+        a_far: [1, m],
+        b: o.random(far * deep, F32)?,
+        b_far: [1, far],
+        each_column,
+    };
+    let product = Gemm { m, n, k, batch: [1, 1], a, b, c, blocks: Some(factors), ..Gemm::default() };
+    let choice = choose(&product, o.gpu().info())?;
+    let workspace = o.space(choice.workspace)?;
+    gemm(&product, &choice, workspace)
 }
 
 /// A layer of chosen experts as Qwen3-MoE has it: 4096 tokens, 8 choices each of 128 matrices that are stored as bf16, with the

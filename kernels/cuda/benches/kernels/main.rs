@@ -11,12 +11,16 @@
 //! the median of eleven, over inputs that rotate and are together larger than the second-level cache, of random
 //! numbers. cuBLASLt runs in the same process on the same operands, the fastest of its eight proposals.
 //!
+//! Kernels are here, and the products of a whole model; decoding of transducers and training steps are programs of the runtime,
+//! which its users measure.
+//!
 //! A family adds its cases in a file of its own, as rows of a table: a name, the work, and a function from the
 //! device to launches.
 
 mod attention;
 mod gemm;
 mod measure;
+mod model;
 mod rows;
 mod speech;
 
@@ -32,6 +36,7 @@ fn cases() -> Vec<Case> {
     let mut all = rows::cases();
     all.extend(gemm::cases());
     all.extend(attention::cases());
+    all.extend(model::cases());
     all.extend(speech::cases());
     all
 }

@@ -4,8 +4,12 @@ use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::chain::{self, Input, Kind, Member, Op, Step};
 use mobilis_cuda::copy::{Strided, copy};
 use mobilis_cuda::gemm::Element;
+use mobilis_cuda::loss::CrossEntropy;
 use mobilis_cuda::norm::Norm;
+use mobilis_cuda::reduce::{self, Reduction};
+use mobilis_cuda::rope::Rope;
 use mobilis_cuda::rows::Number;
+use mobilis_cuda::sample::{Sampling, sample};
 use mobilis_cuda::softmax::{Along, softmax};
 use mobilis_cuda::{CudaError, Launch, Ptr};
 
@@ -19,6 +23,14 @@ const TABLE: &[Row] = &[
     ("softmax 4096x32768 f32", 4096, 32768, 2, rows_of_softmax),
     ("norm rms 16384x4096 f32", 16384, 4096, 2, rms),
     ("norm rms of x+residual 16384x4096 f32", 16384, 4096, 4, rms_of_sum),
+    ("norm layer 16384x4096 bf16", 16384, 2048, 2, layer_narrow),
+    ("norm rms gradient 16384x4096 f32", 16384, 4096, 3, rms_gradient),
+    ("rope 16384x4096 f32", 16384, 4096, 2, rope),
+    ("reduce sum of rows 16384x4096 f32", 16384, 4096, 1, sum_of_rows),
+    ("reduce sum of columns 16384x4096 f32", 16384, 4096, 1, sum_of_columns),
+    ("cross-entropy + gradient 4096x32768 f32", 4096, 32768, 2, losses),
+    ("cross-entropy + gradient 2048x128256 f32", 2048, 128_256, 2, losses),
+    ("sample 16x128256 f32", 16, 128_256, 1, tokens),
     ("chain silu(x)*y 16384x4096 f32", 16384, 4096, 3, gated),
     ("chain x+y*row 16384x4096 f32", 16384, 4096, 3, scaled_residual),
     ("chains adamw 148 of 786432 f32", 148, 786_432, 7, adamw),
@@ -98,6 +110,65 @@ fn rms_of_sum(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, Cu
     let (weight, sum, y) = (o.random(n, Element::F32)?, o.space(4 * rows * n)?, o.space(4 * rows * n)?);
     let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
     norm.forward(x, Some((residual, sum)), weight, Ptr::NULL, y)
+}
+
+/// Rows of twice as many values of 16 bits.
+fn layer_narrow(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    let n = 2 * n;
+    let (x, y) = (o.random(rows * n, Element::Bf16)?, o.space(2 * rows * n)?);
+    let (weight, bias) = (o.random(n, Element::F32)?, o.random(n, Element::F32)?);
+    Norm { rows, n, eps: 1e-5, centred: true, number: Number::Bf16 }.forward(x, None, weight, bias, y)
+}
+
+fn rms_gradient(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    let (x, g, gx) = (o.random(rows * n, Element::F32)?, o.random(rows * n, Element::F32)?, o.space(4 * rows * n)?);
+    let (weight, gw) = (o.random(n, Element::F32)?, o.space(4 * n)?);
+    let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
+    let multiprocessors = o.gpu().info().multiprocessors;
+    let workspace = o.space(norm.workspace(multiprocessors))?;
+    norm.backward((x, weight, g), (gx, gw, Ptr::NULL), workspace, multiprocessors)
+}
+
+/// Heads of 16 features in the small case, of 128 else, of one sequence.
+fn rope(o: &mut Operands, positions: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    let features = if n % 128 == 0 { 128 } else { 16 };
+    let (heads, half) = (n / features, features / 2);
+    let (x, y) = (o.random(positions * n, Element::F32)?, o.space(4 * positions * n)?);
+    let (cosines, sines) = (o.random(positions * half, Element::F32)?, o.random(positions * half, Element::F32)?);
+    let follow = vec![(heads, positions, 1)];
+    let rows = positions * heads;
+    let rope = Rope { rows, features, half, interleaved: false, inverse: false, follow, number: Number::F32 };
+    rope.apply(x, cosines, sines, y)
+}
+
+fn sum(o: &mut Operands, sizes: [usize; 2], over: usize) -> Result<Vec<Launch>, CudaError> {
+    let multiprocessors = o.gpu().info().multiprocessors;
+    let workspace = o.space(reduce::workspace(Reduction::Sum, &sizes, &[over], multiprocessors))?;
+    let (x, y) = (o.random(sizes[0] * sizes[1], Element::F32)?, o.space(4 * sizes[1 - over])?);
+    reduce::reduce(Reduction::Sum, (x, y, workspace), &sizes, &[over], multiprocessors)
+}
+
+fn sum_of_rows(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    sum(o, [rows, n], 1)
+}
+
+fn sum_of_columns(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    sum(o, [rows, n], 0)
+}
+
+fn losses(o: &mut Operands, rows: usize, classes: usize) -> Result<Vec<Launch>, CudaError> {
+    let (logits, loss, g) =
+        (o.random(rows * classes, Element::F32)?, o.space(4 * rows)?, o.random(rows, Element::F32)?);
+    let targets: Vec<i32> = (0..rows).map(|i| (i * 7919 % classes) as i32).collect();
+    let at = o.space(4 * rows)?;
+    o.gpu().write(at, &targets)?;
+    let (number, status) = (Number::F32, o.space(16)?);
+    CrossEntropy { rows, classes, ignore: None, smoothing: 0.0, z_loss: 0.0, number, status }.fused(logits, at, g, loss)
+}
+
+fn tokens(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
+    let (logits, key, to) = (o.random(rows * n, Element::F32)?, o.space(8)?, o.space(4 * rows)?);
+    sample(Sampling { temperature: 0.7, top_k: 50, top_p: 0.9, stream: 1 }, logits, key, to, rows, n)
 }
 
 fn step(op: Op, args: &[u16]) -> Step {

@@ -43,6 +43,7 @@ const HOPPER: (&str, &str) = ("attention", "hopper_of");
 const PACKED: (&str, &str) = ("attention", "sequences_packed");
 const BACKWARD: &str = "attention_backward_sm90.cu";
 const FORWARD: (&str, &str) = ("conv", "forward_equals");
+const LINE: (&str, &str) = FORWARD;
 const WEIGHT: (&str, &str) = ("conv", "the_weight_gradient");
 const COPY: (&str, &str) = ("copy", "every_layout");
 const POOL: (&str, &str) = ("pool", "the_largest");
@@ -81,7 +82,10 @@ pub const MUTATIONS: &[Mutation] = &[
     m("attention.cu", ATTENTION, "no barrier before values are read", SYNC, "", 3),
     m("include/tiled.cuh", FORWARD, "no barrier before the first slab is read", SYNC, "", 0),
     m("include/tiled.cuh", FORWARD, "no barrier between slabs", SYNC, "", 1),
-    m("conv.cu", WEIGHT, "no barrier before warps' sums are joined", SYNC, "", 0),
+    m("conv.cu", LINE, "no barrier before a line is read", SYNC, "", 0),
+    m("conv.cu", LINE, "no barrier before sums take the line's place", SYNC, "", 1),
+    m("conv.cu", LINE, "no barrier before sums are read", SYNC, "", 2),
+    m("conv.cu", WEIGHT, "no barrier before warps' sums are joined", SYNC, "", 3),
     always(m("copy.cu", COPY, "no barrier between writing and reading a tile", SYNC, "", 0)),
     m("pool.cu", POOL, "lanes add without waiting for each other's window", "__syncwarp();", "", 0),
     m("recurrent.cu", LSTM, "no barrier before a slab is overwritten", SYNC, "", 0),
