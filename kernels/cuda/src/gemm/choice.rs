@@ -88,6 +88,32 @@ fn splits(tiles: usize, k: usize, wanted: usize, least: usize, results: usize) -
     (k.div_ceil(part).max(1), part)
 }
 
+/// The same for Hopper's tiles, by an estimate of time: waves of tiles, each as long as its part of `k` and what stands before
+/// and behind it, and where there are several parts, sums that go to memory and come back. So few tiles are cut until they
+/// fill the device, and a wave that is nearly empty is filled where `k` is long enough to pay for it.
+fn waves(tiles: usize, k: usize, sms: usize, tile: [usize; 2], results: usize, bytes: usize) -> (usize, usize) {
+    /// Operations of a multiprocessor in 16 bits, bytes of the memory, in a second; a launch more; values of `k` beside it.
+    const RATE: f64 = 6e12;
+    const BYTES: f64 = 3e12;
+    const LAUNCH: f64 = 2e-6;
+    const BESIDE: usize = 256;
+    // Twice as many operations in eight bits.
+    let area = (tile[0] * tile[1] * bytes) as f64;
+    let cut = |count: usize| {
+        let part = k.div_ceil(count).next_multiple_of(128).max(128);
+        (k.div_ceil(part).max(1), part)
+    };
+    let cost = |count: usize| {
+        let (count, part) = cut(count);
+        let waves = (tiles * count).div_ceil(sms.max(1)) as f64;
+        let more = if count > 1 { LAUNCH + (8 * count * results) as f64 / BYTES } else { 0.0 };
+        waves * (part + BESIDE) as f64 * area / RATE + more
+    };
+    let most = ((64 << 20) / (results.max(1) * 4)).clamp(1, 64).min(k / 512).max(1);
+    let best = (1..=most).map(|count| (cost(count), count)).min_by(|a, b| a.0.total_cmp(&b.0));
+    cut(best.map_or(1, |b| b.1))
+}
+
 /// Chooses a kernel.
 ///
 /// # Errors
@@ -144,10 +170,7 @@ pub fn choose(g: &Gemm, gpu: &Info) -> Result<Choice, CudaError> {
         && let Some((kernel, tile)) = super::hopper::kernel(&p, sms)
     {
         let tiles = p.m.div_ceil(tile[0]) * p.n.div_ceil(tile[1]) * p.count();
-        let (splits, part) = match tiles < sms {
-            true => splits(tiles, p.k, sms, 512, results),
-            false => (1, p.k.next_multiple_of(128)),
-        };
+        let (splits, part) = waves(tiles, p.k, sms, tile, results, p.a.element.bytes());
         let workspace = if splits > 1 { results * splits * 4 } else { 0 };
         return Ok(Choice { kernel, turned, tile, splits, part, workspace, ..none(Way::Hopper) });
     }
@@ -275,3 +298,6 @@ fn columns_kernel(g: &Gemm) -> &'static str {
         (_, false) => "gemv_t_f32_8",
     }
 }
+
+#[cfg(test)]
+mod tests;
