@@ -89,6 +89,7 @@ pub struct TrainStep<I> {
     states: Vec<VarId>,
     report: PrecisionReport,
     loss_scale: Option<VarId>,
+    averages: Vec<(VarId, VarId)>,
     options: TrainOptions,
     learning_rate: f64,
     pub(super) steps: u64,
@@ -151,6 +152,7 @@ impl<M: Module> Model<M> {
             states: graphs.states,
             report: graphs.report.at(self.sizes()),
             loss_scale: graphs.loss_scale,
+            averages: graphs.averages,
             options,
             learning_rate: graphs.learning_rate,
             steps: 0,
@@ -237,6 +239,24 @@ impl<I: Arguments> TrainStep<I> {
     pub fn loss_scale(&self) -> Option<f64> {
         let values = self.store.lock();
         values.get(self.loss_scale?)?.data.to_f64().first().copied()
+    }
+
+    /// Lets parameters and their [averages](TrainOptions::average) change places, so that the model's other
+    /// programs compute with averages, and what is saved of the model are those. Called again, all is as
+    /// it was: that must be done before the next step, and before this step is saved. Gives whether there
+    /// are averages: not before the first update.
+    pub fn swap_averages(&mut self) -> bool {
+        let mut values = self.store.lock();
+        if self.averages.is_empty() || !self.averages.iter().all(|(_, average)| values.contains(*average)) {
+            return false;
+        }
+        for (param, average) in &self.averages {
+            let [Some(mut one), Some(mut other)] = [values.remove(*param), values.remove(*average)] else { continue };
+            std::mem::swap(&mut one.data, &mut other.data);
+            values.insert(*param, one);
+            values.insert(*average, other);
+        }
+        true
     }
 
     /// How each of the step's products is computed, and why: for all sizes of run-time axes; see

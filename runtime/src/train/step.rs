@@ -70,6 +70,8 @@ pub struct TrainOptions {
     pub decay_matrices_only: bool,
     /// How products are computed.
     pub precision: Precision,
+    /// How much of the average of a parameter over the steps stays at each, where one is kept: 0.999.
+    pub average: Option<f64>,
 }
 
 impl Default for TrainOptions {
@@ -82,6 +84,7 @@ impl Default for TrainOptions {
             groups: vec![],
             decay_matrices_only: false,
             precision: Precision::default(),
+            average: None,
         }
     }
 }
@@ -139,9 +142,21 @@ impl TrainOptions {
         self
     }
 
+    /// Keeps an exponential moving average of each parameter beside it, which begins at the first values:
+    /// `average = decay average + (1 - decay) parameter` at each step. NeMo: the callback `EMA`.
+    /// [`swap_averages`](super::TrainStep::swap_averages) shows them to the model.
+    #[must_use]
+    pub fn average(mut self, decay: f64) -> Self {
+        self.average = Some(decay);
+        self
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.accumulate == 0 {
             return Err("`accumulate` is 0; an update needs at least one batch".into());
+        }
+        if let Some(decay) = self.average.filter(|d| !(0.0..1.0).contains(d)) {
+            return Err(format!("averages keep {decay} of themselves; at least 0 and less than 1 is expected"));
         }
         match self.clip {
             Clip::Norm(bound) | Clip::Value(bound) if bound.is_nan() || bound <= 0.0 => {
@@ -224,6 +239,8 @@ pub struct StepGraphs {
     pub report: PrecisionReport,
     /// The variable that the loss is multiplied by before gradients are taken, where it is.
     pub loss_scale: Option<VarId>,
+    /// Parameters, each with the variable that holds its average, where averages are kept.
+    pub averages: Vec<(VarId, VarId)>,
 }
 
 /// Extends a graph, whose first output is a scalar loss, to a training step.
@@ -274,11 +291,17 @@ pub fn build_step(graph: Graph, optimizer: &dyn Optimizer, options: &TrainOption
         false => Some(accumulation(graph.clone(), loss, &grads, &sums, scaling.as_ref())?),
     };
     let scale = scaling.as_ref();
-    let update = Update { optimizer, options, trained: &trained, sums: &sums, scaling: scale };
+    let averages: Vec<VarDecl> = match options.average {
+        None => vec![],
+        Some(_) => trained.iter().map(|(decl, _)| state(&decl.name, "ema", decl.ty.clone(), 0.0)).collect(),
+    };
+    let update = Update { optimizer, options, trained: &trained, sums: &sums, averages: &averages, scaling: scale };
     let update = update.build(graph, loss, &grads)?;
+    let averages = trained.iter().zip(&averages).map(|((decl, _), average)| (decl.id, average.id)).collect();
     let states = update.vars[before..].iter().map(|v| v.id).collect();
     let loss_scale = scaling.map(|s| s.scale.id);
-    Ok(StepGraphs { update, accumulate, states, learning_rate: optimizer.learning_rate(), report, loss_scale })
+    let learning_rate = optimizer.learning_rate();
+    Ok(StepGraphs { update, accumulate, states, learning_rate, report, loss_scale, averages })
 }
 
 /// The parameters that training changes, and their nodes.
@@ -392,6 +415,7 @@ struct Update<'a> {
     options: &'a TrainOptions,
     trained: &'a [(VarDecl, Value)],
     sums: &'a [VarDecl],
+    averages: &'a [VarDecl],
     scaling: Option<&'a Scaling>,
 }
 
@@ -423,7 +447,7 @@ impl Update<'_> {
         trace::update(counter.id, count);
         let step = ew::cast(count, DType::F32);
 
-        for ((decl, value), grad) in self.trained.iter().zip(grads) {
+        for (i, ((decl, value), grad)) in self.trained.iter().zip(grads).enumerate() {
             let target = Target { name: &decl.name, ty: &decl.ty };
             let slots: Vec<Slot> = self.optimizer.slots(target);
             let slots: Vec<VarDecl> = slots.into_iter().map(|s| state(&decl.name, s.name, s.ty, s.init)).collect();
@@ -442,6 +466,13 @@ impl Update<'_> {
                 finite,
             });
             trace::update(decl.id, updated.param);
+            if let (Some(average), Some(decay)) = (self.averages.get(i), self.options.average) {
+                // Before the first step it is what the parameter was.
+                let first = ew::compare(CompareKind::Eq, step, leaf::scalar(1.0));
+                let before = ew::select(first, trace::handle(*value), read(average));
+                let after = ew::add(ew::scale(before, decay), ew::scale(updated.param, 1.0 - decay));
+                trace::update(average.id, after);
+            }
             for (slot, new) in slots.iter().zip(updated.slots) {
                 trace::update(slot.id, new);
             }
