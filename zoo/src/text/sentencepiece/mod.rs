@@ -6,13 +6,14 @@
 //! google/sentencepiece to the last id: the crate rewrites grapheme by grapheme and takes BPE merges in
 //! another form.
 //!
-//! [`Model`] is made from a `.model` file ([`proto`]) or from a GGUF vocabulary
-//! ([`gguf`](crate::text::gguf)). [`Model::encode`] gives ids with the places in the original text.
+//! [`Model`] is made from a `.model` file ([`proto`]), from a GGUF vocabulary
+//! ([`gguf`](crate::text::gguf)), or from texts ([`train`](mod@train)). [`Model::encode`] gives ids with the places in the original text.
 //! Kudo and Richardson 2018, "SentencePiece"; Kudo 2018, "Subword regularization" (unigram).
 
 mod bpe;
 pub mod normalize;
 pub mod proto;
+pub mod train;
 pub mod trie;
 mod unigram;
 
@@ -62,6 +63,18 @@ impl PieceKind {
             6 => PieceKind::Byte,
             _ => return None,
         })
+    }
+
+    /// Its number in files.
+    pub fn number(self) -> u64 {
+        match self {
+            PieceKind::Normal => 1,
+            PieceKind::Unknown => 2,
+            PieceKind::Control => 3,
+            PieceKind::UserDefined => 4,
+            PieceKind::Unused => 5,
+            PieceKind::Byte => 6,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads a SentencePiece `.model` file.
+//! Reads and writes SentencePiece `.model` files.
 //!
 //! It is a protocol buffer, `ModelProto` of `sentencepiece_model.proto`: field 1 the pieces (text,
 //! score, kind), 2 what training was told (kind of model, ids of special pieces, byte fallback), 3 how
@@ -168,4 +168,57 @@ fn normalizer(bytes: &[u8], file: &mut ModelFile) -> Result<(), TextError> {
         }
     }
     Ok(())
+}
+
+/// Appends a number of variable length.
+fn put_number(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_field(out: &mut Vec<u8>, field: u64, value: u64) {
+    put_number(out, field << 3);
+    put_number(out, value);
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    put_number(out, field << 3 | 2);
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// The bytes of a `.model` file.
+pub fn write(file: &ModelFile) -> Vec<u8> {
+    let mut out = vec![];
+    for piece in &file.pieces {
+        let mut inner = vec![];
+        put_bytes(&mut inner, 1, piece.text.as_bytes());
+        put_number(&mut inner, 2 << 3 | 5);
+        inner.extend_from_slice(&piece.score.to_le_bytes());
+        put_field(&mut inner, 3, piece.kind.number());
+        put_bytes(&mut out, 1, &inner);
+    }
+    let mut trainer = vec![];
+    put_field(&mut trainer, 3, if file.kind == ModelKind::Unigram { 1 } else { 2 });
+    put_field(&mut trainer, 4, file.pieces.len() as u64);
+    put_field(&mut trainer, 24, file.space_as_suffix.into());
+    put_field(&mut trainer, 35, file.byte_fallback.into());
+    // Ids are signed: -1 says that there is none.
+    let id = |id: Option<u32>| id.map_or(-1i64 as u64, u64::from);
+    for (field, value) in [(40, file.unknown), (41, file.bos), (42, file.eos), (43, file.pad)] {
+        put_field(&mut trainer, field, id(value));
+    }
+    put_bytes(&mut trainer, 44, file.unknown_surface.as_bytes());
+    put_bytes(&mut out, 2, &trainer);
+    let mut normalizer = vec![];
+    put_bytes(&mut normalizer, 1, if file.charsmap.is_empty() { b"identity" } else { b"user_defined" });
+    put_bytes(&mut normalizer, 2, &file.charsmap);
+    put_field(&mut normalizer, 3, file.add_dummy_prefix.into());
+    put_field(&mut normalizer, 4, file.remove_extra_whitespaces.into());
+    put_field(&mut normalizer, 5, file.escape_whitespaces.into());
+    put_bytes(&mut out, 3, &normalizer);
+    out
 }
