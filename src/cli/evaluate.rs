@@ -1,12 +1,14 @@
 //! `mobilis evaluate MODEL CORPUS..`.
 
 use super::language::Bar;
+use super::searching::SearchArguments;
 use super::{CliError, Output};
+use mobilis_zoo::asr::conv::ConvClassifier;
 use mobilis_zoo::asr::data::{Utterance, kaldi, manifest, shards};
 use mobilis_zoo::asr::evaluate::{Evaluation, evaluate};
 use mobilis_zoo::asr::metrics::{Alignment, Errors, Unit};
 use mobilis_zoo::asr::open::{AsrOptions, open};
-use mobilis_zoo::asr::train::{ConvRecipe, TrainingError};
+use mobilis_zoo::asr::train::TrainingError;
 use mobilis_zoo::import::nemo::{self, is_nemo};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -26,14 +28,16 @@ pub(super) struct Arguments {
     /// Show what was said and heard, side by side, wherever they differ.
     #[arg(long)]
     diff: bool,
+    #[command(flatten)]
+    search: SearchArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let failed = |e: TrainingError| CliError::Train(Box::new(e));
-    let model = open(&arguments.model, &AsrOptions::default()).map_err(CliError::language)?;
+    let options = AsrOptions { search: arguments.search.search()?, ..AsrOptions::default() };
+    let model = open(&arguments.model, &options).map_err(CliError::language)?;
     let archive = Path::new(&arguments.model);
-    let labels =
-        is_nemo(archive) && ConvRecipe::archived(&nemo::open(archive)?.config).is_ok_and(|recipe| recipe.classifies());
+    let labels = is_nemo(archive) && ConvClassifier::is_one(&nemo::open(archive)?.config);
     let mut utterances = vec![];
     for corpus in &arguments.corpora {
         utterances.extend(read(corpus).map_err(failed)?);

@@ -114,7 +114,8 @@ impl Screen<'_> {
             return;
         }
         match note {
-            Note::Begin { step, total, batches_per_epoch } => {
+            Note::Begin { step, total, batches_per_epoch, about } => {
+                about.iter().for_each(|line| self.output.note(line));
                 if *step > 0 {
                     self.output.note(&format!("going on after {step} of {total} steps"));
                 }

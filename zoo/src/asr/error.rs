@@ -2,7 +2,6 @@
 
 use super::conformer::RecognizeError;
 use super::decode::DecodeError;
-use super::train::TrainingError;
 use super::voice::VoiceError;
 use crate::audio::AudioError;
 use crate::import::ImportError;
@@ -42,9 +41,6 @@ pub enum AsrError {
     /// A convolutional model that cannot be had, or cannot hear.
     #[error(transparent)]
     Voice(#[from] VoiceError),
-    /// A model that can also be trained.
-    #[error(transparent)]
-    Trained(#[from] TrainingError),
     /// A search that failed.
     #[error(transparent)]
     Decode(#[from] DecodeError),

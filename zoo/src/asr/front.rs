@@ -1,21 +1,18 @@
-//! What a recipe says between samples and encoder: features, masks over them, a length.
+//! What a model's configuration says between samples and encoder: features, masks over them, a length.
 //!
 //! NeMo's sections `preprocessor`, `spec_augment` and `crop_or_pad_augment`, as one function of the graph.
 
-use super::TrainingError;
-use crate::asr::conv::{AnyConv, Counts, FeaturesOf};
-use crate::audio::augment::SpecAugment;
+use super::voice::VoiceError;
+use crate::audio::augment::{SpecAugment, crop_or_pad_to};
 use crate::audio::features::{Features, SampleCounts, Sound, Version};
-use crate::audio::{Frames, Hop};
+use crate::audio::{Batch, Frames, Hop};
 use crate::llm::config::Config;
-use crate::recipe::{Keys, RecipeError};
-use mobilis_runtime::graph::trace::{self, Handle, Mode, type_of};
-use mobilis_runtime::graph::{DType, Dim, TensorType};
-use mobilis_runtime::ops::elementwise::{self as ew, BinaryKind, CompareKind, UnaryKind};
-use mobilis_runtime::ops::random::{Distribution, random};
-use mobilis_runtime::ops::{gather, leaf, reduce};
+use mobilis_runtime::graph::Dim;
 use mobilis_runtime::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+/// The most frames that recordings are cropped or padded to.
+const MOST: usize = 1 << 20;
 
 /// The way from samples to an encoder's input.
 pub struct Front {
@@ -23,50 +20,42 @@ pub struct Front {
     /// What is hidden in training.
     masks: Option<SpecAugment>,
     /// As many frames, whatever the recording has.
-    frames: Option<u64>,
+    frames: Option<usize>,
 }
 
 impl Front {
-    /// Reads the three sections; `rate` is the model's.
+    /// What a model's configuration says: its sections `preprocessor`, `spec_augment`, `crop_or_pad_augment`, and the
+    /// version of NeMo that it is of.
     ///
     /// # Errors
     /// Settings that are not known or contradict themselves.
-    pub fn new(sections: &Value, rate: u32) -> Result<Front, TrainingError> {
-        let mut preprocessor = match &sections["preprocessor"] {
+    pub fn nemo(config: &Value) -> Result<Front, VoiceError> {
+        let section = |key: &str| match &config[key] {
             Value::Object(map) => map.clone(),
             _ => Map::new(),
         };
-        preprocessor
-            .entry("_target_")
-            .or_insert("nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor".into());
-        preprocessor.entry("sample_rate").or_insert(rate.into());
-        let config = Config::new("`model.preprocessor`", preprocessor.into());
-        let version = sections["nemo_version"].as_str().map_or(Version::NEW, |text| Version::parse(Some(text)));
-        let features = Features::nemo(&config, version).map_err(TrainingError::model)?;
-        if features.sample_rate() != rate {
-            let words = format!("is {}, and `model.sample_rate` is {rate}", features.sample_rate());
-            return Err(RecipeError::new("model.preprocessor.sample_rate", words).into());
+        let mut preprocessor = section("preprocessor");
+        let target = "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor";
+        preprocessor.entry("_target_").or_insert(target.into());
+        let rate = config["sample_rate"].as_u64();
+        preprocessor.entry("sample_rate").or_insert(rate.unwrap_or(16_000).into());
+        let version = config["nemo_version"].as_str().map_or(Version::NEW, |text| Version::parse(Some(text)));
+        let preprocessor = Config::new("`model.preprocessor`", preprocessor.into());
+        let features = Features::nemo(&preprocessor, version)?;
+        if let Some(rate) = rate.filter(|rate| *rate != u64::from(features.sample_rate())) {
+            return Err(preprocessor.wrong("sample_rate", format!("`model.sample_rate`, {rate}")).into());
         }
-        let mut keys = Keys::new(json!({ "model": {
-            "crop_or_pad_augment": sections["crop_or_pad_augment"],
-        } }))?;
-        let frames = keys.section("model", |keys| {
-            keys.optional("crop_or_pad_augment", |keys| {
-                keys.get::<String>("_target_")?;
-                keys.required::<u64>("audio_length")
-            })
-        })?;
-        if frames.is_some_and(|n| n == 0 || n > 1 << 20) {
-            return Err(
-                RecipeError::new("model.crop_or_pad_augment.audio_length", "must be 1 to 1048576 frames").into()
-            );
+        let crop = Config::new("`model.crop_or_pad_augment`", section("crop_or_pad_augment").into());
+        let frames = match config["crop_or_pad_augment"].is_null() {
+            true => None,
+            false => Some(crop.size("audio_length")?),
+        };
+        if frames.is_some_and(|n| n > MOST) {
+            return Err(crop.wrong("audio_length", format!("1 to {MOST} frames")).into());
         }
-        let masks = match &sections["spec_augment"] {
+        let masks = match &config["spec_augment"] {
             Value::Null => None,
-            section => {
-                let config = Config::new("`model.spec_augment`", section.clone());
-                Some(SpecAugment::from_config(&config).map_err(TrainingError::model)?)
-            }
+            section => Some(SpecAugment::from_config(&Config::new("`model.spec_augment`", section.clone()))?),
         };
         Ok(Front { features, masks, frames })
     }
@@ -86,24 +75,23 @@ impl Front {
         sizes.with::<Hop>(self.features.hop())
     }
 
-    /// The version of NeMo whose features these are.
-    pub fn nemo_version(&self) -> &'static str {
-        "2.5.0"
-    }
-
-    /// Features of a batch, and how many frames count.
-    pub fn trace(&self, sound: Sound, samples: SampleCounts) -> (FeaturesOf<AnyConv>, Counts<Frames>) {
-        let (features, counted) = self.features.forward(sound, samples);
-        let (features, counted): (FeaturesOf<AnyConv>, Counts<Frames>) = match self.frames {
-            None => (features.assume(), counted),
-            Some(frames) => {
-                let (x, counted) = cropped(features.raw(), counted.raw(), frames);
-                (Tensor::from_raw(x), Tensor::from_raw(counted))
-            }
-        };
+    /// Features of a batch, and how many frames count. `M` has the size of [`width`](Self::width).
+    pub fn trace<M: Axis>(
+        &self,
+        sound: Sound,
+        samples: SampleCounts,
+    ) -> (Tensor<(Batch, Frames, M)>, Tensor<(Batch,), Lengths<Frames>>) {
+        let (features, mut counted) = self.features.forward::<M>(sound, samples);
+        let mut x: Tensor<(Batch, Frames, M)> = Tensor::from_raw(features.raw());
+        if let Some(frames) = self.frames {
+            // Called frames still, but of a size that is known.
+            let to = Dim { axis: Frames::dim().axis, ..Dim::fixed(frames as u64) };
+            let (y, all) = crop_or_pad_to(x.raw(), counted.raw(), to);
+            (x, counted) = (Tensor::from_raw(y), Tensor::from_raw(all));
+        }
         match &self.masks {
-            None => (features, counted),
-            Some(masks) => (masks.forward(features, counted), counted),
+            None => (x, counted),
+            Some(masks) => (masks.forward(x, counted), counted),
         }
     }
 
@@ -135,44 +123,4 @@ impl Front {
             }
         }
     }
-}
-
-/// `[batch, frames, width]` cut or padded to so many frames for each recording alone: short ones stand in the
-/// middle of zeros; of long ones the middle is taken, in training any part. NeMo:
-/// `CropOrPadSpectrogramAugmentation`, where what stands around a recording depends on its batch.
-fn cropped(x: Handle, counted: Handle, frames: u64) -> (Handle, Handle) {
-    let ty = type_of(x);
-    let dim = Dim { axis: Frames::dim().axis, ..Dim::fixed(frames) };
-    let short = vec![ty.dims[0].clone(), dim.clone()];
-    let number = |v: f64| leaf::fill(v, TensorType::new(vec![], DType::I32));
-    let real = |h: Handle| ew::cast(h, DType::F32);
-    let more = real(ew::sub(counted, number(frames as f64)));
-    let half = ew::scale(more, 0.5);
-    // Towards zero: a recording with an odd number of frames too few has one zero more behind it.
-    let towards = |h: Handle| {
-        let sign =
-            ew::select(ew::compare(CompareKind::Lt, h, leaf::scalar(0.0)), leaf::scalar(-1.0), leaf::scalar(1.0));
-        ew::mul(ew::unary(UnaryKind::Floor, ew::mul(h, sign)), sign)
-    };
-    let mut start = towards(half);
-    if trace::mode() == Mode::Train {
-        let dice = random(Distribution::Uniform, &TensorType::new(vec![ty.dims[0].clone()], DType::F32));
-        let any = ew::unary(UnaryKind::Floor, ew::mul(dice, ew::add(more, leaf::scalar(1.0))));
-        start = ew::select(ew::compare(CompareKind::Gt, more, leaf::scalar(0.0)), any, start);
-    }
-    let start = reduce::restore(ew::cast(start, DType::I32), &short, &[1]);
-    let places = ew::add(leaf::iota(1, &TensorType::new(short.clone(), DType::I32)), start);
-    let ends = reduce::restore(counted, &short, &[1]);
-    let inside = ew::binary(
-        BinaryKind::And,
-        ew::compare(CompareKind::Ge, places, number(0.0)),
-        ew::compare(CompareKind::Lt, places, ends),
-    );
-    // What is not inside is taken from anywhere, and then not.
-    let safe = ew::select(inside, places, number(0.0));
-    let dims = vec![ty.dims[0].clone(), dim, ty.dims[2].clone()];
-    let wide = |h: Handle| reduce::restore(h, &dims, &[2]);
-    let picked = gather::gather(x, wide(safe), 1);
-    let y = ew::select(wide(inside), picked, leaf::scalar(0.0));
-    (y, leaf::fill(frames as f64, type_of(counted)))
 }

@@ -12,6 +12,7 @@ pub mod decode;
 mod error;
 pub mod evaluate;
 pub mod formats;
+pub mod front;
 pub mod metrics;
 pub mod open;
 pub mod speaker;

@@ -1,9 +1,8 @@
 //! Which recognizer a place holds.
 
 use super::conformer::{ConformerRecognizer, ModelSettings, Network, RecognizeError};
-use super::conv::{ConvCtc, ConvRecognizer};
+use super::conv::{ClassRecognizer, ConvClassifier, ConvCtc, ConvRecognizer};
 use super::decode::{Labels, Search};
-use super::train::{ConvLearner, ConvRecipe};
 use super::wav2vec2::Wav2Vec2Recognizer;
 use super::whisper::WhisperRecognizer;
 use super::{AsrError, Recognizer, Transcript};
@@ -87,13 +86,11 @@ fn plain(options: &AsrOptions, why: &'static str) -> Result<(), AsrError> {
 fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError> {
     let archive = nemo::open(Path::new(place))?;
     let config = Config::new(place, archive.config.clone());
-    if ConvRecipe::archived(&archive.config).is_ok_and(|recipe| recipe.classifies()) {
+    if ConvClassifier::is_one(&archive.config) {
         plain(options, "it tells recordings apart and finds no tokens")?;
-        let found = ConvLearner::of(&archive)?;
-        found.set_device(options.device);
+        let found = ClassRecognizer::open(&archive, options.device)?;
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
     }
-    // With a tokenizer, which is not trained here.
     if ConvCtc::is_one(&archive.config) {
         let found = ConvRecognizer::open(archive)?.searching(&options.search)?;
         found.set_device(options.device);

@@ -203,6 +203,18 @@ impl Keys {
         }
     }
 
+    /// A section as it is, without what is null, of which only these keys are known.
+    ///
+    /// # Errors
+    /// Another kind of value; a key that is not known.
+    pub fn table(&mut self, key: &str, known: &[&str]) -> Result<Option<Value>, RecipeError> {
+        let Some(value) = self.get::<Value>(key)? else { return Ok(None) };
+        strict(&self.path(key), &value, known)?;
+        let Value::Object(mut map) = value else { return Ok(None) };
+        map.retain(|_, value| !value.is_null());
+        Ok(Some(Value::Object(map)))
+    }
+
     /// Passes over keys that mean nothing here, and notes those that are there.
     pub fn without_effect(&mut self, keys: &[&str]) {
         for key in keys {
@@ -225,6 +237,23 @@ impl Keys {
             return Err(self.fault(key, format!("is not known{hint}")));
         }
         Ok((Value::Object(self.resolved), self.notes))
+    }
+}
+
+/// Whether a section at `path` has known keys alone.
+///
+/// # Errors
+/// Another kind of value; a key that is not known, with the nearest that is.
+pub fn strict(path: &str, value: &Value, known: &[&str]) -> Result<(), RecipeError> {
+    let Value::Object(map) = value else {
+        return Err(RecipeError::new(path, format!("is {value}; a section is expected")));
+    };
+    match map.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => {
+            let hint = did_you_mean(key, known);
+            Err(RecipeError::new(format!("{path}.{key}"), format!("is not known{hint}")))
+        }
     }
 }
 

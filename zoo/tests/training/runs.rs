@@ -1,21 +1,21 @@
 //! Runs from recipe to model: what they learn, and that a killed one goes on alike.
 
 use super::{Random, Scratch};
-use mobilis_zoo::asr::Recognizer;
 use mobilis_zoo::asr::data::{Sound, Utterance, manifest};
 use mobilis_zoo::asr::evaluate::evaluate;
 use mobilis_zoo::asr::metrics::Unit;
-use mobilis_zoo::asr::train::{ConvLearner, Note, Outcome, Prepared, TrainingError, samples};
+use mobilis_zoo::asr::open::{AnyRecognizer, AsrOptions, open};
+use mobilis_zoo::asr::train::{Note, Outcome, Prepared, TrainingError, samples};
 use mobilis_zoo::audio::wav;
 use mobilis_zoo::import;
 use mobilis_zoo::recipe::document;
 use serde_json::{Value, json};
 use std::path::Path;
 
-const RATE: u32 = 8000;
+pub(super) const RATE: u32 = 8000;
 
 /// Words are rows of tones: one of three pitches for each letter `a`, `b`, `c`.
-fn corpus(folder: &Path, name: &str, count: usize, longest: usize, seed: u64) {
+pub(super) fn corpus(folder: &Path, name: &str, count: usize, longest: usize, seed: u64) {
     let mut random = Random(seed);
     let mut all = vec![];
     std::fs::create_dir_all(folder.join(name)).expect("a folder");
@@ -75,7 +75,15 @@ fn recipe(folder: &Path, classes: bool) -> Value {
     })
 }
 
-fn run(recipe: &Value, settings: &[String], watch: &mut dyn FnMut(&Note) -> bool) -> Result<Outcome, TrainingError> {
+pub(super) fn opened(model: &Path) -> AnyRecognizer {
+    open(&model.display().to_string(), &AsrOptions::default()).expect("a recognizer")
+}
+
+pub(super) fn run(
+    recipe: &Value,
+    settings: &[String],
+    watch: &mut dyn FnMut(&Note) -> bool,
+) -> Result<Outcome, TrainingError> {
     Prepared::read(document::resolve(recipe.clone(), settings)?)?.run(watch)
 }
 
@@ -100,10 +108,10 @@ fn a_classifier_learns() {
     assert!(accuracy >= 0.9, "{outcome:?}");
     // The archive is one of NeMo's, and holds what was learned.
     let model = outcome.model.unwrap();
-    let learned = ConvLearner::open(&model).unwrap();
+    let learned = opened(&model);
     let utterances = manifest::read(&folder.path().join("dev.json")).unwrap();
     let said = |u: &Utterance| Ok(u.label.clone().unwrap_or_default());
-    let found = evaluate(&learned, &utterances, &said, 5, &mut |_| ()).unwrap();
+    let found = evaluate(learned.recognizer(), &utterances, &said, 5, &mut |_| ()).unwrap();
     assert!((found.accuracy() - accuracy).abs() < 1e-12, "{} {accuracy}", found.accuracy());
     let archive = import::nemo::open(&model).unwrap();
     assert_eq!(archive.config["labels"], json!(["a", "b", "c"]));
@@ -125,15 +133,15 @@ fn letters_are_learned_and_a_killed_run_goes_on_alike() {
     assert_eq!((scores.values[0].0, scores.values[1].0), ("wer", "cer"));
     assert!(scores.values[1].1 < 0.2, "{scores:?}");
     // What was written hears the same, alone and in company.
-    let learned = ConvLearner::open(whole.model.as_ref().unwrap()).unwrap();
+    let learned = opened(whole.model.as_ref().unwrap());
     let utterances = manifest::read(&folder.path().join("dev.json")).unwrap();
     let said = |u: &Utterance| Ok(u.text.clone().unwrap_or_default());
-    let alone = evaluate(&learned, &utterances, &said, 1, &mut |_| ()).unwrap();
-    let together = evaluate(&learned, &utterances, &said, 24, &mut |_| ()).unwrap();
+    let alone = evaluate(learned.recognizer(), &utterances, &said, 1, &mut |_| ()).unwrap();
+    let together = evaluate(learned.recognizer(), &utterances, &said, 24, &mut |_| ()).unwrap();
     assert_eq!(alone.heard, together.heard);
     assert_eq!(alone.errors(Unit::Words).rate(), whole.best.unwrap().0);
     let sounds = samples(&utterances[0], RATE).unwrap();
-    let transcript = &learned.transcribe(&[&sounds]).unwrap()[0];
+    let transcript = &learned.recognizer().transcribe(&[&sounds]).unwrap()[0];
     let word = &transcript.segments[0].words[0];
     assert!(word.start < word.end && word.end <= transcript.duration, "{transcript:?}");
     // Stopped twice, once where nothing was written since: its losses are the same, bit for bit.
@@ -180,7 +188,11 @@ fn faulty_recipes() {
         ("model.train_ds.manifest_filepath=none.json", "none.json"),
         ("model.train_ds.max_duration=0.01", "no utterances are left of 96"),
         ("model.decoder.num_classes=7", "`model.decoder.num_classes` is 7"),
-        ("model.target=nemo.EncDecRNNTModel", "EncDecCTCModel"),
+        ("model.target=nemo.EncDecFooModel", "EncDecRNNTBPEModel"),
+        ("model.target=nemo.EncDecRNNTModel", "transducers read Conformers"),
+        ("model.encoder.jaspr=[]", "did you mean `jasper`"),
+        ("model.tokenizer.train.vocab_size=3", "5 to"),
+        ("init_from_nemo_model=none.nemo", "none.nemo"),
         ("model.sample_rate=16000", "n_fft"),
         ("trainer.max_stesp=3", "did you mean `max_steps`"),
     ] {

@@ -19,7 +19,7 @@ use super::transducer::Memories;
 use crate::asr::decode::Transducer;
 use crate::audio::{Batch, Frames};
 use crate::llm::Caches;
-use crate::llm::config::Config;
+use crate::llm::config::{Config, ConfigError};
 use crate::llm::family::{OpenError, Values};
 use mobilis_runtime::checkpoint::Source;
 use mobilis_runtime::graph::Extent;
@@ -107,7 +107,7 @@ pub(super) trait Rated {
 }
 
 /// A model at a rate.
-pub(super) struct At<R: Rate>(pub(super) Model<Conformer<A, R>>);
+pub(super) struct At<R: Rate>(pub(super) Rc<Model<Conformer<A, R>>>);
 
 /// The stream and what heads make of it.
 fn read<T: Axis>(head: &Head<A>, stream: Stream<A, T>) -> Streams {
@@ -231,18 +231,19 @@ impl Network {
     }
 
     fn of(settings: ModelSettings, config: &Config, tensors: &dyn Source) -> Result<Network, OpenError> {
-        let encoder = &settings.encoder;
-        let inner: Box<dyn Rated> = match (encoder.factor, encoder.causal) {
-            (2, false) => at::<Halved<Same>>(&settings, tensors)?,
-            (4, false) => at::<axes::Quarter>(&settings, tensors)?,
-            (8, false) => at::<axes::Eighth>(&settings, tensors)?,
-            (2, true) => at::<CausallyHalved<Same>>(&settings, tensors)?,
-            (4, true) => at::<axes::CausalQuarter>(&settings, tensors)?,
-            (8, true) => at::<axes::CausalEighth>(&settings, tensors)?,
-            _ => return Err(config.wrong("subsampling_factor", "2, 4 or 8").into()),
-        };
+        let inner = at_rate(config, &settings, Loading { settings: &settings, tensors })??;
+        Ok(Network::around(settings, inner))
+    }
+
+    fn around(settings: ModelSettings, inner: Box<dyn Rated>) -> Network {
         let (hear, predict, pairs) = (RefCell::default(), OnceCell::new(), OnceCell::new());
-        Ok(Network { settings, inner, hear, predict, pairs })
+        Network { settings, inner, hear, predict, pairs }
+    }
+
+    /// The programs of a model that others have too, for instance to train it: what it hears with are always the
+    /// values that it has.
+    pub fn sharing<R: Rate>(settings: ModelSettings, model: Rc<Model<Conformer<A, R>>>) -> Network {
+        Network::around(settings, Box::new(At(model)))
     }
 
     /// Runs it on another device from now on, for whatever is not compiled yet.
@@ -313,20 +314,57 @@ fn first_rows<S: Shape>(array: Array<S>, rows: usize) -> Values {
     Values { sizes, data }
 }
 
-/// Loads the model at a rate.
-fn at<R: Rate>(settings: &ModelSettings, tensors: &dyn Source) -> Result<Box<dyn Rated>, OpenError> {
-    let mut options = LoadOptions::new().sizes(settings.sizes::<A>());
-    if settings.hugging_face {
-        options = options.rename(parakeet_name);
-    }
-    // What features are made with, and a loss that NeMo keeps as a module.
-    if settings.head == HeadSettings::Bare {
-        for others in ["transf_decoder.**", "log_softmax.**", "encoder_decoder_proj.**"] {
-            options = options.passing_over(others);
+/// What is done with the type of a rate that settings name.
+pub trait AtRate {
+    /// What it gives.
+    type Output;
+
+    /// Does it.
+    fn at<R: Rate>(self) -> Self::Output;
+}
+
+/// Does something at the rate of a model's settings.
+///
+/// # Errors
+/// A rate that there is not.
+pub fn at_rate<V: AtRate>(config: &Config, settings: &ModelSettings, what: V) -> Result<V::Output, ConfigError> {
+    let encoder = &settings.encoder;
+    Ok(match (encoder.factor, encoder.causal) {
+        (2, false) => what.at::<Halved<Same>>(),
+        (4, false) => what.at::<axes::Quarter>(),
+        (8, false) => what.at::<axes::Eighth>(),
+        (2, true) => what.at::<CausallyHalved<Same>>(),
+        (4, true) => what.at::<axes::CausalQuarter>(),
+        (8, true) => what.at::<axes::CausalEighth>(),
+        _ => return Err(config.wrong("subsampling_factor", "2, 4 or 8")),
+    })
+}
+
+/// Loads the model.
+struct Loading<'a> {
+    settings: &'a ModelSettings,
+    tensors: &'a dyn Source,
+}
+
+impl AtRate for Loading<'_> {
+    type Output = Result<Box<dyn Rated>, OpenError>;
+
+    fn at<R: Rate>(self) -> Self::Output {
+        let Loading { settings, tensors } = self;
+        let mut options = LoadOptions::new().sizes(settings.sizes::<A>());
+        if settings.hugging_face {
+            options = options.rename(parakeet_name);
         }
+        // What features are made with, and a loss that NeMo keeps as a module.
+        if settings.head == HeadSettings::Bare {
+            for others in ["transf_decoder.**", "log_softmax.**", "encoder_decoder_proj.**"] {
+                options = options.passing_over(others);
+            }
+        }
+        let options =
+            options.passing_over("preprocessor.**").passing_over("loss.**").passing_over("spec_augmentation.**");
+        Ok(Box::new(At(Rc::new(options.load(settings.module::<A, R>(), tensors)?))))
     }
-    let options = options.passing_over("preprocessor.**").passing_over("loss.**").passing_over("spec_augmentation.**");
-    Ok(Box::new(At(options.load(settings.module::<A, R>(), tensors)?)))
 }
 
 /// Where a transducer's predictor stands.

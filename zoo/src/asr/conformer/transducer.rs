@@ -10,9 +10,11 @@ use super::axes::ConformerAxes;
 use super::layer::Stream;
 use crate::audio::Batch;
 use mobilis_runtime::graph::Dim;
-use mobilis_runtime::graph::trace;
+use mobilis_runtime::graph::trace::{self, Mode};
 use mobilis_runtime::module::{AnyVar, Visitor};
 use mobilis_runtime::nn::{Activation, Embedding, Linear, Lstm};
+use mobilis_runtime::ops::ctc::SequenceLosses;
+use mobilis_runtime::ops::transducer::{Joint, TransducerOptions};
 use mobilis_runtime::ops::{elementwise as ew, leaf, movement, reduce, slice};
 use mobilis_runtime::prelude::*;
 
@@ -191,6 +193,33 @@ impl<A: ConformerAxes> RnntJoint<A> {
             ew::add(reduce::restore(frames.raw(), &ty.dims, &[2]), reduce::restore(predictions.raw(), &ty.dims, &[1]));
         let inner: Tensor<(Batch, T, U, A::Joint)> = Tensor::from_raw(self.activation.apply(sum));
         self.out.forward(inner.dropout(self.dropout))
+    }
+
+    /// The losses of targets, whose labels count so far as they say, of `frames` as [`frames`](Self::frames) gives them
+    /// and `predictions` as [`predictions`](Self::predictions) does. The logits of all pairs are in memory only where
+    /// dropout asks for it (or an activation that the fused operation does not have).
+    pub fn losses<T: Axis, U: Axis>(
+        &self,
+        frames: Tensor<(Batch, T, A::Joint)>,
+        predictions: Tensor<(Batch, Sum<U, Const<1>>, A::Joint)>,
+        (labels, counts): (Tensor<(Batch, U), Index>, Tensor<(Batch,), Lengths<U>>),
+        steps: Tensor<(Batch,), Lengths<T>>,
+        options: &TransducerOptions,
+    ) -> SequenceLosses<Batch> {
+        let fused = match self.activation {
+            Activation::Relu => Some(Joint::Relu),
+            Activation::Tanh => Some(Joint::Tanh),
+            _ => None,
+        };
+        let drops = self.dropout > 0.0 && trace::mode() == Mode::Train;
+        match (fused.filter(|_| !drops), &self.out.bias) {
+            (Some(joint), Some(bias)) => {
+                let _scope = trace::scope(self);
+                let last = (self.out.weight.get(), bias.get());
+                frames.joint_loss(predictions, last, joint, labels, steps, counts, options)
+            }
+            _ => self.all(frames, predictions).transducer_loss(labels, steps, counts, options),
+        }
     }
 
     /// Pairs of a frame and a prediction, `[Batch, Joint]` each: logits `[Batch, Outputs]`.

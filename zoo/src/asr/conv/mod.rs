@@ -6,7 +6,7 @@
 //! <https://arxiv.org/abs/2104.01721>), Majumdar and Ginsburg 2020 (MatchboxNet,
 //! <https://arxiv.org/abs/2004.08531>), Jia et al. 2021 (MarbleNet, <https://arxiv.org/abs/2010.13886>). So does
 //! this: [`settings`] reads the list, [`block`] makes a block of an entry, [`encoder`] joins them, [`heads`] read
-//! what comes out, [`presets`] has the published lists, [`ctc`] recognizes speech with them.
+//! what comes out, [`presets`] has the published lists, [`ctc`] recognizes speech with them, [`classify`] tells recordings apart.
 //!
 //! Features `[Batch, Frames, Features]` and their lengths go in; the stream `[Batch, Steps, Hidden]` and its lengths
 //! come out, where [`Steps`] are the frames behind all strides. Every block has a width of its own, which no axis
@@ -15,12 +15,14 @@
 //! zero, so that nobody's result depends on who shares the batch.
 
 pub mod block;
+pub mod classify;
 pub mod ctc;
 pub mod encoder;
 pub mod heads;
 pub mod presets;
 pub mod settings;
 
+pub use classify::{ClassRecognizer, ConvClassifier};
 pub use ctc::{ConvCtc, ConvRecognizer};
 pub use encoder::ConvEncoder;
 pub use heads::{Classifier, CtcHead, FrameClassifier};

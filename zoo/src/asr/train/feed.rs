@@ -58,29 +58,19 @@ pub struct Feed {
 pub struct LeftOut(pub Vec<String>);
 
 impl Feed {
-    /// Reads the lists of a corpus. `label` gives an utterance's labels, or why it has none.
+    /// Batches of a corpus's utterances, which [`listed`] gives. `label` gives an utterance's labels, or why it has
+    /// none.
     ///
     /// # Errors
-    /// Lists that cannot be read, recordings whose length cannot be found, an utterance without a label,
-    /// a corpus without utterances.
+    /// Recordings whose length cannot be found, an utterance without a label, a corpus without utterances.
     pub fn open(
         corpus: &Corpus,
         folder: &Path,
+        found: Vec<Utterance>,
         features: &Features,
         seed: u64,
         label: &dyn Fn(&Utterance) -> Result<Vec<i32>, String>,
     ) -> Result<(Feed, LeftOut), TrainingError> {
-        let mut found = vec![];
-        if !corpus.archives.is_empty() && corpus.manifests.is_empty() {
-            found.extend(shards::web(folder, &corpus.archives)?);
-        } else if !corpus.archives.is_empty() {
-            found.extend(shards::tarred(folder, &corpus.manifests, &corpus.archives)?);
-        } else {
-            found.extend(manifest::read_all(folder, &corpus.manifests)?);
-        }
-        for directory in &corpus.kaldi {
-            found.extend(kaldi::read(&folder.join(directory))?);
-        }
         let all = found.len();
         let (mut kept, mut durations) = (vec![], vec![]);
         for mut utterance in found {
@@ -174,11 +164,30 @@ impl Feed {
     }
 }
 
+/// The utterances that a corpus lists; `folder` is where names begin.
+///
+/// # Errors
+/// Lists that cannot be read.
+pub fn listed(corpus: &Corpus, folder: &Path) -> Result<Vec<Utterance>, TrainingError> {
+    let mut found = vec![];
+    if !corpus.archives.is_empty() && corpus.manifests.is_empty() {
+        found.extend(shards::web(folder, &corpus.archives)?);
+    } else if !corpus.archives.is_empty() {
+        found.extend(shards::tarred(folder, &corpus.manifests, &corpus.archives)?);
+    } else {
+        found.extend(manifest::read_all(folder, &corpus.manifests)?);
+    }
+    for directory in &corpus.kaldi {
+        found.extend(kaldi::read(&folder.join(directory))?);
+    }
+    Ok(found)
+}
+
 /// Batches have a multiple of so many frames, so that few sizes come up and programs keep their plans.
 const FRAMES: usize = 32;
 
 /// Pads sounds and labels.
-pub(super) fn arrays(features: &Features, sounds: &[&[f32]], labels: &[&[i32]]) -> Arrays {
+fn arrays(features: &Features, sounds: &[&[f32]], labels: &[&[i32]]) -> Arrays {
     let count = sounds.len();
     let longest = sounds.iter().map(|s| s.len()).max().unwrap_or(0);
     let (sound, samples) = features.pack_to(sounds, features.room(longest).next_multiple_of(FRAMES));

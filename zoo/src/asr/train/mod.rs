@@ -5,8 +5,9 @@
 //!                     └─▶ Learner: a network, its loss, its scores ──┴─▶ run ─▶ folder
 //! ```
 //!
-//! A [`Learner`] is what a family brings: how an utterance becomes labels, what the loss of a batch is,
-//! how well a corpus is heard. [`run`] is the same for all: it trains, validates, keeps the best and the
+//! What a family of networks brings is [`Acoustic`]: what it says of a batch, and its loss. Convolutions with CTC or
+//! classes and Conformers with CTC, RNN-T, TDT or both are trained by one [`Learner`]; a [`Vocabulary`] is what they
+//! say: classes, letters, or pieces of words. [`run`] is the same for all: it trains, validates, keeps the best and the
 //! last, writes a log, and goes on where a killed run stopped, bit for bit. What a run leaves is a
 //! folder:
 //!
@@ -14,23 +15,28 @@
 //! |---|---|
 //! | `recipe.json` | the recipe, complete with defaults |
 //! | `last.safetensors` | parameters, moments, counters: what the run goes on from |
+//! | `tokenizer.model`, .. | the tokenizer, where there is one |
 //! | `best.nemo`, `last.nemo` | the model, for `mobilis transcribe`, `evaluate`, and NeMo |
 //! | `state.json` | the best score so far |
 //! | `log.jsonl` | a line a note: losses, rates, scores |
 //! | `events.out.tfevents.*` | the same for TensorBoard |
 
-mod conv;
+mod acoustic;
 mod feed;
-mod front;
+mod learner;
+mod network;
 mod prepared;
 mod run;
 mod settings;
+mod tokens;
 
-pub use conv::{ConvLearner, ConvRecipe, Head, Network};
-pub use feed::{Args, Arrays, Augment, Feed, LeftOut, samples};
+pub use acoustic::{Acoustic, Objective, Said};
+pub use feed::{Args, Arrays, Augment, Feed, LeftOut, listed, samples};
+pub use network::NetworkRecipe;
 pub use prepared::Prepared;
 pub use run::{Learner, Note, Outcome, Scores, Session, run};
 pub use settings::{Corpus, Experiment, Interval, Trainer};
+pub use tokens::{TokensRecipe, Vocabulary};
 
 use crate::asr::data::DataError;
 use crate::audio::AudioError;

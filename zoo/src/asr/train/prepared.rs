@@ -1,12 +1,12 @@
 //! From a recipe to a run.
 
 use super::TrainingError;
-use super::conv::ConvRecipe;
-use super::feed::{Augment, Feed, LeftOut};
+use super::feed::{Augment, Feed, listed};
+use super::network::NetworkRecipe;
 use super::run::{Note, Outcome, Session, run};
 use super::settings::{Corpus, Experiment, Trainer};
 use crate::audio::augment::Augmentor;
-use crate::import::nemo::yaml;
+use crate::import::nemo::{self, Archive, yaml};
 use crate::llm::config::Config;
 use crate::recipe::{Keys, optim};
 use serde_json::{Value, json};
@@ -14,12 +14,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A recipe that was read: every key is known, and has a value.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Prepared {
     recipe: Value,
     notes: Vec<String>,
     seed: u64,
-    network: ConvRecipe,
+    network: NetworkRecipe,
+    start: Option<Archive>,
     train: Corpus,
     validation: Option<Corpus>,
     trainer: Trainer,
@@ -27,16 +28,20 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Reads a document: its sections `name`, `seed`, `model`, `trainer`, `exp_manager`. Nothing is opened yet.
+    /// Reads a document: its sections `name`, `seed`, `init_from_nemo_model`, `model`, `trainer`, `exp_manager`. Of
+    /// files, the archive alone is opened that the run starts from.
     ///
     /// # Errors
-    /// Keys that are not known, are missing, or have values that make no sense.
+    /// Keys that are not known, are missing, or have values that make no sense; an archive that cannot be read.
     pub fn read(document: Value) -> Result<Prepared, TrainingError> {
         let mut keys = Keys::new(document)?;
         let name = keys.or("name", "run".to_string())?;
         let seed = keys.or("seed", 0u64)?;
+        let start = keys.get::<String>("init_from_nemo_model")?;
+        let start = start.map(|path| nemo::open(Path::new(&path))).transpose().map_err(TrainingError::model)?;
+        let archived = start.as_ref().map(|archive| &archive.config);
         let (network, train, validation) = keys.section("model", |keys| {
-            let network = ConvRecipe::read(keys, seed)?;
+            let network = NetworkRecipe::read(keys, seed, archived)?;
             let train = keys.section("train_ds", |k| Corpus::read(k, network.rate, true))?;
             let validation = keys.optional("validation_ds", |k| Corpus::read(k, network.rate, false))?;
             keys.without_effect(&["test_ds"]);
@@ -47,7 +52,7 @@ impl Prepared {
         let trainer = keys.section("trainer", Trainer::read)?;
         let experiment = keys.section("exp_manager", |k| Experiment::read(k, &name))?;
         let (recipe, notes) = keys.finish()?;
-        Ok(Prepared { recipe, notes, seed, network, train, validation, trainer, experiment })
+        Ok(Prepared { recipe, notes, seed, network, start, train, validation, trainer, experiment })
     }
 
     /// The recipe, complete with defaults.
@@ -84,15 +89,26 @@ impl Prepared {
     /// # Errors
     /// Those of [`run`]; a corpus that cannot be read; a network that cannot be built.
     pub fn run(self, watch: &mut dyn FnMut(&Note) -> bool) -> Result<Outcome, TrainingError> {
-        let learner = self.network.build(&self.recipe["model"], None)?;
-        let places = self.network.places();
-        let open = |corpus: &Corpus| -> Result<(Feed, LeftOut), TrainingError> {
-            let label = |u: &_| self.network.labelled(&places, u);
-            Feed::open(corpus, Path::new(""), learner.features(), self.seed, &label)
+        let here = Path::new("");
+        let utterances = listed(&self.train, here)?;
+        let (start, folder) = (self.start.as_ref(), &self.experiment.folder);
+        let tokens = self.network.tokens.open(self.network.classifies(), folder, start, &utterances)?;
+        let mut notes = vec![];
+        // A tokenizer that was trained is kept before the first step, for a run that goes on.
+        tokens.write(folder)?;
+        let learner = self.network.build(&self.recipe["model"], tokens, start, &mut notes)?;
+        let mut open = |corpus: &Corpus, utterances| -> Result<Feed, TrainingError> {
+            let label = |u: &_| learner.tokens().of(u);
+            let (feed, left) = Feed::open(corpus, here, utterances, learner.features(), self.seed, &label)?;
+            notes.extend(left.0);
+            Ok(feed)
         };
-        let (train, _) = open(&self.train)?;
+        let train = open(&self.train, utterances)?;
         let train = train.augmented(self.augment()?);
-        let validation = self.validation.as_ref().map(open).transpose()?;
+        let validation = match &self.validation {
+            None => None,
+            Some(corpus) => Some(Arc::new(open(corpus, listed(corpus, here)?)?)),
+        };
         let total = self.trainer.total(train.batches_per_epoch());
         let mut keys = Keys::new(json!({ "model": { "optim": self.recipe["model"]["optim"] } }))?;
         let (optimizer, schedule) = keys.section("model", |k| k.section("optim", |k| optim::optimizer(k, total)))?;
@@ -100,11 +116,12 @@ impl Prepared {
             trainer: self.trainer,
             experiment: self.experiment,
             train: Arc::new(train),
-            validation: validation.map(|(feed, _)| Arc::new(feed)),
+            validation,
             optimizer,
             schedule,
             recipe: self.recipe,
+            notes,
         };
-        run(&learner, session, watch)
+        run(&*learner, session, watch)
     }
 }

@@ -8,16 +8,21 @@
 use super::TrainingError;
 use super::feed::{Args, Arrays, Feed};
 use super::settings::{Experiment, Trainer};
+use super::tokens::Vocabulary;
+use crate::audio::features::Features;
 use mobilis_runtime::checkpoint::atomic;
-use mobilis_runtime::prelude::*;
 use mobilis_runtime::train::tensorboard::EventFile;
-use mobilis_runtime::train::{Optimizer, Schedule, TrainError, TrainOptions};
+use mobilis_runtime::train::{Optimizer, Schedule, TrainError, TrainOptions, TrainStep};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// What a run goes on from.
+pub(super) const LAST: &str = "last.safetensors";
 
 /// How well a corpus was heard: names and values, the one that counts first.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,16 +39,26 @@ impl Scores {
     }
 }
 
-/// What a family of models brings to be trained.
+/// A network that can be trained, its type gone.
 pub trait Learner {
-    /// Its network.
-    type Network: Module;
+    /// Compiles its training step.
+    ///
+    /// # Errors
+    /// What cannot be differentiated, settings out of range.
+    fn train_step(
+        &self,
+        optimizer: Box<dyn Optimizer>,
+        options: TrainOptions,
+    ) -> Result<TrainStep<Args>, TrainingError>;
 
-    /// The network and its values.
-    fn model(&self) -> &Model<Self::Network>;
+    /// What computes its features.
+    fn features(&self) -> &Features;
 
-    /// The loss of a batch: traced once, for training.
-    fn loss(&self) -> Box<dyn FnOnce(&Self::Network, Args) -> Tensor![] + '_>;
+    /// What it tells apart.
+    fn tokens(&self) -> &Vocabulary;
+
+    /// How many values it learns.
+    fn parameter_count(&self) -> usize;
 
     /// How well the network hears a corpus, as it is used: without what only training does.
     ///
@@ -69,6 +84,9 @@ pub enum Note {
         total: u64,
         /// Batches of an epoch.
         batches_per_epoch: u64,
+        /// What else should be known: the size of the network, where it starts from, how it computes, what of the
+        /// corpora is left out.
+        about: Vec<String>,
     },
     /// An update.
     Step {
@@ -107,9 +125,9 @@ impl Note {
     /// As a line of a log.
     pub fn object(&self) -> Value {
         match self {
-            Note::Begin { step, total, batches_per_epoch } => {
-                json!({"event": "begin", "step": step, "total": total, "batches_per_epoch": batches_per_epoch})
-            }
+            Note::Begin { step, total, batches_per_epoch, about } => json!({
+                "event": "begin", "step": step, "total": total, "batches_per_epoch": batches_per_epoch, "about": about,
+            }),
             Note::Step { step, epoch, loss, grad_norm, rate, elapsed } => json!({
                 "event": "step", "step": step, "epoch": epoch, "loss": loss, "grad_norm": grad_norm,
                 "learning_rate": rate, "seconds": elapsed.as_secs_f64(),
@@ -143,6 +161,8 @@ pub struct Session {
     pub schedule: Schedule,
     /// The complete recipe.
     pub recipe: Value,
+    /// What is known of it already, for the first [`Note`].
+    pub notes: Vec<String>,
 }
 
 /// What a run gives.
@@ -170,19 +190,25 @@ pub struct Outcome {
 /// # Errors
 /// Faulty data or recordings, a loss that stays not finite, a folder that cannot be written or holds
 /// another run.
-pub fn run<L: Learner>(
-    learner: &L,
+pub fn run(
+    learner: &dyn Learner,
     session: Session,
     watch: &mut dyn FnMut(&Note) -> bool,
 ) -> Result<Outcome, TrainingError> {
     let start = Instant::now();
-    let Session { trainer, experiment, train, validation, optimizer, schedule, recipe } = session;
+    let Session { trainer, experiment, train, validation, optimizer, schedule, recipe, notes } = session;
     let epoch = train.batches_per_epoch();
     let total = trainer.total(epoch);
     let validate = trainer.validate.steps(epoch.div_ceil(u64::from(trainer.accumulate)));
     let mut options = TrainOptions::default().schedule(schedule).accumulate(trainer.accumulate);
-    options.clip = trainer.clip;
-    let mut step = learner.model().train_step(optimizer, options, learner.loss())?;
+    (options.clip, options.average) = (trainer.clip, experiment.average);
+    options.precision = trainer.precision.clone();
+    let mut step = learner.train_step(optimizer, options)?;
+    let mut about = vec![format!("{} parameters", learner.parameter_count())];
+    if !trainer.precision.is_single() {
+        about.push(computed(&step));
+    }
+    about.extend(notes);
 
     let mut folder = Folder::open(&experiment, &recipe)?;
     if folder.last.exists() {
@@ -192,7 +218,7 @@ pub fn run<L: Learner>(
         folder.note(&note, trainer.log_every)?;
         Ok(watch(&note))
     };
-    tell(Note::Begin { step: step.steps(), total, batches_per_epoch: epoch }, &mut folder)?;
+    tell(Note::Begin { step: step.steps(), total, batches_per_epoch: epoch, about }, &mut folder)?;
 
     let mut outcome = Outcome {
         steps: step.steps(),
@@ -240,11 +266,16 @@ pub fn run<L: Learner>(
         if let Some(feed) = &validation
             && (report.step.is_multiple_of(validate) || report.step == total)
         {
+            // What is judged and kept are the averages, where there are any.
+            let averaged = step.swap_averages();
             let scores = learner.score(feed)?;
             let (score, greater) = (scores.first(), scores.greater);
             let best = folder.best.is_none_or(|(old, _)| if greater { score > old } else { score < old });
             if best {
                 folder.keep_best(learner, score, report.step)?;
+            }
+            if averaged {
+                step.swap_averages();
             }
             going &= tell(Note::Validation { step: report.step, scores: scores.clone(), best }, &mut folder)?;
             (outcome.scores, outcome.best) = (Some(scores), folder.best);
@@ -255,12 +286,24 @@ pub fn run<L: Learner>(
     }
     // Also what the last update before a stop has given.
     step.save(&folder.last)?;
+    step.swap_averages();
     let last = learner.save(&folder.path.join("last"))?;
     outcome.steps = step.steps();
     outcome.finished = step.steps() >= total;
     outcome.model = Some(folder.best_model().unwrap_or(last));
     outcome.elapsed = start.elapsed();
     Ok(outcome)
+}
+
+/// How many products are computed from which numbers: `12 products of bf16 x bf16, 2 of f32 x f32`.
+fn computed(step: &TrainStep<Args>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for product in &step.precision_report().gemms {
+        let [a, b] = product.operands;
+        *counts.entry(format!("{a} x {b}")).or_default() += 1;
+    }
+    let told: Vec<String> = counts.into_iter().map(|(numbers, count)| format!("{count} of {numbers}")).collect();
+    format!("products in a step: {}", told.join(", "))
 }
 
 /// The folder of a run.
@@ -282,7 +325,7 @@ impl Folder {
             move |source| TrainingError::Io { action, path, source }
         };
         std::fs::create_dir_all(&path).map_err(failed("make", &path))?;
-        let (last, state, kept) = (path.join("last.safetensors"), path.join("state.json"), path.join("recipe.json"));
+        let (last, state, kept) = (path.join(LAST), path.join("state.json"), path.join("recipe.json"));
         if last.exists() && !experiment.resume {
             let fault = "holds a run, and `exp_manager.resume_if_exists` is false: choose another `name`, or remove it";
             return Err(TrainingError::Folder { folder: path, fault: fault.into() });
@@ -339,7 +382,7 @@ impl Folder {
         Ok(())
     }
 
-    fn keep_best<L: Learner>(&mut self, learner: &L, score: f64, step: u64) -> Result<(), TrainingError> {
+    fn keep_best(&mut self, learner: &dyn Learner, score: f64, step: u64) -> Result<(), TrainingError> {
         let model = learner.save(&self.path.join("best"))?;
         let name = model.file_name().map(|n| n.to_string_lossy().into_owned());
         let state = self.path.join("state.json");

@@ -1,6 +1,7 @@
 //! What a recipe says beside the model: how long, how often, where to, on which data.
 
 use crate::recipe::{Keys, RecipeError};
+use mobilis_runtime::precision::{Compute, Precision, Recipe};
 use mobilis_runtime::train::Clip;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub struct Trainer {
     pub save_every: u64,
     /// How many batches in a row may have a loss that is not finite.
     pub skip_non_finite: u32,
+    /// How products are computed.
+    pub precision: Precision,
 }
 
 /// Every so many steps, or shares of an epoch.
@@ -73,11 +76,10 @@ impl Trainer {
             "limit_train_batches",
             "checkpoint_callback",
         ]);
-        match keys.or("precision", Value::from(32))? {
-            Value::Number(n) if n.as_u64() == Some(32) => {}
-            Value::String(s) if ["32", "32-true", "fp32"].contains(&s.as_str()) => {}
-            other => return Err(keys.fault("precision", format!("is {other}; 32 is known"))),
-        }
+        let precision = keys.or("precision", Value::from(32))?;
+        let precision = self::precision(&precision).ok_or_else(|| {
+            keys.fault("precision", format!("is {precision}; 32, \"bf16\", 16 or one of {} is known", FP8.join(", ")))
+        })?;
         // Lightning's -1 means without bound.
         let bound = |keys: &mut Keys, key: &str| -> Result<Option<u64>, RecipeError> {
             match keys.get::<f64>(key)? {
@@ -126,6 +128,7 @@ impl Trainer {
             log_every: keys.or("log_every_n_steps", 10u64)?.max(1),
             save_every: keys.or("save_every_n_steps", 200u64)?.max(1),
             skip_non_finite: keys.or("skip_non_finite", 8u64)?.min(1 << 20) as u32,
+            precision,
         })
     }
 
@@ -135,6 +138,26 @@ impl Trainer {
         let steps = [self.max_steps, epochs.map(|n| n.max(1))];
         steps.into_iter().flatten().min().unwrap_or(1)
     }
+}
+
+/// Recipes of eight bits, by their names here.
+const FP8: [&str; 5] = ["fp8", "fp8-delayed", "fp8-rowwise", "fp8-blockwise", "mxfp8"];
+
+/// How products are computed, in Lightning's words: parameters, moments and norms are in single precision always, so
+/// `bf16` is `bf16-mixed`. `fp8` scales by the numbers at hand.
+fn precision(value: &Value) -> Option<Precision> {
+    let word = value.as_u64().map_or_else(|| value.as_str().map(str::to_string), |bits| Some(bits.to_string()))?;
+    Some(match word.as_str() {
+        "32" | "32-true" | "fp32" => Precision::default(),
+        "bf16" | "bf16-mixed" => Compute::Bf16.into(),
+        "16" | "16-mixed" | "fp16" => Compute::F16.into(),
+        "fp8" => Precision::fp8(Recipe::current()),
+        "fp8-delayed" => Precision::fp8(Recipe::delayed()),
+        "fp8-rowwise" => Precision::fp8(Recipe::rowwise()),
+        "fp8-blockwise" => Precision::fp8(Recipe::blockwise()),
+        "mxfp8" => Precision::fp8(Recipe::mxfp8()),
+        _ => return None,
+    })
 }
 
 /// Seconds, `"90s"`, `"5m"`, `"2h"`, or Lightning's `"DD:HH:MM:SS"`.
@@ -165,6 +188,8 @@ pub struct Experiment {
     pub resume: bool,
     /// Whether to write TensorBoard's files.
     pub tensorboard: bool,
+    /// How much of parameters' averages stays at each step, where averages are what is judged and kept: `ema`.
+    pub average: Option<f64>,
 }
 
 impl Experiment {
@@ -182,6 +207,14 @@ impl Experiment {
             "version",
             "use_datetime_version",
         ]);
+        let average = keys.optional("ema", |keys| {
+            keys.without_effect(&["validate_original_weights", "every_n_steps", "cpu_offload", "start_step"]);
+            let decay = keys.or("decay", 0.999)?;
+            if !(0.0..1.0).contains(&decay) {
+                return Err(keys.fault("decay", format!("is {decay}; at least 0 and less than 1 is expected")));
+            }
+            Ok(keys.or("enable", true)?.then_some(decay))
+        })?;
         let folder = keys.or("exp_dir", "runs".to_string())?;
         let name = keys.or("name", name.to_string())?;
         // A name is a part of a path, and not one that leads elsewhere.
@@ -192,6 +225,7 @@ impl Experiment {
             folder: PathBuf::from(folder).join(name),
             resume: keys.or("resume_if_exists", true)?,
             tensorboard: keys.or("create_tensorboard_logger", true)?,
+            average: average.flatten(),
         })
     }
 }
@@ -324,7 +358,7 @@ mod tests {
             (json!({"max_steps": 0}), "at least 1"),
             (json!({"max_steps": 1, "max_time": "soon"}), "\"5m\""),
             (json!({"max_steps": 1, "max_time": -1}), "\"5m\""),
-            (json!({"max_steps": 1, "precision": 16}), "32 is known"),
+            (json!({"max_steps": 1, "precision": 64}), "is known"),
             (json!({"max_steps": 1, "val_check_interval": 1.5}), "share of an epoch"),
             (json!({"max_steps": 1, "gradient_clip_val": -1}), "at least 0"),
             (json!({"max_stesp": 1, "max_steps": 1}), "did you mean `max_steps`"),

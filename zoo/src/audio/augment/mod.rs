@@ -20,6 +20,7 @@ pub use config::AugmentError;
 pub use draw::Draw;
 pub use g711::Law;
 pub use sounds::Sounds;
+pub(crate) use spectra::crop_or_pad_to;
 pub use spectra::{SpecAugment, Width, crop_or_pad};
 pub use steps::{Impulse, Noise, Rates, Step};
 

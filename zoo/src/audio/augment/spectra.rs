@@ -198,9 +198,14 @@ pub fn crop_or_pad<F: Axis, M: Axis, E: Float>(
     x: Tensor<(Batch, Frames, M), E>,
     lengths: FrameCounts,
 ) -> (Tensor<(Batch, F, M), E>, Tensor<(Batch,), Lengths<F>>) {
-    let (x, lengths) = (x.raw(), lengths.raw());
+    let (y, counted) = crop_or_pad_to(x.raw(), lengths.raw(), F::dim());
+    (Tensor::from_raw(y), Tensor::from_raw(counted))
+}
+
+/// The same of `x [batch, frames, features]` and `lengths [batch]`, to frames of any size: `[batch, to, features]`.
+pub(crate) fn crop_or_pad_to(x: Handle, lengths: Handle, to: Dim) -> (Handle, Handle) {
     let ty = type_of(x);
-    let target = leaf::index(F::extent());
+    let target = leaf::index(to.extent.clone());
     let like = |h: Handle| ew::add(ew::sub(lengths, lengths), h);
     let over = ew::sub(lengths, target);
     let zero = leaf::index(Extent::constant(0));
@@ -215,17 +220,17 @@ pub fn crop_or_pad<F: Axis, M: Axis, E: Float>(
     // Where the new frame 0 is in the recording: before its start for short ones.
     let lacking = half(ew::maximum(ew::neg(over), zero));
     let first = ew::sub(crop, lacking);
-    let places = TensorType::new(vec![ty.dims[0].clone(), F::dim()], DType::I32);
+    let places = TensorType::new(vec![ty.dims[0].clone(), to.clone()], DType::I32);
     let from = ew::add(leaf::iota(1, &places), reduce::restore(first, &places.dims, &[1]));
     let ends = reduce::restore(lengths, &places.dims, &[1]);
     let within = ew::compare(CompareKind::Lt, from, ends);
     let within = ew::binary(BinaryKind::And, within, ew::compare(CompareKind::Ge, from, zero));
     let last = ew::maximum(ew::sub(ends, leaf::index(Extent::constant(1))), zero);
     let from = ew::minimum(ew::maximum(from, zero), last);
-    let dims = vec![ty.dims[0].clone(), F::dim(), ty.dims[2].clone()];
+    let dims = vec![ty.dims[0].clone(), to, ty.dims[2].clone()];
     let y = gather::gather(x, reduce::restore(from, &dims, &[2]), 1);
     let y = ew::select(reduce::restore(within, &dims, &[2]), y, leaf::scalar(0.0));
-    (Tensor::from_raw(y), Tensor::from_raw(like(target)))
+    (y, like(target))
 }
 
 /// `floor(x / 2)` of whole numbers of at least 0.
