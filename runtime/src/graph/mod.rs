@@ -206,6 +206,8 @@ pub struct Graph {
     pub vars: Vec<VarDecl>,
     /// Results, in order.
     pub outputs: Vec<Value>,
+    /// How long the lists are that some of the results stand in, outer ones before those within.
+    pub lists: Vec<usize>,
     /// New values of variables, stored when the run ends: (index into `vars`, value).
     pub updates: Vec<(u32, Value)>,
     /// Values made readable by name.

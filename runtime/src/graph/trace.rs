@@ -323,6 +323,11 @@ pub fn output(h: Handle) {
     });
 }
 
+/// Notes that the results that follow stand in a list of this length.
+pub fn list(length: usize) {
+    with(|b| b.graph.lists.push(length));
+}
+
 /// Gives an argument that has no name yet the name under which a module takes it.
 pub fn name_argument(name: &'static str, h: Handle) {
     with(|b| {

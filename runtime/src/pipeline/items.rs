@@ -24,7 +24,7 @@ use crate::language::elements::Lengths;
 use crate::language::shape::Shape;
 use crate::module::store::Data;
 use crate::program::host::{HostRef, HostSlice};
-use crate::program::{Arguments, Feed, Program, ProgramError, Results};
+use crate::program::{Arguments, Collected, Feed, Program, ProgramError, Results};
 use crate::tensor::Tensor;
 
 /// A shape whose first axis counts the items.
@@ -113,12 +113,13 @@ impl<S: Sequences, E: Is<F>, F: Element> Feed<Padded<S, F>> for PaddedArray<S, E
 
 impl<S: Sequences, E: Element> Results for Padded<S, E> {
     type Arrays = PaddedArray<S, E>;
-    fn declare(&self) -> usize {
-        self.values.declare() + self.lengths.declare()
+    fn declare(&self) {
+        self.values.declare();
+        self.lengths.declare();
     }
-    fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, _: usize) -> PaddedArray<S, E> {
-        let data = Tensor::<S, E>::collect(values, 1);
-        PaddedArray { values: data, lengths: Tensor::collect(values, 1) }
+    fn collect(run: &mut Collected) -> PaddedArray<S, E> {
+        let values = Tensor::<S, E>::collect(run);
+        PaddedArray { values, lengths: Tensor::collect(run) }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::graph::trace::TraceError;
 use crate::transforms::grad::GradError;
 use crate::transforms::precision::PrecisionError;
 pub use executable::{Executable, NonFinite};
-pub use typed::{Arguments, Feed, Program, Results, trace_function};
+pub use typed::{Arguments, Collected, Feed, Program, Results, trace_function};
 pub use weights::{StoredWeight, WeightFormat, Weights};
 
 /// Why a program could not be made or run.

@@ -43,10 +43,18 @@ pub trait Feed<A> {
 pub trait Results: Sized {
     /// The arrays that a run gives.
     type Arrays;
-    /// Marks the outputs in the trace; gives how many there are.
-    fn declare(&self) -> usize;
-    /// Takes this many arrays from those of a run.
-    fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, count: usize) -> Self::Arrays;
+    /// Marks the outputs in the trace, and how long each `Vec` among them is.
+    fn declare(&self);
+    /// Takes its arrays from those of a run.
+    fn collect(run: &mut Collected) -> Self::Arrays;
+}
+
+/// What a run gave and is yet to be taken: sizes and values of the outputs, in order.
+#[derive(Debug)]
+pub struct Collected<'g> {
+    values: std::vec::IntoIter<(Vec<usize>, Data)>,
+    /// [`Graph::lists`].
+    lists: std::slice::Iter<'g, usize>,
 }
 
 impl<S: Shape, E: Element> Arguments for Tensor<S, E> {
@@ -76,12 +84,11 @@ impl<A, T: Feed<A>> Feed<A> for &T {
 
 impl<S: Shape, E: Element> Results for Tensor<S, E> {
     type Arrays = Array<S, E>;
-    fn declare(&self) -> usize {
+    fn declare(&self) {
         trace::output(self.raw());
-        1
     }
-    fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, _: usize) -> Array<S, E> {
-        let (sizes, data) = values.next().expect("a run gives every output");
+    fn collect(run: &mut Collected) -> Array<S, E> {
+        let (sizes, data) = run.values.next().expect("a run gives every output");
         to_array(&sizes, data)
     }
 }
@@ -93,14 +100,18 @@ fn to_array<S: Shape, E: Element>(sizes: &[usize], data: Data) -> Array<S, E> {
 
 impl<R: Results> Results for Vec<R> {
     type Arrays = Vec<R::Arrays>;
-    fn declare(&self) -> usize {
-        self.iter().map(R::declare).sum()
+    fn declare(&self) {
+        trace::list(self.len());
+        self.iter().for_each(R::declare);
     }
-    fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, count: usize) -> Self::Arrays {
-        let end = values.len().saturating_sub(count);
+    fn collect(run: &mut Collected) -> Self::Arrays {
+        if let Some(length) = run.lists.next() {
+            return (0..*length).map(|_| R::collect(run)).collect();
+        }
+        // A graph that was made otherwise does not tell: the list has all that is left.
         let mut out = vec![];
-        while values.len() > end {
-            out.push(R::collect(values, 1));
+        while run.values.len() > 0 {
+            out.push(R::collect(run));
         }
         out
     }
@@ -120,11 +131,11 @@ macro_rules! tuples {
         }
         impl<$($t: Results),+> Results for ($($t,)+) {
             type Arrays = ($($t::Arrays,)+);
-            fn declare(&self) -> usize {
-                0 $(+ self.$i.declare())+
+            fn declare(&self) {
+                $(self.$i.declare();)+
             }
-            fn collect(values: &mut std::vec::IntoIter<(Vec<usize>, Data)>, _: usize) -> Self::Arrays {
-                ($($t::collect(values, 1),)+)
+            fn collect(run: &mut Collected) -> Self::Arrays {
+                ($($t::collect(run),)+)
             }
         }
     )+};
@@ -163,9 +174,8 @@ impl<I: Arguments, O: Results> Program<I, O> {
     pub fn run(&self, arrays: impl Feed<I>) -> Result<O::Arrays, ProgramError> {
         let mut inputs = Vec::with_capacity(self.executable.graph().inputs.len());
         arrays.feed(&mut inputs);
-        let results = self.run_raw(&inputs)?;
-        let count = results.len();
-        Ok(O::collect(&mut results.into_iter(), count))
+        let values = self.run_raw(&inputs)?.into_iter();
+        Ok(O::collect(&mut Collected { values, lists: self.executable.graph().lists.iter() }))
     }
 
     /// Runs on arrays without types; gives sizes and values of every result.

@@ -27,10 +27,10 @@ pub(super) fn rename(graph: &mut Graph, f: impl Fn(&mut Value)) {
 /// The graph in which `step` has replaced every node. A result keeps its axes' names: where what
 /// replaces it has others, it is seen through a reshape.
 pub(super) fn rewrite(graph: Graph, mut step: impl FnMut(&mut Graph, Node) -> Vec<Value>) -> Graph {
-    let Graph { nodes, mut outputs, mut updates, mut taps, inputs, vars, printed, scopes, streams } = graph;
+    let Graph { nodes, mut outputs, mut updates, mut taps, inputs, lists, vars, printed, scopes, streams } = graph;
     let count = nodes.len();
     let mut new =
-        Graph { nodes: Vec::with_capacity(count), inputs, vars, printed, scopes, streams, ..Graph::default() };
+        Graph { nodes: Vec::with_capacity(count), inputs, lists, vars, printed, scopes, streams, ..Graph::default() };
     let mut became: Vec<Vec<Value>> = Vec::with_capacity(count);
     let mut results: Vec<&mut Value> = outputs.iter_mut().collect();
     results.extend(updates.iter_mut().map(|u| &mut u.1));

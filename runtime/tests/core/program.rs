@@ -216,3 +216,24 @@ fn a_cache_is_written_in_place() -> Result<(), Box<dyn std::error::Error>> {
     }
     Ok(())
 }
+
+/// Lists among the results keep their lengths wherever they stand: beside others, empty, within each other.
+#[test]
+fn lists_among_results_keep_their_lengths() -> Result<(), Box<dyn std::error::Error>> {
+    type X = Tensor![Hidden];
+    let module = Scale::default();
+    let run = |array: Array![Hidden]| {
+        let f = |_: &Scale, x: X| {
+            let times = |n: usize| (0..n).map(|i| x * i as f64).collect::<Vec<X>>();
+            ((times(2), x), vec![times(0), times(3), times(1)], times(0), (x, times(2)))
+        };
+        program(&module, Store::new(), Device::Cpu, f).map(|p| p.run(array))
+    };
+    let ((two, one), nested, none, (last, more)) = run([1.0, 2.0, 3.0, 4.0].into())??;
+    let firsts = |list: &[Array![Hidden]]| list.iter().map(|a| a.data()[1]).collect::<Vec<f32>>();
+    assert_eq!((firsts(&two), one.data()[1]), (vec![0.0, 2.0], 2.0));
+    assert_eq!(nested.iter().map(|l| firsts(l)).collect::<Vec<_>>(), [vec![], vec![0.0, 2.0, 4.0], vec![0.0]]);
+    assert!(none.is_empty());
+    assert_eq!((last.data()[1], firsts(&more)), (2.0, vec![0.0, 2.0]));
+    Ok(())
+}
