@@ -131,6 +131,10 @@ fn text_filled(text: &str, root: &Value, key: &str, depth: usize, left: &mut usi
         return Err(fault("must be given: set it in the recipe, or with `key=value` behind it".into()));
     }
     if !text.contains("${") {
+        // What stands in the document itself is there once; each reference to it makes another.
+        if depth < DEEPEST {
+            spend(left, text.len(), key)?;
+        }
         return Ok(text.into());
     }
     if depth == 0 {
@@ -160,26 +164,36 @@ fn text_filled(text: &str, root: &Value, key: &str, depth: usize, left: &mut usi
             Value::String(inner) => result.push_str(&inner),
             other => result.push_str(&other.to_string()),
         }
-        *left = left
-            .checked_sub(result.len())
-            .ok_or_else(|| fault(format!("is filled in to more than {MOST_FILLED} bytes")))?;
+        spend(left, result.len(), key)?;
         rest = &rest[open + close + 1..];
     }
     result.push_str(rest);
     Ok(result.into())
 }
 
+/// Takes so many bytes from what is left to be filled in.
+fn spend(left: &mut usize, bytes: usize, key: &str) -> Result<(), RecipeError> {
+    let fault = || RecipeError::new(key, format!("refers to what fills in more than {MOST_FILLED} bytes"));
+    *left = left.checked_sub(bytes).ok_or_else(fault)?;
+    Ok(())
+}
+
 /// A list or a section that a reference leads to.
 fn nested(value: &Value, root: &Value, key: &str, depth: usize, left: &mut usize) -> Result<Value, RecipeError> {
-    let too_much = || RecipeError::new(key, "refers in a circle, or to too much");
-    *left = left.checked_sub(64).filter(|_| depth > 0).ok_or_else(too_much)?;
+    if depth == 0 {
+        return Err(RecipeError::new(key, "refers in a circle, or to what lies too deep"));
+    }
+    spend(left, 64, key)?;
     match value {
         Value::String(text) => text_filled(text, root, key, depth, left),
         Value::Array(items) => {
             items.iter().map(|v| nested(v, root, key, depth - 1, left)).collect::<Result<_, _>>().map(Value::Array)
         }
         Value::Object(map) => {
-            let one = |(k, v): (&String, &Value)| Ok((k.clone(), nested(v, root, key, depth - 1, left)?));
+            let one = |(k, v): (&String, &Value)| {
+                spend(left, k.len(), key)?;
+                Ok((k.clone(), nested(v, root, key, depth - 1, left)?))
+            };
             map.iter().map(one).collect::<Result<_, _>>().map(Value::Object)
         }
         other => Ok(other.clone()),
@@ -254,6 +268,13 @@ mod tests {
         let bomb =
             (0..40).map(|i| format!("a{}: '${{a{i}}}${{a{i}}}'\n", i + 1)).collect::<String>() + "a0: xxxxxxxxxx\n";
         let error = of(&bomb, &[]).unwrap_err();
-        assert!(error.contains("filled in") || error.contains("circle"), "{error}");
+        assert!(error.contains("fills in") || error.contains("circle"), "{error}");
+        // A long text, or a long key, that many references copy.
+        let long = "x".repeat(100_000);
+        for long in [format!("a: {long}\n"), format!("a: {{? {long} : 1}}\n"), format!("a: [{long}]\n")] {
+            let many = long + "b: [" + &"'${a}', ".repeat(10_000) + "]\n";
+            let error = of(&many, &[]).unwrap_err();
+            assert!(error.contains("fills in more than"), "{error}");
+        }
     }
 }

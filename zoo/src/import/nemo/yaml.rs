@@ -179,6 +179,21 @@ mod tests {
         }
     }
 
+    /// A text of a megabyte that thousands of aliases repeat, and merge keys that multiply.
+    #[test]
+    fn aliases_cannot_multiply_what_is_long() {
+        let long = "x".repeat(1 << 20);
+        for text in [
+            format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(40_000)),
+            format!("a: &a {{k: {long}}}\nb:\n{}", "- {<<: *a}\n".repeat(9_000)),
+            format!("a: &a [{long}]\nb: [{}]\n", "*a, ".repeat(20_000)),
+            // As many anchors as aliases.
+            (0..20_000).fold(format!("a0: &a0 {long}\n"), |t, i| t + &format!("b{i}: &b{i} [*a0]\n")),
+        ] {
+            assert!(parse(&text).is_err(), "{} bytes", text.len());
+        }
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let value = json!({
