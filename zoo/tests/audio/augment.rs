@@ -8,7 +8,7 @@ use mobilis_zoo::audio::augment::{
 use mobilis_zoo::audio::features::FrameCounts;
 use mobilis_zoo::audio::{Batch, Frames, wav};
 use mobilis_zoo::llm::config::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 const RATE: u32 = 16_000;
@@ -108,6 +108,38 @@ fn noise_has_the_ratio_and_rooms_their_answer() {
     let both = Step::RirNoise { room: Some((1.0, room)), noises: vec![] };
     assert_eq!(once(both, &x, 0).len(), 8_000);
     std::fs::remove_file(path).unwrap();
+}
+
+/// Noise from tar archives is the same as from files.
+#[test]
+fn noise_comes_from_archives_too() {
+    let folder = std::env::temp_dir().join(format!("mobilis-noises-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let hiss: Vec<f32> = (0..9_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 9) as f32 / 8_388_608.0).collect();
+    let bytes = wav::encode(&hiss, RATE, 1, wav::Stored::Float32).unwrap();
+    std::fs::write(folder.join("hiss.wav"), &bytes).unwrap();
+    for shard in 0..2 {
+        let mut archive = tar::Builder::new(std::fs::File::create(folder.join(format!("n_{shard}.tar"))).unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        archive.append_data(&mut header, format!("{}.wav", ["other", "hiss"][shard]), &bytes[..]).unwrap();
+        archive.finish().unwrap();
+    }
+    std::fs::write(folder.join("list.json"), "{\"audio_filepath\": \"hiss.wav\", \"duration\": 0.5}\n").unwrap();
+    let heard = |section: Value| {
+        let config = Config::new("config", json!({ "noise": section }));
+        let augmentor = Augmentor::from_config(&config, &folder, RATE, 3).map_err(|e| e.to_string())?;
+        Ok::<_, String>(augmentor.apply(tone(8_000), 0, 0).unwrap())
+    };
+    let files = heard(json!({"manifest_path": "list.json"})).unwrap();
+    assert_ne!(files, tone(8_000));
+    for archives in [json!("n_{0..1}.tar"), json!(["n_0.tar", "n_1.tar"]), json!("n_1.tar")] {
+        let section = json!({"manifest_path": "list.json", "audio_tar_filepaths": archives, "shuffle_n": 100});
+        assert_eq!(heard(section).unwrap(), files);
+    }
+    let missing = heard(json!({"manifest_path": "list.json", "audio_tar_filepaths": "n_0.tar"})).unwrap_err();
+    assert!(missing.contains("`hiss.wav` is not in"), "{missing}");
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::steps::{Impulse, Noise, Rates, Step};
 use crate::asr::data::DataError;
 use crate::llm::config::{Config, ConfigError};
 use mobilis_runtime::suggest::did_you_mean;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Why there is no augmentation.
@@ -62,6 +63,12 @@ const NAMES: [&str; 12] = [
     "transcode_aug",
     "random_segment",
 ];
+
+/// Where recordings are listed, and the archives that they may be in.
+const LISTED: [&str; 2] = ["manifest_path", "audio_tar_filepaths"];
+/// What says so. Recordings are drawn from the whole list at their own rates, so that of the reading's order and
+/// of rates has no effect.
+const SOURCE: [&str; 5] = [LISTED[0], LISTED[1], "shuffle_n", "shard_strategy", "orig_sr"];
 
 impl Augmentor {
     /// From an `augmentor` section; lists of recordings lie relative to `folder`.
@@ -120,20 +127,25 @@ impl Reading<'_> {
         Ok(Rates { low, high, count })
     }
 
-    fn sounds(&self, key: &str) -> Result<Sounds, AugmentError> {
-        let path = self.config.word(key)?.ok_or_else(|| self.config.missing(key))?;
-        Sounds::open(&self.folder.join(path))
+    /// The recordings of a manifest, which are in tar archives where a second key names some.
+    fn sounds(&self, [manifest, archives]: [&str; 2]) -> Result<Sounds, AugmentError> {
+        let path = self.config.word(manifest)?.ok_or_else(|| self.config.missing(manifest))?;
+        match self.config.get(archives) {
+            None => Ok(Sounds::open(&self.folder.join(path))?),
+            Some(Value::String(pattern)) => Sounds::tarred(self.folder, path, &[pattern]),
+            Some(_) => Sounds::tarred(self.folder, path, &self.config.words(archives)?.unwrap_or_default()),
+        }
     }
 
     fn noise(&self) -> Result<Noise, AugmentError> {
         let [low, high] = self.range(["min_snr_db", "max_snr_db"], [10.0, 50.0], [-200.0, 200.0])?;
         let max_gain_db = self.within("max_gain_db", 300.0, -300.0, 300.0)?;
-        Ok(Noise { sounds: self.sounds("manifest_path")?, min_snr_db: low, max_snr_db: high, max_gain_db })
+        Ok(Noise { sounds: self.sounds(LISTED)?, min_snr_db: low, max_snr_db: high, max_gain_db })
     }
 
-    fn impulse(&self, manifest: &str) -> Result<Impulse, AugmentError> {
+    fn impulse(&self, list: [&str; 2]) -> Result<Impulse, AugmentError> {
         Ok(Impulse {
-            sounds: self.sounds(manifest)?,
+            sounds: self.sounds(list)?,
             normalize: self.config.flag("normalize_impulse", false)?,
             shift: self.config.flag("shift_impulse", false)?,
         })
@@ -154,13 +166,19 @@ impl Reading<'_> {
     fn room_and_noises(&self) -> Result<Step, AugmentError> {
         self.only(&[
             "rir_manifest_path",
+            "rir_tar_filepaths",
+            "rir_shuffle_n",
             "rir_prob",
             "noise_manifest_paths",
+            "noise_tar_filepaths",
+            "noise_shuffle_n",
             "noise_prob",
             "min_snr_db",
             "max_snr_db",
             "max_gain_db",
             "bg_noise_manifest_paths",
+            "bg_noise_tar_filepaths",
+            "bg_noise_shuffle_n",
             "bg_noise_prob",
             "bg_min_snr_db",
             "bg_max_snr_db",
@@ -170,17 +188,30 @@ impl Reading<'_> {
         ])?;
         let room = match self.config.get("rir_manifest_path") {
             None => None,
-            Some(_) => Some((self.within("rir_prob", 0.5, 0.0, 1.0)?, self.impulse("rir_manifest_path")?)),
+            Some(_) => Some((
+                self.within("rir_prob", 0.5, 0.0, 1.0)?,
+                self.impulse(["rir_manifest_path", "rir_tar_filepaths"])?,
+            )),
         };
         let mut noises = vec![];
-        for (prefix, lists) in [("", "noise_manifest_paths"), ("bg_", "bg_noise_manifest_paths")] {
+        for (prefix, lists, archives) in [
+            ("", "noise_manifest_paths", "noise_tar_filepaths"),
+            ("bg_", "bg_noise_manifest_paths", "bg_noise_tar_filepaths"),
+        ] {
             let paths = self.config.words(lists)?.unwrap_or_default();
+            let archived = self.config.words(archives)?;
+            if archived.as_ref().is_some_and(|a| a.len() != paths.len()) {
+                return Err(self.config.wrong(archives, format!("{} texts, one for each list", paths.len())).into());
+            }
             let of = |key: &str, default| self.each(&format!("{prefix}{key}"), paths.len(), default);
             let (low, high) = (of("min_snr_db", 10.0)?, of("max_snr_db", 50.0)?);
             let (most, probability) = (of("max_gain_db", 300.0)?, of("noise_prob", 1.0)?);
             for (i, path) in paths.iter().enumerate() {
                 let noise = Noise {
-                    sounds: Sounds::open(&self.folder.join(path))?,
+                    sounds: match &archived {
+                        Some(archived) => Sounds::tarred(self.folder, path, &archived[i..=i])?,
+                        None => Sounds::open(&self.folder.join(path))?,
+                    },
                     min_snr_db: low[i],
                     max_snr_db: high[i],
                     max_gain_db: most[i],
@@ -228,8 +259,8 @@ impl Reading<'_> {
                 }
             }
             "impulse" => {
-                self.only(&["manifest_path", "normalize_impulse", "shift_impulse", "orig_sr"])?;
-                Step::Impulse(self.impulse("manifest_path")?)
+                self.only(&[&SOURCE[..], &["normalize_impulse", "shift_impulse"]].concat())?;
+                Step::Impulse(self.impulse(LISTED)?)
             }
             "shift" => {
                 self.only(&["min_shift_ms", "max_shift_ms"])?;
@@ -237,11 +268,11 @@ impl Reading<'_> {
                 Step::Shift { low, high }
             }
             "noise" => {
-                self.only(&["manifest_path", "min_snr_db", "max_snr_db", "max_gain_db", "orig_sr"])?;
+                self.only(&[&SOURCE[..], &["min_snr_db", "max_snr_db", "max_gain_db"]].concat())?;
                 Step::Noise(self.noise()?)
             }
             "noise_norm" => {
-                self.only(&["manifest_path", "min_snr_db", "max_snr_db", "max_gain_db", "norm_to_db", "orig_sr"])?;
+                self.only(&[&SOURCE[..], &["min_snr_db", "max_snr_db", "max_gain_db", "norm_to_db"]].concat())?;
                 let norm_to_db = self.config.number_if("norm_to_db")?;
                 Step::NoiseNorm { noise: self.noise()?, norm_to_db }
             }

@@ -2,7 +2,7 @@
 
 use super::AugmentError;
 use super::draw::Draw;
-use crate::asr::data::{Sound, Utterance, manifest};
+use crate::asr::data::{Sound, Utterance, manifest, shards};
 use crate::audio::{AudioError, Reader, Wanted};
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +22,16 @@ impl Sounds {
     /// A list that cannot be read, or is empty.
     pub fn open(path: &Path) -> Result<Self, AugmentError> {
         Self::of(manifest::read(path)?).ok_or_else(|| AugmentError::Empty { path: path.into() })
+    }
+
+    /// From a manifest whose recordings are in tar archives; names and patterns of both as in
+    /// [`shards::tarred`].
+    ///
+    /// # Errors
+    /// Lists and archives that cannot be read, or are empty; a recording that is not in them.
+    pub fn tarred(folder: &Path, manifest: &str, archives: &[&str]) -> Result<Self, AugmentError> {
+        let list = shards::tarred(folder, &[manifest], archives)?;
+        Self::of(list).ok_or_else(|| AugmentError::Empty { path: folder.join(manifest) })
     }
 
     /// Of recordings that are known; none of no recordings.
