@@ -4,12 +4,18 @@
 //! it is given comes from outside, so each call into it is fenced: a panic becomes an error, reads
 //! that bring nothing are counted ([`super::source`]), and a packet that cannot be decoded becomes
 //! as much silence as it would have lasted, so that what follows keeps its time. A recording of
-//! which more than half is such silence is refused.
+//! which more than half is such silence is refused. What codecs put before and behind the recording is
+//! left out: by Opus's header and MP3's LAME tag here and in symphonia, in MP4 by [`super::edits`].
 
 use super::AudioError;
+use super::edits::{self, Edit};
 use super::opus::Opus;
-use super::source::Guarded;
+use super::resample::RATES;
+use super::source::{Guarded, Once};
+use std::io::Read;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::time::Duration;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
@@ -21,8 +27,12 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Time, TimeBase};
 
+/// Channels of a recording: more are a damaged header, or meant to fill memory.
+const MOST_CHANNELS: usize = 255;
 /// Packets of other tracks or without sound that may follow each other.
 const PATIENCE: u32 = 1_000_000;
+/// No recording goes beyond this, in frames: sums of such numbers do not overflow.
+const FARTHEST: RangeInclusive<i64> = -(1 << 60)..=1 << 60;
 /// What is said of a panic.
 const ASTRAY: &str = "its contents lead the decoder astray";
 /// Silence for one packet that cannot be decoded, in seconds.
@@ -49,6 +59,10 @@ pub(super) struct Media {
     /// Whether that number is exact.
     pub(super) exact: bool,
     seekable: bool,
+    /// Which parts of tracks are the recording.
+    edits: Vec<Edit>,
+    /// Where it ends by such an edit, in frames.
+    end: Option<i64>,
     /// Frames before the recording begins, in the packets' counting.
     lead: i64,
     /// Opus in containers that count milliseconds: its packets begin at multiples of 2.5 ms, so many
@@ -72,7 +86,19 @@ pub(super) struct Block<'a> {
 }
 
 impl Media {
-    pub(super) fn open(place: String, source: impl MediaSource + 'static) -> Result<Self, AudioError> {
+    /// A recording that can be read from any place.
+    pub(super) fn file(place: String, mut source: impl MediaSource + 'static) -> Result<Self, AudioError> {
+        let edits = if source.is_seekable() { edits::of_file(&mut source) } else { vec![] };
+        Self::open(place, source, edits)
+    }
+
+    /// One that can be read once, from beginning to end.
+    pub(super) fn stream(place: String, stream: impl Read + Send + 'static) -> Result<Self, AudioError> {
+        let (edits, stream) = edits::of_stream(stream);
+        Self::open(place, Once(Mutex::new(stream)), edits)
+    }
+
+    fn open(place: String, source: impl MediaSource + 'static, edits: Vec<Edit>) -> Result<Self, AudioError> {
         let seekable = source.is_seekable();
         if source.byte_len() == Some(0) {
             return Err(AudioError::Empty { place });
@@ -101,6 +127,8 @@ impl Media {
             frames: None,
             exact: false,
             seekable,
+            edits,
+            end: None,
             lead: 0,
             snap: None,
             drop: 0,
@@ -121,6 +149,9 @@ impl Media {
         let none = AudioCodecParameters::new();
         let parameters = track.codec_params.as_ref().and_then(|p| p.audio()).unwrap_or(&none);
         let channels = parameters.channels.as_ref().map(|c| c.count());
+        if let Some(many) = channels.filter(|c| *c > MOST_CHANNELS) {
+            return Err(codec(format!("it has {many} channels; at most {MOST_CHANNELS} are read")));
+        }
         let (decoder, rate) = if parameters.codec == CODEC_ID_OPUS {
             let opus = fenced(|| Ok(Opus::new(parameters.extra_data.as_deref(), channels.unwrap_or(2))));
             (Decoder::Opus(opus.map_err(|e| codec(e.to_string()))?.map_err(codec)?), super::opus::RATE)
@@ -148,16 +179,42 @@ impl Media {
         let exact = self.time_base.is_some_and(|b| b.numer.get() == 1 && b.denom.get() == rate);
         self.snap = (matches!(decoder, Decoder::Opus(_)) && !exact).then_some(self.drop as i64);
         self.decoder = decoder;
+        let edit = self.edits.iter().find(|e| e.track == self.track).copied();
+        self.end = edit.and_then(|edit| self.edited(edit));
         self.lead = self.frames_of(base) + if self.snap.is_some() { 0 } else { self.drop as i64 };
         Ok(())
     }
 
+    /// Takes an edit for the recording; gives its length in frames, where that is known.
+    fn edited(&mut self, edit: Edit) -> Option<i64> {
+        let start = self.frames_of(i64::try_from(edit.start).ok()?) as u64;
+        // An edit beyond the end is a mistake.
+        if self.frames.is_some_and(|frames| start >= frames) {
+            return None;
+        }
+        if start > 0 {
+            self.drop = start;
+        }
+        let whole = self.frames.map(|frames| frames - self.drop.min(frames));
+        let listed = edit.length.map(|(ticks, second)| {
+            let frames = |ticks: u64| u128::from(ticks) * u128::from(self.rate) / u128::from(second);
+            // Lengths in milliseconds are rounded: the track's own is exact.
+            (u64::try_from(frames(ticks)).unwrap_or(u64::MAX), frames(1) as u64 + 1)
+        });
+        self.frames = match (whole, listed) {
+            (Some(whole), Some((length, tick))) if length.saturating_add(tick) < whole => Some(length),
+            (None, Some((length, _))) => Some(length),
+            (whole, _) => whole,
+        };
+        self.frames.and_then(|f| i64::try_from(f).ok())
+    }
+
     /// Ticks of the track as frames.
     fn frames_of(&self, ticks: i64) -> i64 {
-        let Some(base) = self.time_base else { return ticks };
+        let Some(base) = self.time_base else { return ticks.clamp(*FARTHEST.start(), *FARTHEST.end()) };
         let (numer, denom) = (i128::from(base.numer.get()), i128::from(base.denom.get()));
         let frames = (i128::from(ticks) * numer * i128::from(self.rate) + denom / 2).div_euclid(denom);
-        i64::try_from(frames).unwrap_or(i64::MAX)
+        frames.clamp((*FARTHEST.start()).into(), (*FARTHEST.end()).into()) as i64
     }
 
     /// Where reading has come to.
@@ -167,7 +224,8 @@ impl Media {
 
     /// Goes near to a place, at or before it; says whether it did. The next block tells where it is.
     pub(super) fn seek(&mut self, to: Duration) -> Result<bool, AudioError> {
-        let Some(time) = Time::try_from_secs_f64(to.as_secs_f64()).filter(|_| self.seekable) else {
+        let to_packets = to + seconds(self.lead.max(0) as u64, self.rate);
+        let Some(time) = Time::try_from_secs_f64(to_packets.as_secs_f64()).filter(|_| self.seekable) else {
             return Ok(false);
         };
         let (format, track) = (&mut self.format, self.track);
@@ -229,10 +287,16 @@ impl Media {
             if dropped == frames {
                 continue;
             }
-            self.given += (frames - dropped) as u64;
+            let at = at + dropped as i64;
+            let left = self.end.map_or(u64::MAX, |end| (end - at).max(0) as u64);
+            let kept = left.min((frames - dropped) as u64) as usize;
+            if kept == 0 {
+                continue;
+            }
+            self.given += kept as u64;
             (self.rate, self.channels) = (rate, channels);
-            let samples = &self.interleaved[dropped * channels..frames * channels];
-            return Ok(Some(Block { rate, channels, samples, at: Some(at + dropped as i64) }));
+            let samples = &self.interleaved[dropped * channels..(dropped + kept) * channels];
+            return Ok(Some(Block { rate, channels, samples, at: Some(at) }));
         }
         Err(self.damaged("no sound follows any more".into()))
     }
@@ -258,7 +322,7 @@ impl Media {
             Ok(Err(_)) | Err(Error::DecodeError(_) | Error::IoError(_) | Error::ResetRequired) => {}
             Err(e) => return Err(self.damaged(said(&e, self.seekable))),
         }
-        let most = u64::from(self.rate) * LONGEST_GAP;
+        let most = u64::from(self.rate.min(*RATES.end())) * LONGEST_GAP;
         let gap = self.frames_of(packet.dur.get() as i64).clamp(0, most as i64) as u64;
         self.silenced += gap;
         self.interleaved.clear();

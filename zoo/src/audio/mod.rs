@@ -10,6 +10,7 @@
 //! - [`features`] makes spectrograms of samples, in the graph of the model that sees them.
 
 pub mod augment;
+mod edits;
 mod error;
 pub mod features;
 mod media;

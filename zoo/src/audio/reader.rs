@@ -11,11 +11,9 @@
 use super::AudioError;
 use super::media::{Block, Media, seconds};
 use super::resample::{RATES, Resampler};
-use super::source::Once;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// The largest value that still counts as sound: 16-bit numbers that were not scaled pass.
@@ -103,7 +101,7 @@ impl Reader {
             let source = std::io::Error::other("it is a folder");
             return Err(AudioError::Io { action: "read", place, source });
         }
-        Self::new(Media::open(place, file)?, wanted)
+        Self::new(Media::file(place, file)?, wanted)
     }
 
     /// Reads a recording that lies in memory; `place` names it in errors.
@@ -115,7 +113,7 @@ impl Reader {
         bytes: impl AsRef<[u8]> + Send + Sync + 'static,
         wanted: &Wanted,
     ) -> Result<Self, AudioError> {
-        Self::new(Media::open(place.to_string(), Cursor::new(bytes))?, wanted)
+        Self::new(Media::file(place.to_string(), Cursor::new(bytes))?, wanted)
     }
 
     /// Reads from a stream, such as standard input; `place` names it in errors.
@@ -123,7 +121,7 @@ impl Reader {
     /// # Errors
     /// As [`open`](Self::open); and formats that begin with their end (some MP4) cannot be streamed.
     pub fn stream(place: &str, stream: impl Read + Send + 'static, wanted: &Wanted) -> Result<Self, AudioError> {
-        Self::new(Media::open(place.to_string(), Once(Mutex::new(stream)))?, wanted)
+        Self::new(Media::stream(place.to_string(), stream)?, wanted)
     }
 
     fn new(media: Media, wanted: &Wanted) -> Result<Self, AudioError> {

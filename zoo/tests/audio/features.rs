@@ -3,7 +3,9 @@
 
 use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::graph::DType;
+use mobilis_runtime::ops::reduce;
 use mobilis_runtime::prelude::*;
+use mobilis_runtime::transforms::grad::gradients;
 use mobilis_zoo::audio::features::{
     Extractor, Fbank, Features, SampleCounts, Settings, Shape, Sound, Version, normalized,
 };
@@ -223,4 +225,95 @@ fn nemos_configurations() {
     let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert_eq!(report.checks.len(), 28);
+}
+
+axes! {
+    /// Frames and features of a few samples.
+    Cut = 7;
+    Bands = 6;
+}
+
+/// Each kind with a transform of 32 samples, so that a gradient by every sample is soon taken.
+fn small() -> Vec<(&'static str, Features)> {
+    let tiny = |s: Settings| {
+        let small = Settings { window_length: 24, n_fft: 32, hop: 16, pad: 16, mels: 6, dither: 0.0, ..s };
+        Features::spectral(Settings { cepstra: small.cepstra.map(|_| 6), least_samples: 0, ..small }).unwrap()
+    };
+    let fbank = Fbank { sample_frequency: 8_000, frame_length: 3.0, frame_shift: 2.0, ..Fbank::default() };
+    vec![
+        ("nemo", tiny(Settings::nemo(Version::NEW))),
+        ("nemo_1", tiny(Settings::nemo(Version::parse(Some("1.23.0"))))),
+        ("mfcc", tiny(Settings::mfcc())),
+        ("whisper", tiny(Settings::whisper(80))),
+        ("magnitudes", tiny(Settings { power: 1.0, ..Settings::librosa(16_000, 32, 16, 6) })),
+        ("fbank", Features::kaldi(Fbank { num_mel_bins: 6, snip_edges: false, ..fbank }).unwrap()),
+    ]
+}
+
+type Weighed = (Tensor<(Batch, Samples)>, SampleCounts, Tensor<(Batch, Cut, Bands)>);
+type Found = (Tensor<(Batch, Cut, Bands)>, Tensor<()>, Tensor<(Batch, Samples)>);
+
+/// Features, their sum with weights, and its gradient by the samples.
+fn differentiated(features: &Features, device: Device) -> Program<Weighed, Found> {
+    let model = Model::init(features.clone(), 0).unwrap().on(device);
+    let program = model.compile(|f, (x, n, weights): Weighed| {
+        let (y, _) = f.of_samples::<Cut, Bands>(x, n);
+        let y: Tensor<(Batch, Cut, Bands)> = Tensor::from_raw(y.raw());
+        let loss = reduce::reduce((y * weights).raw(), reduce::Kind::Sum, &[0, 1, 2]);
+        let gradient = gradients(loss, &[x.raw()])[0];
+        (y, Tensor::from_raw(loss), Tensor::from_raw(gradient))
+    });
+    program.unwrap()
+}
+
+/// The gradient by every sample equals differences, and all devices agree on both.
+#[test]
+fn gradients_reach_the_samples_on_every_device() {
+    const SAMPLES: usize = 96;
+    // Steps of this size are exact in `f32`.
+    const STEP: f32 = 1.0 / 64.0;
+    let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 22) as f32 / 512.0 - 1.0;
+    let x: Vec<f32> = (0..2 * SAMPLES).map(noise).collect();
+    let counts: Array<(Batch,), Lengths<Samples>> = Array::from_parts(&[2], vec![96, 61]);
+    let weights: Array<(Batch, Cut, Bands)> = Array::from_parts(&[2, 7, 6], (0..84).map(|i| noise(i + 999)).collect());
+    for (name, features) in small() {
+        let mut expected: Option<[Vec<f32>; 2]> = None;
+        for device in [Device::Reference, Device::Cpu, Device::Emulated] {
+            if let Err(why) = device.found() {
+                println!("{name}: without {device}: {why}");
+                continue;
+            }
+            let program = differentiated(&features, device);
+            let run = |x: &[f32]| {
+                let x: Array<(Batch, Samples)> = Array::from_parts(&[2, SAMPLES], x.to_vec());
+                let (y, loss, gradient) = program.run((x, &counts, &weights)).unwrap();
+                (y.into_vec(), f64::from(loss.data()[0]), gradient.into_vec())
+            };
+            let (y, _, gradient) = run(&x);
+            let Some([first, slope]) = &expected else {
+                let largest = gradient.iter().fold(0f32, |m, v| m.max(v.abs()));
+                assert!(largest > 1e-4, "{name}: a gradient of {largest}");
+                for i in 0..x.len() {
+                    let moved = |steps: f32| {
+                        let mut x = x.clone();
+                        x[i] += steps * STEP;
+                        run(&x).1
+                    };
+                    // Central differences of the fourth order.
+                    let slope =
+                        (8.0 * (moved(1.0) - moved(-1.0)) - (moved(2.0) - moved(-2.0))) / (12.0 * f64::from(STEP));
+                    let off = (slope as f32 - gradient[i]).abs();
+                    let allowed = if device == Device::Reference { 1e-3 } else { 1e-2 };
+                    assert!(off < allowed * largest, "{name} by sample {i}: {} is {slope}", gradient[i]);
+                }
+                // What stands behind the end has none.
+                assert!(gradient[SAMPLES + 61..].iter().all(|v| *v == 0.0), "{name}");
+                expected = Some([y, gradient]);
+                continue;
+            };
+            let largest = |v: &[f32]| v.iter().fold(0f32, |m, v| m.max(v.abs()));
+            close(&y, first, 1e-3 * largest(first), &format!("{name} on {device}"));
+            close(&gradient, slope, 1e-3 * largest(slope), &format!("{name}'s gradient on {device}"));
+        }
+    }
 }

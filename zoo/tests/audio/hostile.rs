@@ -196,3 +196,29 @@ fn nor_do_resampled_channels() {
     assert_eq!(count, 3_600_000);
     assert!(grown < 64 << 20, "{grown} bytes");
 }
+
+/// A WAV file of 16 bits in which only one channel sounds.
+fn channels(count: u16, sounding: usize, frames: usize) -> Vec<u8> {
+    let samples: Vec<f32> =
+        (0..frames * usize::from(count)).map(|i| if i % usize::from(count) == sounding { 0.5 } else { 0.0 }).collect();
+    wav::encode(&samples, 16_000, count, wav::Stored::Int16).unwrap()
+}
+
+#[test]
+fn many_channels_are_mixed_or_refused() {
+    for count in [6u16, 8, 24] {
+        let bytes = channels(count, 5, 400);
+        let mixed = read(bytes.clone()).unwrap();
+        assert_eq!(mixed.len(), 400, "{count}");
+        assert!(mixed.iter().all(|v| (v - 0.5 / f32::from(count)).abs() < 1e-6), "{count}: {mixed:?}");
+        for (channel, value) in [(5, 0.5), (0, 0.0)] {
+            let wanted = Wanted::at(16_000).channel(channel);
+            let one = Reader::bytes("it", bytes.clone(), &wanted).and_then(Reader::collect_samples).unwrap();
+            assert_eq!(one, vec![value; 400]);
+        }
+        let error = Reader::bytes("it", bytes, &Wanted::at(16_000).channel(count.into())).err().unwrap();
+        assert!(error.to_string().contains(&format!("it has {count}")), "{error}");
+    }
+    let error = read(channels(20_000, 0, 4)).unwrap_err();
+    assert!(matches!(error, AudioError::Codec { .. } | AudioError::Format { .. }), "{error}");
+}

@@ -4,6 +4,7 @@ Each holds three seconds of one channel at 22,050 Hz (Opus: 24,000): a tone of a
 from 200 to 3000 Hz, 0.4 sin(2 pi (200 t + 2800 t^2 / 6)).
 """
 import os
+from fractions import Fraction
 import av
 import numpy as np
 import soundfile as sf
@@ -33,6 +34,8 @@ def encode(name, codec, rate, bits, layout="mono"):
         stream.bit_rate = bits
         frame = av.AudioFrame.from_ndarray(tone(rate)[None], format="fltp", layout="mono")
         frame.sample_rate = rate
+        # With times, MP4's edit list leaves out what AAC begins with, as FFmpeg's command has it.
+        frame.pts, frame.time_base = 0, Fraction(1, rate)
         sampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate, frame_size=stream.codec_context.frame_size or 1024)
         for part in sampler.resample(frame) + sampler.resample(None):
             out.mux(stream.encode(part))
