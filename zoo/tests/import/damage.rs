@@ -6,12 +6,17 @@
 use super::Scratch;
 use mobilis_runtime::checkpoint::{Encoding, TensorInfo, header};
 use mobilis_runtime::{Source, checkpoint};
+use mobilis_zoo::asr::data::kaldi::{self, Archive};
+use mobilis_zoo::asr::data::{manifest, shards};
+use mobilis_zoo::asr::decode::ngram::{Limits, Ngrams};
+use mobilis_zoo::asr::train::Prepared;
 use mobilis_zoo::export;
 use mobilis_zoo::import::gguf::meta::Meta;
 use mobilis_zoo::import::gguf::names::Renamed;
 use mobilis_zoo::import::gguf::{self, Gguf};
 use mobilis_zoo::import::{json, nemo, torch};
 use mobilis_zoo::llm::config::Config;
+use mobilis_zoo::recipe::document;
 use mobilis_zoo::text::Tokenizer;
 use std::io::Cursor;
 use std::path::Path;
@@ -238,20 +243,13 @@ fn torch_files() {
 
 #[test]
 fn nemo_archives() {
-    let mut tar = tar::Builder::new(Vec::new());
     let config = "target: nemo.x\nlr: 1e-3\nlabels: [' ', a]\nbase: &b {x: 1}\nmore: {<<: *b}\n";
     let weights = fixture("zip_form.pt");
-    let members: [(&str, &[u8]); 3] = [
+    let plain = tar_of(&[
         ("./model_config.yaml", config.as_bytes()),
         ("./model_weights.ckpt", &weights),
         ("./0123456789abcdef0123456789abcdef_tokenizer.model", b"text"),
-    ];
-    for (name, bytes) in members {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        tar.append_data(&mut header, name, bytes).expect("written");
-    }
-    let plain = tar.into_inner().expect("written");
+    ]);
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gz, &plain).expect("written");
     let gz = gz.finish().expect("finished");
@@ -259,6 +257,82 @@ fn nemo_archives() {
     damage(&[config.as_bytes().to_vec()], 10_000, |bytes| {
         if let Ok(text) = std::str::from_utf8(bytes) {
             drop(nemo::yaml::parse(text));
+        }
+    });
+}
+
+/// A tar archive of these members.
+fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, *bytes).expect("written");
+    }
+    tar.into_inner().expect("written")
+}
+
+#[test]
+fn corpora() {
+    let scratch = Scratch::new("damage-corpora");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = scratch.path(name);
+        std::fs::write(&path, bytes).expect("written");
+        path
+    };
+    let lines =
+        br#"{"audio_filepath": "a.wav", "duration": 1.5, "offset": 0.5, "channel": 1, "text": "hello", "lang": "en"}
+{"audio_filename": "b.wav", "duration": 2, "command": "yes", "shard_id": 0, "speaker": 3}
+"#;
+    damage(&[lines.to_vec()], 600, |bytes| drop(manifest::read(&file("m.json", bytes))));
+    let long = format!("{}/7.wav", "d".repeat(120));
+    let shard = tar_of(&[("7.wav", b"RIFF"), ("7.txt", b"hello"), ("7.json", br#"{"duration": 1}"#), (&long, b"x")]);
+    damage(&[shard], 600, |bytes| {
+        let path = file("s.tar", bytes);
+        let inside = |m: &shards::Member| m.start + m.length <= bytes.len() as u64;
+        assert!(shards::members(&path).into_iter().flatten().all(|m| inside(&m)));
+        let _ = shards::web(path.parent().expect("a folder"), &["s.tar"]);
+    });
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kaldi");
+    let arks = ["cm2", "cm3", "cm5", "double", "float", "text"];
+    let arks = arks.map(|n| std::fs::read(folder.join(format!("{n}.ark"))).expect("read")).to_vec();
+    damage(&arks, 1_200, |bytes| {
+        for entry in Archive::open(&file("a.ark", bytes)).into_iter().flatten() {
+            let Ok((_, matrix)) = entry else { return };
+            assert_eq!(matrix.data.len(), matrix.rows * matrix.cols);
+        }
+    });
+    file("wav.scp", b"r1 a.wav\nr2 a.ark:10\n");
+    damage(&[b"u1 r1 0.0 1.5\nu2 r1 1.5 -1 1\nu3 r2 0 2\n".to_vec()], 400, |bytes| {
+        file("segments", bytes);
+        let _ = kaldi::read(&scratch.path(""));
+    });
+    damage(&[b"a a.ark:3[0:1,0:2]\nb a.ark:0\n".to_vec()], 400, |bytes| {
+        for (_, place) in kaldi::scp(&file("a.scp", bytes)).into_iter().flatten() {
+            let _ = place.read();
+        }
+    });
+}
+
+#[test]
+fn language_models_and_recipes() {
+    let arpa = "\\data\\\nngram 1=4\nngram 2=2\nngram 3=1\n\n\\1-grams:\n-1.0 <s> -0.3\n-0.8 a -0.2\n-1.2 </s>\n-2 <unk>\n\n\\2-grams:\n\
+                -0.5 <s> a -0.1\n-0.4 a </s>\n\n\\3-grams:\n-0.2 <s> a </s>\n\n\\end\\\n";
+    let bound = || Limits { ngrams: 10_000, ..Limits::default() };
+    assert!(Ngrams::read(arpa.as_bytes(), bound()).is_ok());
+    damage(&[arpa.as_bytes().to_vec()], 10_000, |bytes| {
+        if let Ok(model) = Ngrams::read(bytes, bound()) {
+            let (_, then) = model.next(model.start(), model.word("a"));
+            let _ = model.end(then);
+        }
+    });
+    let recipe =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/13-sentences.toml")).expect("read");
+    damage(&[recipe], 400, |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let filled = document::parse(text, "toml").map(|d| document::resolve(d, &["model.optim.lr=0.1".into()]));
+        if let Ok(Ok(filled)) = filled {
+            let _ = Prepared::read(filled).map(|p| p.yaml());
         }
     });
 }
