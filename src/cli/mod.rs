@@ -20,6 +20,7 @@ mod perplexity;
 mod profile;
 mod searching;
 mod speaker;
+mod streaming;
 mod train;
 mod transcribe;
 mod vad;

@@ -3,11 +3,12 @@
 use super::devices::DeviceArguments;
 use super::language::{Bar, format as weights};
 use super::searching::SearchArguments;
-use super::{CliError, Output};
+use super::{CliError, Output, streaming};
 use mobilis_runtime::program::{WeightFormat, Weights};
 use mobilis_runtime::suggest::did_you_mean;
 use mobilis_zoo::asr::data::{Sound, manifest};
 use mobilis_zoo::asr::formats::{self, Format};
+use mobilis_zoo::asr::live::LiveOptions;
 use mobilis_zoo::asr::open::{AnyRecognizer, AsrOptions, open};
 use mobilis_zoo::asr::whisper::{Manner, Task, TranscribeOptions};
 use mobilis_zoo::asr::{AsrError, Blocks, Transcript};
@@ -33,6 +34,16 @@ pub(super) struct Arguments {
     /// Where transcripts go: a file, or of several recordings a folder [default: standard output].
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
+    /// Tell what is said while it is spoken: each segment as soon as it is complete, on a terminal what is being said
+    /// below; with --json a line for each. Models for streams hear every sound once, others stretches between pauses.
+    #[arg(long, conflicts_with_all = ["output", "window"])]
+    stream: bool,
+    /// With --stream: the seconds of sound after which what is being said is told anew; 0 for not before it is complete.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, requires = "stream", value_parser = seconds)]
+    every: f32,
+    /// With --stream: the seconds of silence that complete a segment.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.6, requires = "stream", value_parser = seconds)]
+    pause: f32,
     /// The language, by its code (en, de, ...) [default: what the model hears].
     #[arg(long, value_name = "CODE")]
     language: Option<String>,
@@ -60,6 +71,11 @@ pub(super) struct Arguments {
     /// Which texts are drawn where greedy ones are implausible.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// The length of windows, in seconds, in which long recordings are heard, besides a margin on both sides [default:
+    /// 60 for convolutional models, 30 for Conformers and Wav2Vec 2.0]. Whisper has windows of 30 s of its own; models for
+    /// streams need none.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    window: Option<u32>,
     /// Recordings that are worked on side by side.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
@@ -86,6 +102,11 @@ fn form(text: &str) -> Result<Format, String> {
         .find(|(name, _)| *name == wanted)
         .map(|(_, format)| *format)
         .ok_or_else(|| format!("expected one of {}{}", names.join(", "), did_you_mean(text, names)))
+}
+
+fn seconds(text: &str) -> Result<f32, String> {
+    let fits = |n: &f32| (0.0..=3600.0).contains(n);
+    text.parse().ok().filter(fits).ok_or_else(|| "expected seconds, 0 to 3600".to_string())
 }
 
 fn task(text: &str) -> Result<Task, String> {
@@ -216,6 +237,16 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     let format = arguments.format.or_else(|| by_ending(arguments.output.as_deref())).unwrap_or_default();
     let model = model(arguments, format, output)?;
     let recognizer = model.recognizer();
+    if arguments.stream {
+        let json = output.json || format == Format::Json;
+        if !json && format != Format::Text {
+            return Err(CliError::Arguments("with --stream the form is txt or json".into()));
+        }
+        let [every, pause] = [arguments.every, arguments.pause].map(Duration::from_secs_f32);
+        let options = LiveOptions { every, pause, ..LiveOptions::default() };
+        let jobs = jobs.iter().map(|job| (job.name.as_str(), job.blocks(recognizer.sample_rate()))).collect();
+        return streaming::run(recognizer, jobs, &options, output, json);
+    }
     let started = Instant::now();
     let bar = Bar::new(output, jobs.len() as u64, "recordings");
     let heard: Vec<Cell<f64>> = jobs.iter().map(|_| Cell::new(0.0)).collect();
@@ -275,6 +306,8 @@ fn model(arguments: &Arguments, format: Format, output: &Output) -> Result<AnyRe
         device: arguments.device.found()?,
         weights: Weights::new(arguments.weights),
         search: arguments.search.search()?,
+        window: arguments.window.map(|seconds| Duration::from_secs(u64::from(seconds))),
+        batch: arguments.batch as usize,
     };
     let spinner = Bar::spinner(output, &format!("loading {}", arguments.model));
     let found = open(&arguments.model, &options);

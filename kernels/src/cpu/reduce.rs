@@ -183,8 +183,9 @@ fn join(kind: Reduction, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// Parts in which many rows are joined, by sizes alone.
-const PARTS: usize = 16;
+/// Parts in which many rows are joined, by sizes alone. Up to so many times [`TALL`] rows, the order is that of one
+/// part, and rows of zeros behind change nothing.
+const PARTS: usize = 64;
 
 /// How many rows a part has, if rows are worth dividing: few columns cannot employ the threads,
 /// and narrow strips of a large array are read badly.
@@ -398,6 +399,30 @@ mod tests {
         let inf = f32::INFINITY;
         logsumexp(&pool, (2, 2, 1), &[-inf, -inf, inf, 0.0], &mut y);
         assert_eq!(y, [-inf, inf]);
+    }
+
+    #[test]
+    fn zeros_behind_change_no_sum() {
+        let pool = Pool::new(2);
+        let x: Vec<f32> = (0..4000 * 40).map(|i| ((i * 7919) % 1013) as f32 * 0.37 - 170.0).collect();
+        for (outer, inner) in [(1, 1), (1, 40), (3, 1), (2, 13)] {
+            for n in [1, 31, 33, 500, 530, 1500, 3000] {
+                for longer in [n + 1, n + 31, n + 700, 2 * n + 4096] {
+                    let sums = |padded: usize| {
+                        let mut wide = vec![0.0; outer * padded * inner];
+                        for o in 0..outer {
+                            wide[o * padded * inner..][..n * inner].copy_from_slice(&x[o * 100..][..n * inner]);
+                        }
+                        let mut y = vec![0.0; outer * inner];
+                        let size = (outer, padded, inner);
+                        let mut scratch = vec![7.0; reduce_scratch(size)];
+                        reduce_f32(&pool, Reduction::Sum, size, &wide, &mut y, &mut scratch);
+                        y
+                    };
+                    assert_eq!(sums(n), sums(longer), "{outer} of {n} or {longer} by {inner}");
+                }
+            }
+        }
     }
 
     #[test]

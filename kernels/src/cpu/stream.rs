@@ -103,7 +103,8 @@ macro_rules! write_each {
 pub(super) use write_each;
 
 /// The sum of an expression over the `i`th values of slices, in lanes within blocks of 512 whose
-/// sums are added in `f64`: rounding errors do not grow with the length.
+/// sums are added in `f64`: rounding errors do not grow with the length. Zeros behind change nothing, so that a
+/// sum over what a mask leaves does not depend on how much is masked.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! sum_each {
@@ -127,6 +128,13 @@ macro_rules! sum_each {
                 }
                 from += LANES;
             }
+            // The rest goes to the lanes that it would go to if zeros followed.
+            for i in 0..until - from {
+                let $first = $first[from + i];
+                $(let $x = $x[from + i];)*
+                lanes[i] += $e;
+            }
+            from = until;
             let mut width = LANES / 2;
             while width > 0 {
                 for i in 0..width {
@@ -134,14 +142,7 @@ macro_rules! sum_each {
                 }
                 width /= 2;
             }
-            let mut rest = 0f32;
-            while from < until {
-                let $first = $first[from];
-                $(let $x = $x[from];)*
-                rest += $e;
-                from += 1;
-            }
-            total += f64::from(lanes[0] + rest);
+            total += f64::from(lanes[0]);
         }
         total as f32
     }};

@@ -50,25 +50,6 @@ impl Format {
 
 /// A transcript as a JSON object; times are in seconds.
 pub fn value(transcript: &Transcript, recording: &str) -> Value {
-    let word = |w: &Word| {
-        let mut object = json!({ "start": seconds(w.start), "end": seconds(w.end), "text": w.text });
-        if let Some(confidence) = w.confidence {
-            object["confidence"] = json!(rounded(f64::from(confidence)));
-        }
-        object
-    };
-    let segment = |s: &Segment| {
-        let mut object = json!({
-            "start": seconds(s.start), "end": seconds(s.end), "text": s.text, "tokens": s.tokens,
-        });
-        if let Some(confidence) = s.confidence {
-            object["confidence"] = json!(rounded(f64::from(confidence)));
-        }
-        if !s.words.is_empty() {
-            object["words"] = s.words.iter().map(word).collect();
-        }
-        object
-    };
     json!({
         "recording": recording,
         "language": transcript.language,
@@ -78,8 +59,30 @@ pub fn value(transcript: &Transcript, recording: &str) -> Value {
     })
 }
 
+fn word(w: &Word) -> Value {
+    let mut object = json!({ "start": seconds(w.start), "end": seconds(w.end), "text": w.text });
+    if let Some(confidence) = w.confidence {
+        object["confidence"] = json!(rounded(f64::from(confidence)));
+    }
+    object
+}
+
+/// A segment as a JSON object; times are in seconds.
+pub fn segment(s: &Segment) -> Value {
+    let mut object = json!({
+        "start": seconds(s.start), "end": seconds(s.end), "text": s.text, "tokens": s.tokens,
+    });
+    if let Some(confidence) = s.confidence {
+        object["confidence"] = json!(rounded(f64::from(confidence)));
+    }
+    if !s.words.is_empty() {
+        object["words"] = s.words.iter().map(word).collect();
+    }
+    object
+}
+
 /// Seconds to the millisecond.
-fn seconds(time: Duration) -> f64 {
+pub fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64())
 }
 

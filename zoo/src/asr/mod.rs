@@ -13,6 +13,7 @@ mod error;
 pub mod evaluate;
 pub mod formats;
 pub mod front;
+pub mod live;
 pub mod metrics;
 pub mod open;
 pub mod speaker;
@@ -22,9 +23,11 @@ pub mod vad;
 pub mod voice;
 pub mod wav2vec2;
 pub mod whisper;
+pub(crate) mod windows;
 
 pub use error::AsrError;
 pub use transcript::{Segment, Transcript, Word};
+pub use windows::Windows;
 
 use crate::audio::AudioError;
 use std::time::Duration;
@@ -51,8 +54,8 @@ pub trait Recognizer {
     fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, Self::Error>;
 
     /// The same for recordings of any length, which come in blocks. A recording that fails does not
-    /// hinder the others. Families that work in windows hold no more of a recording than one; the
-    /// others read one recording after another, each as a whole.
+    /// hinder the others. Families that work in windows hold no more of a recording than one; this, for the
+    /// others, reads one recording after another, each as a whole.
     fn listen(&self, recordings: Vec<Blocks<'_>>, tell: &mut Tell<'_>) -> Vec<Result<Transcript, Self::Error>>
     where
         Self::Error: From<AudioError>,
@@ -69,4 +72,16 @@ pub trait Recognizer {
         }
         all
     }
+
+    /// Listens to a recording while it comes in. This hears stretches of speech between pauses; models for streams
+    /// hear every sound once.
+    ///
+    /// # Errors
+    /// What the model cannot take.
+    fn live(&self, options: &live::LiveOptions) -> Result<LiveOf<'_, Self::Error>, Self::Error> {
+        Ok(Box::new(live::Stretches::new(self, *options)))
+    }
 }
+
+/// A recording that comes in, heard by a recognizer with such errors.
+pub type LiveOf<'a, E> = Box<dyn live::Live<Error = E> + 'a>;

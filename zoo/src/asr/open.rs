@@ -3,9 +3,11 @@
 use super::conformer::{ConformerRecognizer, ModelSettings, Network, RecognizeError};
 use super::conv::{ClassRecognizer, ConvClassifier, ConvCtc, ConvRecognizer};
 use super::decode::{Labels, Search};
+use super::live::{Live, LiveOptions, News};
 use super::wav2vec2::Wav2Vec2Recognizer;
 use super::whisper::WhisperRecognizer;
-use super::{AsrError, Recognizer, Transcript};
+use super::{AsrError, Blocks, LiveOf, Recognizer, Tell, Transcript, Windows};
+use crate::audio::AudioError;
 use crate::audio::features::Features;
 use crate::import::json::read_object;
 use crate::import::{OpenOptions, Pretrained, nemo};
@@ -14,6 +16,7 @@ use crate::llm::family::OpenError;
 use mobilis_runtime::prelude::{Device, Weights};
 use mobilis_runtime::suggest::did_you_mean;
 use std::path::Path;
+use std::time::Duration;
 
 /// How a recognizer is opened.
 #[derive(Clone, Debug)]
@@ -26,12 +29,25 @@ pub struct AsrOptions {
     pub weights: Weights,
     /// How it searches. Families that search otherwise take no other than the default.
     pub search: Search,
+    /// How long the part of a window is that counts, in recordings that are longer than a window; each family has a
+    /// length of its own. Whisper's windows are of thirty seconds always.
+    pub window: Option<Duration>,
+    /// How many recordings are worked on side by side. No transcript depends on it.
+    pub batch: usize,
 }
 
 impl Default for AsrOptions {
     fn default() -> AsrOptions {
         let (open, weights, search) = (OpenOptions::new(), Weights::default(), Search::default());
-        AsrOptions { open, device: Device::Cpu, weights, search }
+        AsrOptions { open, device: Device::Cpu, weights, search, window: None, batch: 8 }
+    }
+}
+
+impl AsrOptions {
+    /// A family's windows with what was asked for.
+    fn windows(&self, own: Windows) -> Windows {
+        let core = self.window.unwrap_or(own.core);
+        Windows { core, margin: own.margin.min(core), beside: self.batch }
     }
 }
 
@@ -62,6 +78,7 @@ struct Among<R>(R);
 impl<R: Recognizer> Recognizer for Among<R>
 where
     AsrError: From<R::Error>,
+    R::Error: From<AudioError>,
 {
     type Error = AsrError;
 
@@ -71,6 +88,29 @@ where
 
     fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, AsrError> {
         Ok(self.0.transcribe(recordings)?)
+    }
+
+    fn listen(&self, recordings: Vec<Blocks<'_>>, tell: &mut Tell<'_>) -> Vec<Result<Transcript, AsrError>> {
+        self.0.listen(recordings, tell).into_iter().map(|found| Ok(found?)).collect()
+    }
+
+    fn live(&self, options: &LiveOptions) -> Result<LiveOf<'_, AsrError>, AsrError> {
+        Ok(Box::new(Among(self.0.live(options)?)))
+    }
+}
+
+impl<E> Live for Among<LiveOf<'_, E>>
+where
+    AsrError: From<E>,
+{
+    type Error = AsrError;
+
+    fn feed(&mut self, samples: &[f32]) -> Result<News, AsrError> {
+        Ok(self.0.feed(samples)?)
+    }
+
+    fn finish(&mut self) -> Result<News, AsrError> {
+        Ok(self.0.finish()?)
     }
 }
 
@@ -88,11 +128,17 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
     let config = Config::new(place, archive.config.clone());
     if ConvClassifier::is_one(&archive.config) {
         plain(options, "it tells recordings apart and finds no tokens")?;
+        if options.weights != Weights::default() {
+            let why = "it has few, and reads them as they are stored";
+            return Err(AsrError::Unable { what: "store its weights in another format", why });
+        }
         let found = ClassRecognizer::open(&archive, options.device)?;
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
     }
     if ConvCtc::is_one(&archive.config) {
-        let found = ConvRecognizer::open(archive)?.searching(&options.search)?;
+        let found = ConvRecognizer::open(archive)?.searching(&options.search)?.storing(options.weights.clone());
+        let windows = options.windows(found.windows());
+        let found = found.in_windows(windows);
         found.set_device(options.device);
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
     }
@@ -100,9 +146,15 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
         let target = nemo::target(&archive.config).unwrap_or("a model without `target`").to_string();
         return Err(OpenError::Family { model_type: target, known: NEMO.into(), hint: String::new() }.into());
     }
-    let found = ConformerRecognizer::nemo(&config, &*archive.tensors)?.searching(&options.search)?;
+    conformer(ConformerRecognizer::nemo(&config, &*archive.tensors)?, options)
+}
+
+/// A Conformer with what was asked for.
+fn conformer(found: ConformerRecognizer, options: &AsrOptions) -> Result<AnyRecognizer, AsrError> {
+    let found = found.searching(&options.search)?.storing(options.weights.clone());
+    let windows = options.windows(found.windows());
     found.network().set_device(options.device);
-    Ok(AnyRecognizer::Other(Box::new(Among(found))))
+    Ok(AnyRecognizer::Other(Box::new(Among(found.in_windows(windows)))))
 }
 
 /// The recognizer of a folder that Hugging Face's library wrote of a Parakeet.
@@ -143,14 +195,10 @@ pub fn open(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError
         }
         "wav2vec2" => {
             let found = Wav2Vec2Recognizer::open(&pretrained, options.device, options.weights.clone())?;
-            let found = found.searching(&options.search)?;
-            Ok(AnyRecognizer::Other(Box::new(found)))
+            let windows = options.windows(found.windows());
+            Ok(AnyRecognizer::Other(Box::new(found.searching(&options.search)?.in_windows(windows))))
         }
-        _ if ModelSettings::is_one(&pretrained.config) => {
-            let found = parakeet(&pretrained, &config)?.searching(&options.search)?;
-            found.network().set_device(options.device);
-            Ok(AnyRecognizer::Other(Box::new(Among(found))))
-        }
+        _ if ModelSettings::is_one(&pretrained.config) => conformer(parakeet(&pretrained, &config)?, options),
         other => {
             let hint = did_you_mean(other, KNOWN);
             Err(OpenError::Family { model_type: other.into(), known: KNOWN.join(", "), hint }.into())

@@ -5,14 +5,17 @@
 
 use mobilis_runtime::checkpoint::{Checkpoint, Source};
 use mobilis_runtime::graph::DType;
+use mobilis_runtime::program::WeightFormat;
 use mobilis_zoo::asr::conformer::ConformerRecognizer;
 use mobilis_zoo::asr::conformer::network::Features;
 use mobilis_zoo::asr::conformer::score::Targets;
 use mobilis_zoo::asr::conformer::{Context, Network};
-use mobilis_zoo::asr::{Recognizer, Transcript};
+use mobilis_zoo::asr::live::LiveOptions;
+use mobilis_zoo::asr::{Recognizer, Segment, Transcript};
 use mobilis_zoo::llm::config::Config;
 use mobilis_zoo::llm::family::Values;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const MELS: usize = 16;
 
@@ -228,9 +231,7 @@ fn nobody_depends_on_batch_mates() {
         for i in (0..all.len()).filter(|i| !all[*i].is_empty()) {
             let alone = network.hear(&features(&all[i..=i]), Some(context), false).expect("features fit");
             let alone = &frames(&alone.stream, &alone.lengths)[0];
-            // The number of keys changes the order of attention's sums over a whole recording.
-            let worst = alone.iter().zip(&together[i]).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
-            assert!(worst <= if context == Context::Whole { 2e-6 } else { 0.0 }, "{context:?}, recording {i}: {worst}");
+            assert_eq!(bits(alone), bits(&together[i]), "{context:?}, recording {i}");
         }
     }
 }
@@ -307,7 +308,7 @@ fn what_comes_in_is_understood_as_a_whole() {
         let whole = recognizer.transcribe(&[&sound]).expect("hears").remove(0);
         assert!(samples < 20_000 || words(&whole) > 0, "nothing was heard in {samples} samples");
         for part in [160, 1733, 20_000, 50_000] {
-            let mut listening = recognizer.listen().expect("a model for streams");
+            let mut listening = recognizer.listening().expect("a model for streams");
             let mut tokens = 0;
             for part in sound.chunks(part) {
                 let partial = listening.feed(part).expect("hears");
@@ -318,6 +319,65 @@ fn what_comes_in_is_understood_as_a_whole() {
             assert_eq!(listening.finish().expect("hears"), whole, "{samples} samples in parts of {part}");
         }
     }
+}
+
+#[test]
+fn what_is_spoken_is_told_while_it_comes_in() {
+    let recognizer = recognizer("NA");
+    let sound = [noise(30_000, 9), vec![0.0; 24_000], noise(20_000, 10)].concat();
+    let whole = recognizer.transcribe(&[&sound]).expect("hears").remove(0);
+    // What was never trained does not pause.
+    let options = LiveOptions { longest: Duration::from_secs(1), ..LiveOptions::default() };
+    let (mut live, mut settled, mut open) = (recognizer.live(&options).expect("listens"), vec![], 0);
+    for part in sound.chunks(1600) {
+        let news = live.feed(part).expect("hears");
+        settled.extend(news.settled);
+        open += usize::from(news.open.is_some());
+    }
+    let before = settled.len();
+    settled.extend(live.finish().expect("hears").settled);
+    // The same tokens at the same times, cut at other places.
+    let tokens = |segments: &[Segment]| segments.iter().flat_map(|s| s.tokens.clone()).collect::<Vec<_>>();
+    let starts =
+        |segments: &[Segment]| segments.iter().flat_map(|s| s.words.iter().map(|w| w.start)).collect::<Vec<_>>();
+    assert_eq!((tokens(&settled), starts(&settled)), (tokens(&whole.segments), starts(&whole.segments)));
+    assert!(open > 0 && before > 0 && settled.len() > before, "{open}, {before}, {}", settled.len());
+    // A model that knows the whole alone hears stretches.
+    let recognizer = self::recognizer("per_feature");
+    let mut live = recognizer.live(&LiveOptions::default()).expect("listens");
+    let news = live.feed(&sound).expect("hears");
+    assert!(!news.settled.is_empty());
+}
+
+#[test]
+fn transcripts_do_not_depend_on_batch_mates() {
+    let all: Vec<Vec<f32>> = [30_000, 28_123, 700, 16_000, 0, 15_000, 400_000].map(|n| noise(n, n as u64 + 1)).into();
+    let slices: Vec<&[f32]> = all.iter().map(|r| &r[..]).collect();
+    for normalize in ["per_feature", "all_features", "NA"] {
+        let recognizer = recognizer(normalize).seeing(Context::Whole);
+        let together = recognizer.transcribe(&slices).expect("hears");
+        for (i, one) in slices.iter().enumerate() {
+            let alone = recognizer.transcribe(&[one]).expect("hears").remove(0);
+            assert_eq!(alone, together[i], "{normalize}, recording {i}");
+        }
+        // Down to the last bit of what the search reads.
+        let heard = recognizer.log_probs(&slices[..4]).expect("hears");
+        for (i, one) in slices[..4].iter().enumerate() {
+            let alone = recognizer.log_probs(&[one]).expect("hears").remove(0);
+            assert_eq!(bits(&alone), bits(&heard[i]), "{normalize}, recording {i}");
+        }
+    }
+}
+
+#[test]
+fn weights_are_stored_in_fewer_bits() {
+    let sound = noise(30_000, 3);
+    let as_is = recognizer("per_feature");
+    let plain = as_is.log_probs(&[&sound]).expect("hears").remove(0);
+    let stored = recognizer("per_feature").storing(WeightFormat::Int8.into());
+    let found = stored.log_probs(&[&sound]).expect("hears").remove(0);
+    let worst = plain.iter().zip(&found).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst > 0.0 && worst < 0.5, "{worst}");
 }
 
 #[test]
@@ -336,5 +396,5 @@ fn long_recordings_are_heard_in_windows() {
         }
         assert_eq!(recognizer.transcribe(&[&sound[..16_000]]).expect("hears")[0], found[1]);
     }
-    assert!(recognizer("per_feature").listen().is_err());
+    assert!(recognizer("per_feature").listening().is_err());
 }

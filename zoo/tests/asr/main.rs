@@ -1,6 +1,7 @@
 //! Recognizers.
 
 mod canary;
+mod company;
 mod conformer;
 mod parakeet;
 mod searching;

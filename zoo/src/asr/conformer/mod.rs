@@ -19,6 +19,7 @@ pub mod axes;
 pub mod ctc;
 pub mod encoder;
 pub mod layer;
+mod listening;
 mod mask;
 pub mod model;
 pub mod network;

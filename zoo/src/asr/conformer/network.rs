@@ -5,8 +5,10 @@
 //! their own.
 //!
 //! Rows of a product do not depend on each other, but products of few rows are summed in another order
-//! than others (`FEW_ROWS` of the kernels). So that results depend neither on who shares a batch nor on how a
-//! recording is cut, there are always more rows than that here: `enough` adds empty ones.
+//! than others (`FEW_ROWS` of the kernels), and so is attention of few queries. So that results depend neither on who
+//! shares a batch nor on how a recording is cut, there are always more rows than that here: a recording has at least
+//! `ROWS` frames, silent ones behind its end, and a search asks about as many rows: `enough`. All else, sums over keys
+//! that a mask hides among them, is in one order however long the batch is.
 
 use super::axes::{self, AnyConformer, CausallyHalved, ConformerAxes, Halved, Rate, Same};
 use super::ctc::CtcHead;
@@ -17,7 +19,8 @@ use super::score::{self, Scorer};
 use super::settings::Context;
 use super::transducer::Memories;
 use crate::asr::decode::Transducer;
-use crate::audio::{Batch, Frames};
+use crate::audio::features::{self, SampleCounts, Sound};
+use crate::audio::{Batch, Frames, Hop};
 use crate::llm::Caches;
 use crate::llm::config::{Config, ConfigError};
 use crate::llm::family::{OpenError, Values};
@@ -88,6 +91,7 @@ type PerRow = Tensor<(Batch,), Index>;
 type Rows = Tensor<(Batch,), Mask>;
 pub(super) type Step = Program<(FeatureTensor, Lens, PerRow, Rows), Streams>;
 type Hear = Program<(FeatureTensor, Lens), Streams>;
+type HearSound = Program<(Sound, SampleCounts), (Streams, PerRow)>;
 type State3 = Tensor<(Depth, Batch, Pred)>;
 type Predict = Program<(Tensor<(Batch, Inner), Index>, Tensor<(Batch, Inner), Mask>, State3, State3), Streams>;
 type Pairs = Program<(Tensor<(Batch, Joint)>, Tensor<(Batch, Joint)>), Tensor<(Batch, Outputs)>>;
@@ -98,6 +102,7 @@ pub(super) trait Rated {
     fn parameter_count(&self) -> usize;
     fn count(&self, frames: usize) -> usize;
     fn hear(&self, context: Context, noting: bool) -> Result<Hear, ProgramError>;
+    fn hear_sound(&self, context: Context, features: &features::Features) -> Result<HearSound, ProgramError>;
     fn predict(&self) -> Result<Predict, ProgramError>;
     fn pairs(&self) -> Result<Pairs, ProgramError>;
     fn step(&self, context: Context, left: usize, caches: &Caches) -> Result<Step, ProgramError>;
@@ -149,6 +154,17 @@ impl<R: Rate> Rated for At<R> {
             let mut all = read(&m.head, stream);
             all.extend(notes.take().into_iter().map(Tensor::from_raw));
             all
+        })
+    }
+
+    fn hear_sound(&self, context: Context, features: &features::Features) -> Result<HearSound, ProgramError> {
+        let sizes = Sizes::new().with::<Hop>(features.hop());
+        self.0.compile_with(&sizes, |m, (sound, samples): (Sound, SampleCounts)| {
+            let (x, lengths) = features.forward::<Mels>(sound, samples);
+            let (stream, counted) = m.encoder.encode_noting(x, lengths, context, None);
+            // What a search reads alone.
+            let head = read(&m.head, stream).swap_remove(1);
+            (vec![head], Tensor::from_raw(counted.raw()))
         })
     }
 
@@ -209,6 +225,8 @@ pub struct Network {
     pub settings: ModelSettings,
     pub(super) inner: Box<dyn Rated>,
     hear: RefCell<Vec<((Context, bool), Rc<Hear>)>>,
+    hear_sound: RefCell<Vec<(Context, Rc<HearSound>)>>,
+    pub(super) weights: Weights,
     predict: OnceCell<Predict>,
     pairs: OnceCell<Pairs>,
 }
@@ -236,8 +254,9 @@ impl Network {
     }
 
     fn around(settings: ModelSettings, inner: Box<dyn Rated>) -> Network {
-        let (hear, predict, pairs) = (RefCell::default(), OnceCell::new(), OnceCell::new());
-        Network { settings, inner, hear, predict, pairs }
+        let (hear, hear_sound, weights) = (RefCell::default(), RefCell::default(), Weights::default());
+        let (predict, pairs) = (OnceCell::new(), OnceCell::new());
+        Network { settings, inner, hear, hear_sound, weights, predict, pairs }
     }
 
     /// The programs of a model that others have too, for instance to train it: what it hears with are always the
@@ -249,6 +268,13 @@ impl Network {
     /// Runs it on another device from now on, for whatever is not compiled yet.
     pub fn set_device(&self, device: Device) {
         self.inner.set_device(device);
+    }
+
+    /// The same with another storage of the weights that products read.
+    #[must_use]
+    pub fn storing(self, weights: Weights) -> Network {
+        let (hear, hear_sound) = (RefCell::default(), RefCell::default());
+        Network { weights, hear, hear_sound, predict: OnceCell::new(), pairs: OnceCell::new(), ..self }
     }
 
     /// How many values the parameters hold.
@@ -271,7 +297,7 @@ impl Network {
         if let Some((_, program)) = programs.iter().find(|(key, _)| *key == (context, noting)) {
             return Ok(program.clone());
         }
-        let program = Rc::new(self.inner.hear(context, noting)?);
+        let program = Rc::new(self.inner.hear(context, noting)?.with_weights(self.weights.clone())?);
         programs.push(((context, noting), program.clone()));
         Ok(program)
     }
@@ -287,14 +313,17 @@ impl Network {
             [b, f, m] => (b, f, m),
             _ => (0, 0, 0),
         };
-        let rows = enough(batch, self.count(frames));
-        let mut data = features.values.data.clone();
-        data.resize(rows * frames * mels, 0.0);
-        let mut lengths: Vec<i32> = features.lengths.iter().map(|n| *n as i32).collect();
-        lengths.resize(rows, 0);
-        let x: Array<(Batch, Frames, Mels), MelSpectrogram> = Array::from_parts(&[rows, frames, mels], data);
-        let lengths: Array<(Batch,), Lengths<Frames>> = Array::from_parts(&[rows], lengths);
-        let mut all = program.run((x, lengths))?.into_iter().map(|array| first_rows(array, batch));
+        // So many frames that no product has few rows.
+        let (steps, long) = (self.count(frames), frames.max(ROWS * self.settings.encoder.factor));
+        let mut data = vec![0f32; batch * long * mels];
+        for i in 0..batch {
+            let row = &features.values.data[i * frames * mels..(i + 1) * frames * mels];
+            data[i * long * mels..][..row.len()].copy_from_slice(row);
+        }
+        let lengths: Vec<i32> = features.lengths.iter().map(|n| *n as i32).collect();
+        let x: Array<(Batch, Frames, Mels), MelSpectrogram> = Array::from_parts(&[batch, long, mels], data);
+        let lengths: Array<(Batch,), Lengths<Frames>> = Array::from_parts(&[batch], lengths);
+        let mut all = program.run((x, lengths))?.into_iter().map(|array| first_steps(array, steps));
         let stream = all.next().expect("the program gives the stream first");
         let head = all.next().expect("the program gives what the head says second");
         let hybrid = matches!(self.settings.head, HeadSettings::Transducer { hybrid: true, .. });
@@ -304,14 +333,49 @@ impl Network {
     }
 }
 
-/// Only the first rows.
-fn first_rows<S: Shape>(array: Array<S>, rows: usize) -> Values {
+impl Network {
+    /// What the head says of recordings, `[Batch, Steps, _]` as [`Heard::head`], and how many frames of each count. The
+    /// features are computed in the same graph. It must be given the same features each time.
+    ///
+    /// # Errors
+    /// Features of another width than the model's.
+    pub(crate) fn hear_sound(
+        &self,
+        features: &features::Features,
+        recordings: &[&[f32]],
+        context: Option<Context>,
+    ) -> Result<(Values, Vec<i32>), ProgramError> {
+        let context = context.unwrap_or(self.contexts()[0]);
+        let mut programs = self.hear_sound.borrow_mut();
+        let at = match programs.iter().position(|(key, _)| *key == context) {
+            Some(at) => at,
+            None => {
+                let made = self.inner.hear_sound(context, features)?.with_weights(self.weights.clone())?;
+                programs.push((context, Rc::new(made)));
+                programs.len() - 1
+            }
+        };
+        let program = programs[at].1.clone();
+        drop(programs);
+        let longest = recordings.iter().map(|r| r.len()).max().unwrap_or(0);
+        // So many frames that no product has few rows.
+        let frames = features.ample_room(longest).max(ROWS * self.settings.encoder.factor);
+        let (mut heads, counted) = program.run(features.pack_to(recordings, frames))?;
+        let head = heads.pop().expect("the program gives what the head says");
+        Ok((Values { sizes: head.sizes().to_vec(), data: head.into_vec() }, counted.into_vec()))
+    }
+}
+
+/// Only the first steps of `[Batch, Steps, _]`.
+fn first_steps<S: Shape>(array: Array<S>, steps: usize) -> Values {
     let mut sizes = array.sizes().to_vec();
-    let mut data = array.into_vec();
-    let each: usize = sizes[1..].iter().product();
-    data.truncate(rows * each);
-    sizes[0] = rows;
-    Values { sizes, data }
+    let [long, width] = [sizes[1], sizes[2]];
+    if long <= steps {
+        return Values { sizes, data: array.into_vec() };
+    }
+    sizes[1] = steps;
+    let rows = array.data().chunks_exact((long * width).max(1));
+    Values { sizes, data: rows.flat_map(|row| &row[..steps * width]).copied().collect() }
 }
 
 /// What is done with the type of a rate that settings name.
@@ -391,7 +455,7 @@ impl Network {
         let program = match self.predict.get() {
             Some(program) => program,
             None => {
-                let made = self.inner.predict()?;
+                let made = self.inner.predict()?.with_weights(self.weights.clone())?;
                 self.predict.get_or_init(|| made)
             }
         };
@@ -459,7 +523,7 @@ impl Transducer for Network {
         let program = match self.pairs.get() {
             Some(program) => program,
             None => {
-                let made = self.inner.pairs()?;
+                let made = self.inner.pairs()?.with_weights(self.weights.clone())?;
                 self.pairs.get_or_init(|| made)
             }
         };

@@ -1,31 +1,35 @@
 //! A model with its features and its tokens: recordings to transcripts, whole or while they come in.
 //!
-//! Attention over a whole recording costs the square of its length, so what is longer than half a minute is heard
-//! in windows that overlap: of each, the frames in the middle count, and the search goes on from window to
-//! window; models for streams hear it as a stream. Memory is that of a window, however long the recording is. Each recording is heard by itself, so that
-//! its transcript is the same in any company.
+//! Features, encoder and head are one graph, from samples to what the search reads. Attention over a whole recording
+//! costs the square of its length, so what is longer than forty seconds is heard in windows
+//! ([`crate::asr::windows`]); models for streams hear it as a stream. Memory is that of a window, however long the
+//! recording is. Several recordings share a batch, and searches with transducers ask the network together; each
+//! transcript is the same in any company.
 
+use super::listening::Growing;
 use super::model::HeadSettings;
-use super::network::{Features, Heard, Network};
+use super::network::Network;
 use super::settings::Context;
-use super::streaming::{StreamError, Streams};
-use crate::asr::decode::search::{CtcSearch, TransducerSearch};
+use super::streaming::StreamError;
+use crate::asr::decode::search::{self, CtcSearch, TransducerSearch};
 use crate::asr::decode::{DecodeError, Emissions, Encoded, Hypothesis, Labels, Search, Searcher, Times, Transducer};
-use crate::asr::{Recognizer, Transcript};
-use crate::audio::features::{self, Extractor, FeatureError, Normalize, Version};
+use crate::asr::live::{LiveOptions, Stretches};
+use crate::asr::windows::{self, Cut, Flowing, Part, Rows, Windowed, Windows};
+use crate::asr::{Blocks, LiveOf, Recognizer, Tell, Transcript};
+use crate::audio::AudioError;
+use crate::audio::features::{self, Extractor, FeatureError, Version};
 use crate::llm::config::{Config, ConfigError};
-use crate::llm::family::{OpenError, Values};
+use crate::llm::family::OpenError;
 use mobilis_runtime::checkpoint::Source;
 use mobilis_runtime::prelude::*;
-use std::cell::RefCell;
 use std::time::Duration;
-
-/// Seconds of a window that count, and seconds around them that are heard for their sake.
-const WINDOW: [usize; 2] = [30, 5];
 
 /// Why a recording is not recognized.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizeError {
+    /// A recording that cannot be read.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
     /// A model that cannot be had.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -54,16 +58,17 @@ impl From<ConfigError> for RecognizeError {
 
 /// A model with its features and its tokens.
 pub struct ConformerRecognizer {
-    network: Network,
-    extractor: Extractor,
+    pub(super) network: Network,
+    pub(super) extractor: Extractor,
     labels: Labels,
-    times: Times,
-    searcher: Searcher,
-    context: Option<Context>,
+    pub(super) times: Times,
+    pub(super) searcher: Searcher,
+    pub(super) context: Option<Context>,
+    windows: Windows,
 }
 
 /// Where the search in a recording stands.
-enum Stand<'r> {
+pub(crate) enum Stand<'r> {
     Ctc(CtcSearch<'r>),
     Transducer(Box<TransducerSearch<'r, <Network as Transducer>::State>>),
 }
@@ -111,7 +116,8 @@ impl ConformerRecognizer {
         let extractor = Extractor::new(features, Device::Cpu)?;
         let times = Times::new(frame);
         let searcher = Searcher::default();
-        Ok(ConformerRecognizer { network, extractor, labels, times, searcher, context: None })
+        let windows = Windows::seconds(30, 5);
+        Ok(ConformerRecognizer { network, extractor, labels, times, searcher, context: None, windows })
     }
 
     /// The model.
@@ -126,6 +132,24 @@ impl ConformerRecognizer {
         self
     }
 
+    /// The same with another storage of the weights that products read.
+    #[must_use]
+    pub fn storing(self, weights: Weights) -> Self {
+        ConformerRecognizer { network: self.network.storing(weights), ..self }
+    }
+
+    /// The same in other windows.
+    #[must_use]
+    pub fn in_windows(mut self, windows: Windows) -> Self {
+        self.windows = windows;
+        self
+    }
+
+    /// How it cuts long recordings.
+    pub fn windows(&self) -> Windows {
+        self.windows
+    }
+
     /// The same with another search.
     ///
     /// # Errors
@@ -136,11 +160,11 @@ impl ConformerRecognizer {
         Ok(self)
     }
 
-    fn features(&self) -> &features::Features {
+    pub(super) fn features(&self) -> &features::Features {
         self.extractor.features()
     }
 
-    fn search(&self) -> Result<Stand<'_>, RecognizeError> {
+    pub(super) fn begin(&self) -> Result<Stand<'_>, RecognizeError> {
         let settings = &self.network.settings;
         Ok(match settings.head {
             HeadSettings::Ctc | HeadSettings::Bare => Stand::Ctc(self.searcher.ctc(settings.blank)?),
@@ -151,7 +175,7 @@ impl ConformerRecognizer {
     }
 
     /// Goes on with what the head says of further frames, `[frames, _]`.
-    fn go_on(&self, search: &mut Stand<'_>, rows: &[f32], width: usize) -> Result<(), RecognizeError> {
+    pub(super) fn go_on(&self, search: &mut Stand<'_>, rows: &[f32], width: usize) -> Result<(), RecognizeError> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -162,66 +186,18 @@ impl ConformerRecognizer {
         Ok(())
     }
 
-    /// What the model hears in a part of a recording.
-    fn hear(&self, samples: &[f32]) -> Result<Heard, RecognizeError> {
-        let found = self.extractor.run(&[samples])?;
-        let counted = found.counted[0].min(found.frames);
-        let values = Values { sizes: vec![1, found.frames, found.width], data: found.values };
-        Ok(self.network.hear(&Features { values, lengths: vec![counted] }, self.context, false)?)
-    }
-
-    fn one(&self, samples: &[f32]) -> Result<Transcript, RecognizeError> {
-        let rate = self.features().sample_rate() as usize;
-        let step = self.features().hop() * self.network.settings.encoder.factor;
-        let [core, margin] = WINDOW.map(|seconds| (seconds * rate).next_multiple_of(step));
-        if samples.len() > core + 2 * margin
-            && let Ok(mut listening) = self.listen()
-        {
-            // A stream's frames are those of the whole.
-            for part in samples.chunks(core) {
-                listening.feed(part)?;
-            }
-            return listening.finish();
-        }
-        let mut search = self.search()?;
-        let mut begin = 0;
-        while begin < samples.len() {
-            let whole = begin == 0 && samples.len() <= core + 2 * margin;
-            let end = if whole { samples.len() } else { (begin + core).min(samples.len()) };
-            let from = begin.saturating_sub(margin);
-            let heard = self.hear(&samples[from..(end + margin).min(samples.len())])?;
-            let (frames, width) = (heard.lengths[0], heard.head.sizes[2]);
-            let first = ((begin - from) / step).min(frames);
-            // The last window has all that is left, an unfinished frame too.
-            let last = if end == samples.len() { frames } else { (first + (end - begin) / step).min(frames) };
-            self.go_on(&mut search, &heard.head.data[first * width..last * width], width)?;
-            begin = end;
-        }
-        Ok(self.transcript(&search, samples.len()))
-    }
-
-    fn transcript(&self, search: &Stand<'_>, samples: usize) -> Transcript {
+    pub(super) fn said(&self, search: &Stand<'_>, samples: usize, times: &Times) -> Transcript {
         let duration = Duration::from_secs_f64(samples as f64 / f64::from(self.features().sample_rate()));
-        self.times.transcript(&search.found(), &self.labels, duration)
+        times.transcript(&search.found(), &self.labels, duration)
     }
 
-    /// Listens to a recording that comes in: [`Listening::feed`].
+    /// What the search reads of recordings that are heard together as they are, without windows: of CTC the logarithms of
+    /// probabilities, of a transducer frames as its joint takes them, `[frames, _]` of each that count.
     ///
     /// # Errors
-    /// A model that sees what is later, or whose features depend on the whole recording.
-    pub fn listen(&self) -> Result<Listening<'_>, RecognizeError> {
-        let settings = self.features().settings();
-        if settings.is_some_and(|s| !matches!(s.normalize, Normalize::None)) {
-            return Err(RecognizeError::Normalized);
-        }
-        let streams = self.network.streams(1, self.context)??;
-        // Frames whose windows reach before what is kept are not computed from it; the first sample is not
-        // sharpened by one before it.
-        let reach = settings.map_or(0, |s| s.n_fft / 2 + 1);
-        let before = reach.div_ceil(self.features().hop());
-        let streams = RefCell::new(streams);
-        let search = self.search()?;
-        Ok(Listening { recognizer: self, streams, search, samples: vec![], kept: 0, before, reach, frames: 0, all: 0 })
+    /// What the model cannot take.
+    pub fn log_probs(&self, recordings: &[&[f32]]) -> Result<Vec<Vec<f32>>, RecognizeError> {
+        Ok(Windowed::hear(self, recordings)?.into_iter().map(|rows| rows.values).collect())
     }
 }
 
@@ -233,77 +209,68 @@ impl Recognizer for ConformerRecognizer {
     }
 
     fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, RecognizeError> {
-        recordings.iter().map(|samples| self.one(samples)).collect()
+        windows::transcribe(self, recordings, self.windows.beside)
+    }
+
+    fn listen(&self, recordings: Vec<Blocks<'_>>, tell: &mut Tell<'_>) -> Vec<Result<Transcript, RecognizeError>> {
+        windows::listen(self, recordings, self.windows.beside, tell)
+    }
+
+    fn live(&self, options: &LiveOptions) -> Result<LiveOf<'_, RecognizeError>, RecognizeError> {
+        match self.listening() {
+            Ok(listening) => Ok(Box::new(Growing::new(listening, self.searcher.is_greedy(), options))),
+            // It hears stretches of speech, as others do.
+            Err(RecognizeError::Normalized | RecognizeError::Stream(_)) => Ok(Box::new(Stretches::new(self, *options))),
+            Err(e) => Err(e),
+        }
     }
 }
 
-/// A recording that comes in.
-pub struct Listening<'r> {
-    recognizer: &'r ConformerRecognizer,
-    streams: RefCell<Streams<'r>>,
-    search: Stand<'r>,
-    /// The last samples, from number `kept` on: those that frames to come are made of.
-    samples: Vec<f32>,
-    kept: usize,
-    /// Frames before the next one whose samples are kept.
-    before: usize,
-    /// Samples on both sides that a frame is made of.
-    reach: usize,
-    /// Frames of features so far.
-    frames: usize,
-    /// Samples so far.
-    all: usize,
-}
+impl Windowed for ConformerRecognizer {
+    type Error = RecognizeError;
+    type Search<'r> = Stand<'r>;
 
-impl Listening<'_> {
-    /// Hears further samples: what was understood up to now.
-    ///
-    /// # Errors
-    /// What the model cannot take.
-    pub fn feed(&mut self, samples: &[f32]) -> Result<Transcript, RecognizeError> {
-        self.samples.extend_from_slice(samples);
-        self.all += samples.len();
-        let hop = self.recognizer.features().hop();
-        // Frame t is made of the samples around `t * hop`.
-        let ready = self.all.checked_sub(self.reach).map_or(0, |n| n / hop + 1);
-        self.hear(ready.max(self.frames), false)
+    fn cut(&self) -> Cut {
+        let step = self.features().hop() * self.network.settings.encoder.factor;
+        Cut::new(&self.windows, self.sample_rate(), step, true)
     }
 
-    /// Says that nothing more comes: the whole transcript.
-    ///
-    /// # Errors
-    /// What the model cannot take.
-    pub fn finish(mut self) -> Result<Transcript, RecognizeError> {
-        let all = self.recognizer.features().frames(self.all);
-        self.hear(all, true)
+    fn rate(&self) -> u32 {
+        self.sample_rate()
     }
 
-    /// Goes on up to frame `ready` of the features, not included.
-    fn hear(&mut self, ready: usize, end: bool) -> Result<Transcript, RecognizeError> {
-        let features = self.recognizer.features();
-        let streams = self.streams.get_mut();
-        if ready > self.frames {
-            let found = self.recognizer.extractor.run(&[&self.samples])?;
-            let first = self.frames - self.kept / features.hop();
-            let new = &found.values[first * found.width..(first + ready - self.frames) * found.width];
-            streams.feed(0, new)?;
-            self.frames = ready;
-            let keep = self.frames.saturating_sub(self.before) * features.hop();
-            self.samples.drain(..(keep - self.kept).min(self.samples.len()));
-            self.kept = keep;
-        }
-        if end && self.all > 0 {
-            streams.end(0)?;
-        }
-        loop {
-            let parts = streams.step()?;
-            if parts.is_empty() {
-                break;
-            }
-            for part in parts.iter().filter(|p| p.frames > 0) {
-                self.recognizer.go_on(&mut self.search, &part.head, part.head.len() / part.frames)?;
+    fn search(&self) -> Result<Stand<'_>, RecognizeError> {
+        self.begin()
+    }
+
+    fn hear(&self, windows: &[&[f32]]) -> Result<Vec<Rows>, RecognizeError> {
+        let (head, counted) = self.network.hear_sound(self.features(), windows, self.context)?;
+        Ok(Rows::of(&head.sizes, &head.data, &counted))
+    }
+
+    fn go_on<'r>(&'r self, parts: Vec<Part<'_, Stand<'r>>>) -> Vec<Result<(), RecognizeError>> {
+        let values: Vec<_> = parts.iter().map(|p| (p.values, p.width)).collect();
+        let mut greedy: Vec<&mut TransducerSearch<'r, _>> = vec![];
+        let mut found: Vec<Result<(), RecognizeError>> = vec![];
+        for part in parts {
+            match part.search {
+                // They ask the network together.
+                Stand::Transducer(search) => greedy.push(search),
+                search => found.push(ConformerRecognizer::go_on(self, search, part.values, part.width)),
             }
         }
-        Ok(self.recognizer.transcript(&self.search, self.all))
+        if greedy.is_empty() {
+            return found;
+        }
+        let encoded: Vec<Encoded> = values.iter().map(|(values, width)| Encoded { values, width: *width }).collect();
+        search::feed_all(&self.network, greedy, &encoded).into_iter().map(|f| Ok(f?)).collect()
+    }
+
+    fn transcript(&self, search: &Stand<'_>, samples: usize) -> Transcript {
+        self.said(search, samples, &self.times)
+    }
+
+    fn stream(&self) -> Option<Box<dyn Flowing<Error = RecognizeError> + '_>> {
+        Some(Box::new(self.listening().ok()?))
     }
 }

@@ -116,7 +116,7 @@ impl Network {
             return late("its attention is not limited to chunks");
         };
         let caches = Caches::default();
-        let program = self.inner.step(context, left * size, &caches)?;
+        let program = self.inner.step(context, left * size, &caches)?.with_weights(self.weights.clone())?;
         let rows = vec![Row::default(); rows];
         Ok(Ok(Streams { network: self, caches, program, chunk: size, rows }))
     }

@@ -2,17 +2,19 @@
 //! Citrinet.
 //!
 //! Features, encoder and head are one graph, from samples to logarithms of probabilities. A recording of more than
-//! eighty seconds is heard in windows that overlap, of which the middle counts, so that memory is that of a window;
-//! a shorter one as a whole. Each is heard by itself: nobody's transcript depends on who else is there.
+//! eighty seconds is heard in windows ([`super::super::windows`]), a shorter one as a whole; several share a batch, and
+//! nobody's transcript depends on who else is there.
 
-use super::super::decode::{Emissions, Labels, Search, Searcher, Times};
+use super::super::decode::search::CtcSearch;
+use super::super::decode::{Labels, Search, Searcher, Times};
 use super::super::voice::VoiceError;
-use super::super::{Recognizer, Transcript};
+use super::super::windows::{self, Cut, Part, Rows, Windowed, Windows};
+use super::super::{Blocks, Recognizer, Tell, Transcript};
 use super::{AnyConv, ConvAxes, ConvEncoder, ConvSettings, Counts, CtcHead, FeaturesOf, Steps, Stream};
 use crate::audio::features::{Features, SampleCounts, Sound, Version};
 use crate::audio::{Batch, Frames};
 use crate::import::nemo::{Archive, target};
-use crate::llm::config::Config;
+use crate::llm::config::{Config, ConfigError};
 use mobilis_runtime::checkpoint::Source;
 use mobilis_runtime::prelude::*;
 use std::cell::OnceCell;
@@ -20,8 +22,8 @@ use std::time::Duration;
 
 type A = AnyConv;
 
-/// Seconds of a window that count, and seconds on both sides that are heard for their sake.
-const WINDOW: [usize; 2] = [60, 10];
+/// Steps that a batch has at least: products of few rows or columns are summed in another order.
+const LEAST: usize = 16;
 
 /// Logarithms of probabilities, `[Batch, Steps, Classes]`.
 pub type LogProbsOf<A> = Tensor<(Batch, Steps, <A as ConvAxes>::Classes), LogProbs>;
@@ -48,11 +50,7 @@ impl ConvCtc {
         let features = Features::nemo(&part("preprocessor")?, Version::parse(config.word("nemo_version")?))?;
         let settings = ConvSettings::nemo(&part("encoder")?)?;
         let decoder = part("decoder")?;
-        let classes = match decoder.get("num_classes").and_then(serde_json::Value::as_i64) {
-            Some(n) if n >= 0 => decoder.size("num_classes")?,
-            // As many as there are tokens.
-            _ => decoder.words("vocabulary")?.ok_or_else(|| decoder.missing("vocabulary"))?.len(),
-        };
+        let classes = tokens(&decoder)?;
         if features.width() as u64 != settings.features {
             return Err(config.wrong("encoder.feat_in", format!("as many as features, {}", features.width())).into());
         }
@@ -99,6 +97,15 @@ impl ConvCtc {
     }
 }
 
+/// How many tokens a head tells apart, besides the blank.
+fn tokens(decoder: &Config) -> Result<usize, ConfigError> {
+    match decoder.get("num_classes").and_then(serde_json::Value::as_i64) {
+        Some(n) if n >= 0 => decoder.size("num_classes"),
+        // As many as are listed.
+        _ => Ok(decoder.words("vocabulary")?.ok_or_else(|| decoder.missing("vocabulary"))?.len()),
+    }
+}
+
 type Hear = Program<(Sound, SampleCounts), (LogProbsOf<A>, Counts<Steps>)>;
 
 /// A model with its tokens.
@@ -109,6 +116,9 @@ pub struct ConvRecognizer {
     searcher: Searcher,
     /// Samples of a step.
     step: usize,
+    blank: usize,
+    windows: Windows,
+    weights: Weights,
     program: OnceCell<Hear>,
 }
 
@@ -139,7 +149,10 @@ impl ConvRecognizer {
         let step = model.features.hop().saturating_mul(settings.stride() as usize);
         let frame = Duration::from_secs_f64(step as f64 / f64::from(model.features.sample_rate()));
         let (times, searcher, program) = (Times::new(frame), Searcher::default(), OnceCell::new());
-        Ok(ConvRecognizer { model, labels, times, searcher, step, program })
+        // The last class is blank.
+        let blank = tokens(&decoder)?;
+        let (windows, weights) = (Windows::seconds(60, 10), Weights::default());
+        Ok(ConvRecognizer { model, labels, times, searcher, step, blank, windows, weights, program })
     }
 
     /// The model.
@@ -157,6 +170,25 @@ impl ConvRecognizer {
         Ok(self)
     }
 
+    /// The same in other windows.
+    #[must_use]
+    pub fn in_windows(mut self, windows: Windows) -> ConvRecognizer {
+        self.windows = windows;
+        self
+    }
+
+    /// How it cuts long recordings.
+    pub fn windows(&self) -> Windows {
+        self.windows
+    }
+
+    /// The same with another storage of the weights that products read.
+    #[must_use]
+    pub fn storing(mut self, weights: Weights) -> ConvRecognizer {
+        (self.weights, self.program) = (weights, OnceCell::new());
+        self
+    }
+
     /// Runs on another device from now on.
     pub fn set_device(&self, device: Device) {
         self.model.store().set_device(device);
@@ -167,39 +199,42 @@ impl ConvRecognizer {
             return Ok(program);
         }
         let program = self.model.compile(|m, (sound, samples)| m.forward(sound, samples))?;
+        let program = program.with_weights(self.weights.clone())?;
         Ok(self.program.get_or_init(|| program))
     }
+}
 
-    /// What is said in a recording.
-    fn one(&self, samples: &[f32]) -> Result<Transcript, VoiceError> {
-        let rate = self.sample_rate() as usize;
-        let [core, margin] = WINDOW.map(|seconds| (seconds * rate).next_multiple_of(self.step));
-        let program = self.program()?;
-        let (mut search, mut begin) = (None, 0);
-        while begin < samples.len() {
-            let whole = begin == 0 && samples.len() <= core + 2 * margin;
-            let end = if whole { samples.len() } else { (begin + core).min(samples.len()) };
-            let from = begin.saturating_sub(margin);
-            let part = &samples[from..(end + margin).min(samples.len())];
-            let (sound, counts) = self.model.features.pack(&[part]);
-            let (log_probs, counted) = program.run((sound, counts))?;
-            let classes = log_probs.sizes()[2];
-            let counted = usize::try_from(counted.data()[0]).unwrap_or(0).min(log_probs.sizes()[1]);
-            let first = ((begin - from) / self.step).min(counted);
-            // The last window has all that is left, an unfinished step too.
-            let last = if end == samples.len() { counted } else { (first + (end - begin) / self.step).min(counted) };
-            let rows = &log_probs.data()[first * classes..last * classes];
-            // The last class is blank.
-            let search = match &mut search {
-                Some(search) => search,
-                none => none.insert(self.searcher.ctc(classes - 1)?),
-            };
-            search.feed(&Emissions { log_probs: rows, classes })?;
-            begin = end;
-        }
-        let duration = Duration::from_secs_f64(samples.len() as f64 / rate as f64);
-        let found = search.map(|search| search.found()).unwrap_or_default();
-        Ok(self.times.transcript(&found, &self.labels, duration))
+impl Windowed for ConvRecognizer {
+    type Error = VoiceError;
+    type Search<'r> = CtcSearch<'r>;
+
+    fn cut(&self) -> Cut {
+        Cut::new(&self.windows, self.sample_rate(), self.step, true)
+    }
+
+    fn rate(&self) -> u32 {
+        self.sample_rate()
+    }
+
+    fn search(&self) -> Result<CtcSearch<'_>, VoiceError> {
+        Ok(self.searcher.ctc(self.blank)?)
+    }
+
+    fn hear(&self, windows: &[&[f32]]) -> Result<Vec<Rows>, VoiceError> {
+        let features = &self.model.features;
+        let longest = windows.iter().map(|w| w.len()).max().unwrap_or(0);
+        let frames = features.ample_room(longest).max(LEAST * self.step / features.hop());
+        let (log_probs, counted) = self.program()?.run(features.pack_to(windows, frames))?;
+        Ok(Rows::of(log_probs.sizes(), log_probs.data(), counted.data()))
+    }
+
+    fn go_on<'r>(&'r self, parts: Vec<Part<'_, CtcSearch<'r>>>) -> Vec<Result<(), VoiceError>> {
+        parts.into_iter().map(|part| Ok(part.ctc()?)).collect()
+    }
+
+    fn transcript(&self, search: &CtcSearch<'_>, samples: usize) -> Transcript {
+        let duration = Duration::from_secs_f64(samples as f64 / f64::from(self.sample_rate()));
+        self.times.transcript(&search.found(), &self.labels, duration)
     }
 }
 
@@ -211,6 +246,10 @@ impl Recognizer for ConvRecognizer {
     }
 
     fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, VoiceError> {
-        recordings.iter().map(|samples| self.one(samples)).collect()
+        windows::transcribe(self, recordings, self.windows.beside)
+    }
+
+    fn listen(&self, recordings: Vec<Blocks<'_>>, tell: &mut Tell<'_>) -> Vec<Result<Transcript, VoiceError>> {
+        windows::listen(self, recordings, self.windows.beside, tell)
     }
 }

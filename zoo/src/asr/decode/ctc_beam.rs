@@ -14,6 +14,7 @@
 //!
 //! A recording can come in parts: a [`Search`] takes one after the other.
 
+use super::chain::Chain;
 use super::guide::{Guide, Memory};
 use super::{Confidence, DecodeError, Emissions, Hypothesis, Token};
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ struct Prefix {
     blank: f32,
     label: f32,
     /// Frames of its labels, on the best path.
-    spans: Vec<(u32, u32)>,
+    spans: Chain<(u32, u32)>,
 }
 
 struct Node {
@@ -117,7 +118,7 @@ impl<'g> Search<'g> {
             return Err(DecodeError::Option(words));
         }
         let nodes = vec![Node { label: None, parent: 0, added: 0.0, memory: guide.start() }];
-        let first = Prefix { node: 0, blank: 0.0, label: f32::NEG_INFINITY, spans: vec![] };
+        let first = Prefix { node: 0, blank: 0.0, label: f32::NEG_INFINITY, spans: Chain::default() };
         Ok(Search { guide, options, nodes, children: HashMap::new(), prefixes: vec![first], frames: 0, sure: vec![] })
     }
 
@@ -149,7 +150,7 @@ impl<'g> Search<'g> {
 
     fn tokens(&self, prefix: &Prefix) -> Vec<Token> {
         let (mut tokens, mut at) = (vec![], prefix.node as usize);
-        let mut spans = prefix.spans.iter().rev();
+        let mut spans = prefix.spans.backwards();
         while let (Some(id), Some((start, end))) = (self.nodes[at].label, spans.next()) {
             let (start, end) = (*start as usize, *end as usize);
             let sure = self.sure.get(start..end).unwrap_or_default().iter().copied();
@@ -222,12 +223,12 @@ impl<'g> Search<'g> {
         }
         let kept = ranked.iter().map(|(_, i)| {
             let (node, next) = &found[*i];
-            let mut spans = prefixes[next.from].spans.clone();
-            match (next.step, spans.last_mut()) {
-                (Step::Grows, _) => spans.push((t, t + 1)),
-                (Step::Repeats, Some(last)) => last.1 = t + 1,
-                _ => {}
-            }
+            let before = &prefixes[next.from].spans;
+            let spans = match (next.step, before.last()) {
+                (Step::Grows, _) => before.with((t, t + 1)),
+                (Step::Repeats, Some((start, _))) => before.before().with((*start, t + 1)),
+                _ => before.clone(),
+            };
             Prefix { node: *node, blank: next.blank, label: next.label, spans }
         });
         *prefixes = kept.collect();

@@ -16,6 +16,7 @@
 //! Searches run on the host over plain slices, whatever device made them, and a recording's result does
 //! not depend on those beside it.
 
+mod chain;
 pub mod confidence;
 pub mod ctc;
 pub mod ctc_beam;

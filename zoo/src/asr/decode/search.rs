@@ -112,6 +112,11 @@ impl Searcher {
         Ok(Searcher { width: Some(beam.width), guide: Guide { language, boost }, confidence })
     }
 
+    /// Whether it keeps one text alone, of which nothing is taken back.
+    pub fn is_greedy(&self) -> bool {
+        self.width.is_none()
+    }
+
     /// How sure it is asked to be.
     pub fn confidence(&self) -> Option<Confidence> {
         self.confidence
@@ -215,6 +220,37 @@ impl<S: Clone> TransducerSearch<'_, S> {
             TransducerSearch::Beam(search) => search.finish().into_iter().next().unwrap_or_default(),
         }
     }
+}
+
+/// Goes on with more frames of several recordings, whose greedy searches ask the model together: one result for each.
+/// What is found does not depend on the others.
+pub fn feed_all<T: Transducer>(
+    model: &T,
+    mut searches: Vec<&mut TransducerSearch<'_, T::State>>,
+    parts: &[Encoded],
+) -> Vec<Result<(), DecodeError>> {
+    let alone = |searches: Vec<&mut TransducerSearch<'_, T::State>>| {
+        searches.into_iter().zip(parts).map(|(search, part)| search.feed(model, part)).collect()
+    };
+    let mut options = None;
+    let mut stands: Vec<Progress<T::State>> = vec![];
+    for search in &searches {
+        if let TransducerSearch::Greedy(progress, of) = &**search {
+            options = Some(*of);
+            stands.push(progress.clone());
+        }
+    }
+    let Some(options) = options.filter(|_| stands.len() > 1 && stands.len() == searches.len()) else {
+        return alone(searches);
+    };
+    if proceed(model, parts, &mut stands, &options).is_err() {
+        // Whose fault it is shows one after another, from where they stood.
+        return alone(searches);
+    }
+    for (search, stand) in searches.iter_mut().zip(stands) {
+        **search = TransducerSearch::Greedy(stand, options);
+    }
+    searches.iter().map(|_| Ok(())).collect()
 }
 
 #[cfg(test)]

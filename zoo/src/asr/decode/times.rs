@@ -20,6 +20,8 @@ pub struct Times {
     pub separators: Vec<char>,
     /// The pause from which on a segment ends.
     pub gap: Option<Duration>,
+    /// What a segment is shorter than, unless it is one word.
+    pub longest: Option<Duration>,
     /// How tokens' confidences become words' and segments', if the search gave any.
     pub confidence: Option<Aggregate>,
 }
@@ -27,7 +29,7 @@ pub struct Times {
 impl Times {
     /// NeMo's: separators `.`, `!` and `?`, no pauses, no confidence.
     pub fn new(frame: Duration) -> Times {
-        Times { frame, separators: vec!['.', '!', '?'], gap: None, confidence: None }
+        Times { frame, separators: vec!['.', '!', '?'], gap: None, longest: None, confidence: None }
     }
 
     /// When a frame begins, in a recording that lasts so long.
@@ -89,6 +91,8 @@ impl Times {
         for (word, tokens) in self.split(found, labels, duration) {
             let pause = segments.last().map(|s| word.start.saturating_sub(s.end));
             open &= self.gap.zip(pause).is_none_or(|(gap, pause)| pause < gap);
+            let begin = segments.last().map_or(word.start, |s| s.start);
+            open &= self.longest.is_none_or(|longest| word.end.saturating_sub(begin) < longest);
             let ends = word.text.ends_with(|c| self.separators.contains(&c));
             let ids = found.tokens[tokens].iter().map(|t| t.id);
             match segments.last_mut().filter(|_| open) {
@@ -150,6 +154,9 @@ mod tests {
             ]
         );
         assert_eq!(t.segments[0].words[0].confidence, Some(0.51));
+        let short = Times { longest: Some(ms(900)), ..Times::new(ms(80)) };
+        let texts: Vec<_> = short.transcript(&found, &labels, ms(3000)).segments.into_iter().map(|s| s.text).collect();
+        assert_eq!(texts, ["hello.", "you", "he"]);
         let whole = Times::new(ms(80)).transcript(&found, &labels, ms(3000));
         assert_eq!(whole.segments.len(), 2);
         assert_eq!(whole.segments[1].text, "you he");

@@ -11,6 +11,7 @@
 //! All hypotheses of a frame ask the joint network at once, and those that have grown the predictor. A recording can come in
 //! parts: a [`Search`] takes one after the other.
 
+use super::chain::Text;
 use super::guide::{Guide, Memory};
 use super::transducer::{Transducer, ask, predict};
 use super::{Confidence, DecodeError, Encoded, Hypothesis, Token, best, log_sum, rows};
@@ -44,7 +45,7 @@ impl Default for BeamOptions {
 
 /// A text, and where its search stands.
 struct Standing<S> {
-    tokens: Vec<Token>,
+    text: Text,
     /// The predictor before `unread`, the last token, if it has not read it yet.
     state: S,
     unread: Option<u32>,
@@ -69,15 +70,15 @@ impl<S> Standing<S> {
 
     /// The text alone.
     fn said(&self) -> Standing<()> {
-        let Standing { tokens, paths, memory, .. } = self;
-        let (tokens, paths, memory) = (tokens.clone(), paths.clone(), memory.clone());
-        Standing { tokens, state: (), unread: None, paths, added: self.added, memory, row: None }
+        let Standing { text, paths, memory, .. } = self;
+        let (text, paths, memory) = (text.clone(), paths.clone(), memory.clone());
+        Standing { text, state: (), unread: None, paths, added: self.added, memory, row: None }
     }
 }
 
 /// Texts at one frame, found by what they say.
 struct Frame<S> {
-    places: HashMap<Vec<u32>, usize>,
+    places: HashMap<Text, usize>,
     all: Vec<Standing<S>>,
 }
 
@@ -90,11 +91,10 @@ impl<S> Default for Frame<S> {
 impl<S> Frame<S> {
     /// Adds a text, or its paths to those of the same text.
     fn add(&mut self, new: Standing<S>) {
-        let said: Vec<u32> = new.tokens.iter().map(|t| t.id).collect();
-        let at = *self.places.entry(said).or_insert(self.all.len());
+        let at = *self.places.entry(new.text.clone()).or_insert(self.all.len());
         let Some(old) = self.all.get_mut(at) else { return self.all.push(new) };
         if new.log() > old.log() {
-            old.tokens = new.tokens;
+            old.text = new.text;
         }
         old.paths.resize(old.paths.len().max(new.paths.len()), f32::NEG_INFINITY);
         old.paths.iter_mut().zip(&new.paths).for_each(|(old, new)| *old = log_sum(&[*old, *new]));
@@ -148,7 +148,7 @@ impl<'g, S: Clone> Search<'g, S> {
             return Err(DecodeError::Option(words));
         }
         let first = Standing {
-            tokens: vec![],
+            text: Text::default(),
             state: model.start().map_err(|e| DecodeError::Model(e.into()))?,
             unread: None,
             paths: vec![0.0],
@@ -184,13 +184,13 @@ impl<'g, S: Clone> Search<'g, S> {
         self.waiting.values().flat_map(|f| &f.all).for_each(|s| ended.add(s.said()));
         let rank = |s: Standing<()>| {
             let score = s.score() + self.guide.end(&s.memory);
-            let rank = if self.options.normalize { score / (s.tokens.len() + 1) as f32 } else { score };
-            (rank, Hypothesis { tokens: s.tokens, score })
+            let rank = if self.options.normalize { score / (s.text.tokens.len() + 1) as f32 } else { score };
+            (rank, score, s.text)
         };
-        let mut found: Vec<(f32, Hypothesis)> = ended.all.into_iter().map(rank).collect();
+        let mut found: Vec<(f32, f32, Text)> = ended.all.into_iter().map(rank).collect();
         found.sort_by(|a, b| b.0.total_cmp(&a.0));
         found.truncate(self.options.best);
-        found.into_iter().map(|f| f.1).collect()
+        found.into_iter().map(|(_, score, text)| Hypothesis { tokens: text.tokens.to_vec(), score }).collect()
     }
 }
 
@@ -209,7 +209,7 @@ fn step<T: Transducer>(
     standing.iter_mut().for_each(|s| (s.paths, s.row) = (vec![s.log()], None));
     listen(model, frame, &mut standing)?;
     for s in standing {
-        levels.entry(s.tokens.len()).or_default().add(s);
+        levels.entry(s.text.tokens.len()).or_default().add(s);
     }
     while let Some((_, level)) = levels.pop_first() {
         let (mut level, fresh): (Vec<_>, Vec<_>) = level.all.into_iter().partition(|s| s.row.is_some());
@@ -266,7 +266,7 @@ fn step<T: Transducer>(
                     continue;
                 }
                 let mut next = Standing {
-                    tokens: s.tokens.clone(),
+                    text: s.text.clone(),
                     state: s.state.clone(),
                     unread: None,
                     paths,
@@ -276,11 +276,11 @@ fn step<T: Transducer>(
                 };
                 if let Some(id) = id {
                     let (change, memory) = guide.next(&s.memory, id);
-                    next.tokens.push(Token { id, start: t, end: (t + d).max(t + 1), confidence });
+                    next.text = s.text.with(Token { id, start: t, end: (t + d).max(t + 1), confidence });
                     (next.unread, next.added, next.memory) = (Some(id), s.added + change, memory);
                 }
                 let to = if d == 0 { &mut levels } else { &mut *waiting };
-                let at = if d == 0 { next.tokens.len() } else { t + d };
+                let at = if d == 0 { next.text.tokens.len() } else { t + d };
                 to.entry(at).or_default().add(next);
             }
         }

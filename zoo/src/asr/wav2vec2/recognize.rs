@@ -1,8 +1,13 @@
 //! A loaded network with its alphabet: recordings to words, letter by letter.
+//!
+//! What is longer than forty seconds is heard in windows ([`crate::asr::windows`]), each scaled by itself. Networks
+//! that mask what is behind a recording's end hear several at once; the others see it, and hear one after another.
 
 use super::model::{Steps20, Wav2Vec2Ctc, wav2vec2};
-use crate::asr::decode::{Emissions, Labels, Search, Searcher, Times};
-use crate::asr::{AsrError, Recognizer, Transcript};
+use crate::asr::decode::search::CtcSearch;
+use crate::asr::decode::{Labels, Search, Searcher, Times};
+use crate::asr::windows::{self, Cut, Part, Rows, Windowed, Windows};
+use crate::asr::{AsrError, Blocks, Recognizer, Tell, Transcript};
 use crate::audio::features::{SampleCounts, normalized};
 use crate::audio::{Batch, Samples};
 use crate::import::Pretrained;
@@ -20,6 +25,9 @@ axes! {
     /// The last axis of a noted stream.
     Width;
 }
+
+/// Frames that a batch has at least: products of few rows are summed in another order.
+const LEAST: usize = 16;
 
 type Sound = Tensor<(Batch, Samples)>;
 type Hear = Program<(Sound, SampleCounts), Tensor<(Batch, Steps20, Letters)>>;
@@ -50,6 +58,9 @@ pub struct Wav2Vec2Recognizer {
     searcher: Searcher,
     blank: u32,
     weights: Weights,
+    windows: Windows,
+    /// Samples from frame to frame.
+    step: usize,
     hear: OnceCell<Hear>,
 }
 
@@ -78,7 +89,8 @@ impl Wav2Vec2Recognizer {
         let blank = config.count("pad_token_id")?.unwrap_or(0) as u32;
         let labels = labels(&letters, config.size("vocab_size")?);
         let steps = model.wav2vec2.feature_extractor.conv_layers.iter().map(|layer| layer.conv.steps.stride);
-        let frame = Duration::from_secs_f64(steps.product::<u64>() as f64 / 16_000.0);
+        let step = steps.product::<u64>() as usize;
+        let frame = Duration::from_secs_f64(step as f64 / 16_000.0);
         Ok(Wav2Vec2Recognizer {
             model,
             config: config.clone(),
@@ -89,6 +101,8 @@ impl Wav2Vec2Recognizer {
             searcher: Searcher::default(),
             blank,
             weights: Weights::default(),
+            windows: Windows::seconds(30, 5),
+            step,
             hear: OnceCell::new(),
         })
     }
@@ -178,17 +192,6 @@ impl Wav2Vec2Recognizer {
         })
     }
 
-    /// The words of a recording's log-probabilities.
-    fn words(&self, samples: usize, log_probs: &[f32], letters: usize) -> Result<Transcript, AsrError> {
-        let duration = Duration::from_secs_f64(samples as f64 / 16_000.0);
-        let mut search = self.searcher.ctc(self.blank as usize)?;
-        search.feed(&Emissions { log_probs, classes: letters })?;
-        let mut found = self.times.transcript(&search.found(), &self.labels, duration);
-        // All words are one segment; between two of them there may be several signs for a space.
-        found.text = found.segments.first().map(|s| s.text.clone()).unwrap_or_default();
-        Ok(found)
-    }
-
     /// The same with another search.
     ///
     /// # Errors
@@ -197,6 +200,18 @@ impl Wav2Vec2Recognizer {
         self.searcher = Searcher::new(search, &self.labels)?;
         self.times.confidence = search.confidence.map(|c| c.aggregate);
         Ok(self)
+    }
+
+    /// The same in other windows.
+    #[must_use]
+    pub fn in_windows(mut self, windows: Windows) -> Wav2Vec2Recognizer {
+        self.windows = windows;
+        self
+    }
+
+    /// How it cuts long recordings.
+    pub fn windows(&self) -> Windows {
+        self.windows
     }
 }
 
@@ -240,18 +255,58 @@ impl Recognizer for Wav2Vec2Recognizer {
     }
 
     fn transcribe(&self, recordings: &[&[f32]]) -> Result<Vec<Transcript>, AsrError> {
-        let mut all = vec![];
-        for recording in recordings {
-            let frames = self.frames(recording.len());
-            if frames == 0 {
-                let duration = Duration::from_secs_f64(recording.len() as f64 / 16_000.0);
-                all.push(Transcript { duration, ..Transcript::default() });
-                continue;
-            }
-            let found = self.hearing()?.run(arguments(1, recording.to_vec(), &[recording.len()]))?;
-            let letters = found.sizes()[2];
-            all.push(self.words(recording.len(), found.data(), letters)?);
+        windows::transcribe(self, recordings, self.windows.beside)
+    }
+
+    fn listen(&self, recordings: Vec<Blocks<'_>>, tell: &mut Tell<'_>) -> Vec<Result<Transcript, AsrError>> {
+        windows::listen(self, recordings, self.windows.beside, tell)
+    }
+}
+
+impl Windowed for Wav2Vec2Recognizer {
+    type Error = AsrError;
+    type Search<'r> = CtcSearch<'r>;
+
+    fn cut(&self) -> Cut {
+        // A network that does not mask sees what lies behind a recording.
+        Cut::new(&self.windows, 16_000, self.step, self.masked)
+    }
+
+    fn rate(&self) -> u32 {
+        16_000
+    }
+
+    fn search(&self) -> Result<CtcSearch<'_>, AsrError> {
+        Ok(self.searcher.ctc(self.blank as usize)?)
+    }
+
+    fn hear(&self, windows: &[&[f32]]) -> Result<Vec<Rows>, AsrError> {
+        let counts: Vec<usize> = windows.iter().map(|w| w.len()).collect();
+        let mut longest = counts.iter().copied().max().unwrap_or(0);
+        if self.frames(longest) == 0 {
+            return Ok(windows.iter().map(|_| Rows::default()).collect());
         }
-        Ok(all)
+        if self.masked {
+            longest = longest.max(LEAST * self.step);
+        }
+        let mut samples = vec![0.0; windows.len() * longest];
+        for (row, window) in samples.chunks_exact_mut(longest).zip(windows) {
+            row[..window.len()].copy_from_slice(window);
+        }
+        let found = self.hearing()?.run(arguments(windows.len(), samples, &counts))?;
+        let frames: Vec<i32> = counts.iter().map(|n| self.frames(*n) as i32).collect();
+        Ok(Rows::of(found.sizes(), found.data(), &frames))
+    }
+
+    fn go_on<'r>(&'r self, parts: Vec<Part<'_, CtcSearch<'r>>>) -> Vec<Result<(), AsrError>> {
+        parts.into_iter().map(|part| Ok(part.ctc()?)).collect()
+    }
+
+    fn transcript(&self, search: &CtcSearch<'_>, samples: usize) -> Transcript {
+        let duration = Duration::from_secs_f64(samples as f64 / 16_000.0);
+        let mut found = self.times.transcript(&search.found(), &self.labels, duration);
+        // All words are one segment; between two of them there may be several signs for a space.
+        found.text = found.segments.first().map(|s| s.text.clone()).unwrap_or_default();
+        found
     }
 }

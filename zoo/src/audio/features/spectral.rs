@@ -183,7 +183,11 @@ impl Spectral {
             n = ew::mul(n, leaf::size(ty.dims[2].extent.clone()));
         }
         let at_least_one = |h: Handle| ew::maximum(h, leaf::scalar(1.0));
-        let sum = |h: Handle| reduce::reduce(masked(h, counted, 0.0), reduce::Kind::Sum, positions);
+        // Of each feature first: over both at once, the order would depend on how long the batch is.
+        let sum = |h: Handle| {
+            let each = reduce::reduce(masked(h, counted, 0.0), reduce::Kind::Sum, &[1]);
+            if positions.len() == 2 { reduce::reduce(each, reduce::Kind::Sum, &[1]) } else { each }
+        };
         let back = |h: Handle| reduce::restore(h, &ty.dims, positions);
         let mean = ew::div(sum(y), over(at_least_one(n)));
         let away = ew::sub(y, back(mean));
