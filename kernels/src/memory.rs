@@ -55,9 +55,44 @@ struct Region {
     writable: bool,
 }
 
-/// The memory of a bound program: its arena and the table of its buffers.
+/// The bytes that programs compute in, one after another: nothing in them outlives a run.
+pub struct Arena(Large);
+
+impl Default for Arena {
+    fn default() -> Arena {
+        Arena::new(0)
+    }
+}
+
+impl Arena {
+    /// An arena of `bytes` zeros.
+    pub fn new(bytes: usize) -> Arena {
+        Arena(Large::new(bytes))
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Makes it as large as what is to run in it needs, where it is smaller, or more than twice as large.
+    pub fn fit(&mut self, bytes: usize) {
+        if self.bytes() < bytes || self.bytes() / 2 > bytes {
+            // The old one goes before the new one comes.
+            self.0 = Large::new(0);
+            self.0 = Large::new(bytes);
+        }
+    }
+}
+
+/// The table of a bound program's buffers: where in an [`Arena`] they lie, and which are given to each run.
 pub struct Frame {
-    arena: Large,
+    /// Offset and bytes of the arena's buffers.
+    places: Vec<(usize, usize)>,
+    /// How large an arena must be.
+    bytes: usize,
+    /// Where the arena of the last run began.
+    base: usize,
     /// External buffers first, filled in by each run; then those of the arena, by offset.
     regions: Vec<Region>,
     externals: usize,
@@ -66,38 +101,51 @@ pub struct Frame {
 
 impl Frame {
     /// A frame with `externals` slots for outside buffers, followed by one slot for each arena
-    /// buffer of `(offset, bytes)`. The arena is zeroed.
+    /// buffer of `(offset, bytes)`.
     ///
     /// # Panics
     /// When an offset is not a multiple of [`ALIGN`].
     pub fn new(externals: usize, places: &[(usize, usize)]) -> Frame {
-        let total = places.iter().map(|(offset, bytes)| offset + bytes).max().unwrap_or(0);
-        let mut arena = Large::new(total.next_multiple_of(ALIGN));
-        let base = arena.as_mut_ptr() as usize;
-        let mut regions = vec![Region { start: base, bytes: 0, writable: false }; externals];
-        for (offset, bytes) in places {
-            assert_eq!(offset % ALIGN, 0, "buffers are aligned");
-            regions.push(Region { start: base + offset, bytes: *bytes, writable: true });
+        let aligned = places.iter().all(|(offset, _)| offset.is_multiple_of(ALIGN));
+        assert!(aligned, "buffers are aligned");
+        let end = places.iter().map(|(offset, bytes)| offset + bytes).max().unwrap_or(0);
+        let region = |bytes| Region { start: 0, bytes, writable: true };
+        let given = std::iter::repeat_n(Region { writable: false, ..region(0) }, externals);
+        Frame {
+            bytes: end.next_multiple_of(ALIGN),
+            base: 0,
+            regions: given.chain(places.iter().map(|(_, bytes)| region(*bytes))).collect(),
+            places: places.to_vec(),
+            externals,
+            active: Vec::with_capacity(64),
         }
-        Frame { arena, regions, externals, active: Vec::with_capacity(64) }
     }
 
-    /// The size of the arena in bytes.
+    /// The size of the arena that it needs, in bytes.
     pub fn arena_bytes(&self) -> usize {
-        self.arena.len()
+        self.bytes
     }
 
     /// Runs `f` with access to all buffers. `externals` are the buffers of the first slots, in
-    /// order.
+    /// order. What the arena held before is lost, if only in part.
     ///
     /// # Panics
-    /// When there are not as many externals as the frame was made for.
+    /// When there are not as many externals as the frame was made for, or the arena is too small.
     pub fn run<'e, R>(
         &mut self,
+        arena: &mut Arena,
         pool: &Pool,
         externals: impl Iterator<Item = External<'e>>,
         f: impl FnOnce(&Memory) -> R,
     ) -> R {
+        assert!(arena.bytes() >= self.bytes, "an arena of {} bytes for {}", arena.bytes(), self.bytes);
+        let base = arena.0.as_mut_ptr() as usize;
+        if base != self.base {
+            for (region, (offset, _)) in self.regions[self.externals..].iter_mut().zip(&self.places) {
+                region.start = base + offset;
+            }
+            self.base = base;
+        }
         let mut given = 0;
         for external in externals {
             assert!(given < self.externals, "a frame is run with the buffers it was made for");
@@ -281,8 +329,9 @@ mod tests {
     fn reads_and_writes_reach_the_same_bytes() {
         let pool = Pool::new(1);
         let mut frame = Frame::new(1, &[(0, 16), (64, 8)]);
+        let mut arena = Arena::new(frame.arena_bytes());
         let mut outside = vec![7i32; 3];
-        frame.run(&pool, std::iter::once(External::I32(&mut outside)), |m| {
+        frame.run(&mut arena, &pool, std::iter::once(External::I32(&mut outside)), |m| {
             m.f32_mut(piece(1, 0, 4)).copy_from_slice(&[1., 2., 3., 4.]);
             let (a, mut b) = (m.f32(piece(1, 1, 2)), m.f32_mut(piece(2, 0, 2)));
             b.copy_from_slice(&a);
@@ -293,9 +342,39 @@ mod tests {
     }
 
     #[test]
+    fn frames_share_an_arena() {
+        let (pool, mut arena) = (Pool::new(1), Arena::default());
+        let mut frames = [Frame::new(0, &[(0, 16), (64, 8)]), Frame::new(0, &[(128, 400)])];
+        let most = frames.iter().map(Frame::arena_bytes).max().unwrap_or(0);
+        arena.fit(most);
+        for round in 0..3 {
+            for (i, frame) in frames.iter_mut().enumerate() {
+                let values = [round as f32, i as f32];
+                frame.run(&mut arena, &pool, std::iter::empty(), |m| {
+                    m.f32_mut(piece(0, 1, 2)).copy_from_slice(&values);
+                    assert_eq!(*m.f32(piece(0, 1, 2)), values);
+                });
+            }
+            // Another place in memory.
+            arena = Arena::new(most);
+        }
+        arena.fit(most / 2);
+        assert_eq!(arena.bytes(), most, "it stays while half of it is used");
+        arena.fit(most / 4);
+        assert_eq!(arena.bytes(), most / 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "an arena of 64 bytes for 128")]
+    fn small_arenas_panic() {
+        let mut frame = Frame::new(0, &[(64, 16)]);
+        frame.run(&mut Arena::new(64), &Pool::new(1), std::iter::empty(), |_| {});
+    }
+
+    #[test]
     #[should_panic(expected = "an argument is written")]
     fn arguments_are_not_written() {
-        Frame::new(1, &[]).run(&Pool::new(1), std::iter::once(External::ReadF32(&[1.0])), |m| {
+        Frame::new(1, &[]).run(&mut Arena::new(0), &Pool::new(1), std::iter::once(External::ReadF32(&[1.0])), |m| {
             m.f32_mut(piece(0, 0, 1))[0] = 2.0;
         });
     }
@@ -304,7 +383,7 @@ mod tests {
     #[should_panic(expected = "share bytes")]
     fn overlapping_writes_panic() {
         let mut frame = Frame::new(0, &[(0, 16), (0, 16)]);
-        frame.run(&Pool::new(1), std::iter::empty(), |m| {
+        frame.run(&mut Arena::new(64), &Pool::new(1), std::iter::empty(), |m| {
             let _a = m.f32(piece(0, 0, 4));
             let _b = m.f32_mut(piece(1, 0, 4));
         });
@@ -314,7 +393,7 @@ mod tests {
     #[should_panic(expected = "of a buffer of 16 bytes")]
     fn outside_panics() {
         let mut frame = Frame::new(0, &[(0, 16)]);
-        frame.run(&Pool::new(1), std::iter::empty(), |m| {
+        frame.run(&mut Arena::new(64), &Pool::new(1), std::iter::empty(), |m| {
             let _a = m.f32(piece(0, 2, 3));
         });
     }

@@ -8,7 +8,7 @@ use crate::devices::reference::{self, RefArray};
 use crate::graph::trace::{self, Handle, Mode};
 use crate::graph::{DType, Dim, Graph, Sizes, TensorType, Value};
 use crate::transforms::grad::grad;
-use mobilis_kernels::memory::External;
+use mobilis_kernels::memory::{Arena, External};
 
 /// Relative error allowed between a gradient and central differences in `f64`.
 pub const GRADIENT: f64 = 1e-6;
@@ -280,7 +280,8 @@ fn outputs_on_cpu(graph: &Graph, given: &[Given]) -> Vec<RefArray> {
         let sizes = graph.ty(v).sizes(&Sizes::new()).expect("the sizes are static");
         results.push(RefArray::new(&sizes, data));
     };
-    bound.run(externals, |v| graph.ty(v).dtype, each).unwrap_or_else(|e| panic!("{}", e.message));
+    let mut arena = Arena::new(bound.arena_bytes());
+    bound.run(&mut arena, externals, |v| graph.ty(v).dtype, each).unwrap_or_else(|e| panic!("{}", e.message));
     results
 }
 

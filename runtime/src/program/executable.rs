@@ -5,13 +5,14 @@ use super::ProgramError;
 use super::bind::{BindError, bind};
 use super::gpu;
 use super::host::{self, HostRef, HostSlice};
+use super::kept::{Kept, Prepared};
 use super::taken::Taken;
 use super::weights::{StoredWeight, Weights};
 use crate::array::show::Picture;
 use crate::devices::Device;
 use crate::devices::cpu::lower::Task;
 use crate::devices::cpu::weights::{Plain, Prepared as PreparedWeights};
-use crate::devices::cpu::{self, Bound, Out};
+use crate::devices::cpu::{self, Out};
 use crate::devices::cuda::Fallback;
 use crate::devices::reference::{self, RefArray};
 use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarKind};
@@ -19,12 +20,9 @@ use crate::module::init::{Init, Key};
 use crate::module::store::{Data, Entry, Store, Values};
 use crate::ops::Op;
 use crate::transforms::precision::{self, Applied, Precision, PrecisionReport};
-use mobilis_kernels::memory::{External, Memory};
+use mobilis_kernels::memory::{Arena, External, Memory};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-
-/// How many sets of sizes stay prepared; the least recently used makes room.
-pub(super) const PREPARED: usize = 8;
 
 /// The first value that was not finite although everything it was computed from was.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -53,15 +51,6 @@ pub struct Tapped {
     pub data: Data,
 }
 
-struct Prepared {
-    given: Vec<usize>,
-    bound: Bound,
-    var_sizes: Vec<Vec<usize>>,
-    /// The variables' buffers while a run has taken them out of the store.
-    vars: Vec<Data>,
-    result_sizes: HashMap<Value, Vec<usize>>,
-}
-
 /// A graph that runs: untyped arguments in, untyped results out.
 pub struct Executable {
     /// As it was traced and transformed, before it was optimized for the device.
@@ -71,7 +60,7 @@ pub struct Executable {
     pub(super) store: Store,
     known: Sizes,
     weights: PreparedWeights,
-    prepared: Mutex<Vec<Prepared>>,
+    prepared: Mutex<Kept>,
     /// The store's last change when a run left it with everything prepared.
     settled: Mutex<Option<u64>>,
     pub(super) on_gpu: gpu::Programs,
@@ -98,7 +87,7 @@ impl Executable {
             store,
             known,
             weights: PreparedWeights::new(Weights::default()),
-            prepared: Mutex::new(vec![]),
+            prepared: Mutex::default(),
             settled: Mutex::new(None),
             on_gpu: gpu::Programs::default(),
             taps: Mutex::new(HashMap::new()),
@@ -177,6 +166,12 @@ impl Executable {
         on_cpu.or_else(|| self.on_gpu.memory())
     }
 
+    /// Bytes that the program keeps between runs to compute in: as many as the largest of the sizes needs that
+    /// are prepared. Nothing before the first run, and on other devices than the CPU.
+    pub fn held(&self) -> usize {
+        lock(&self.prepared).arena.bytes()
+    }
+
     /// How many values a run for the last sizes copies because no kernel reads them as they lie:
     /// transposed, repeated, or stored when all has run. Nothing before the first run, and on the
     /// reference device.
@@ -203,7 +198,7 @@ impl Executable {
 
     /// What was prepared for the sizes of the last run.
     #[cfg(feature = "draw")]
-    pub(super) fn prepared<R>(&self, f: impl FnOnce(&Bound) -> R) -> Option<R> {
+    pub(super) fn prepared<R>(&self, f: impl FnOnce(&cpu::Bound) -> R) -> Option<R> {
         lock(&self.prepared).last().map(|p| f(&p.bound))
     }
 
@@ -302,7 +297,7 @@ impl Executable {
         each: &mut dyn FnMut(usize, &[usize], Out),
         step: impl FnMut(usize, &Task, &Memory) -> Result<(), String>,
     ) -> Result<(), ProgramError> {
-        let mut prepared = lock(&self.prepared);
+        let mut kept = lock(&self.prepared);
         let mut values = self.store.lock();
         // Where nothing but this program has changed a value since its last run, nothing is to be done
         // for any: a step of a language model has some hundred.
@@ -314,15 +309,15 @@ impl Executable {
                 values.materialize(self.optimized.vars[*var as usize].id);
             }
             if self.weights.look(&self.optimized, &values) {
-                prepared.clear();
+                kept.clear();
             }
         }
         let flat = || inputs.iter().flat_map(|i| i.sizes.iter().copied());
-        match prepared.iter().position(|p| p.given.iter().copied().eq(flat())) {
+        match kept.sizes.iter().position(|p| p.given.iter().copied().eq(flat())) {
             Some(i) => {
-                let last = prepared.len() - 1;
+                let last = kept.sizes.len() - 1;
                 same &= i == last;
-                prepared[i..=last].rotate_left(1);
+                kept.sizes[i..=last].rotate_left(1);
             }
             None => {
                 same = false;
@@ -330,15 +325,13 @@ impl Executable {
                 let bound =
                     cpu::bind_with(&self.optimized, &sizes, Some(&self.weights)).map_err(ProgramError::Lower)?;
                 let result_sizes = self.result_sizes(&sizes)?;
-                if prepared.len() == PREPARED {
-                    prepared.remove(0);
-                }
                 let vars = Vec::with_capacity(self.source.vars.len());
                 let var_sizes = self.var_sizes(&sizes)?;
-                prepared.push(Prepared { given: flat().collect(), bound, var_sizes, vars, result_sizes });
+                kept.push(Prepared { given: flat().collect(), bound, var_sizes, vars, result_sizes });
             }
         }
-        let Some(p) = prepared.last_mut() else { return Ok(()) };
+        let Kept { sizes, arena } = &mut *kept;
+        let Some(p) = sizes.last_mut() else { return Ok(()) };
         let complete = same || {
             self.ready(&mut values, &p.var_sizes)?;
             self.weights.refresh(&self.optimized, &values)
@@ -353,6 +346,7 @@ impl Executable {
         let mut taps = (!graph.taps.is_empty()).then(|| lock(&self.taps));
         let mut position = 0usize;
         let result = bound.run_with(
+            arena,
             externals,
             |v| graph.ty(v).dtype,
             |v, out| {
@@ -496,7 +490,8 @@ impl Executable {
                         look(v, sizes, &mut s.iter().map(|x| *x as f64));
                     }
                 };
-                let result = bound.run(externals, |v| all.ty(v).dtype, each);
+                let mut arena = Arena::new(bound.arena_bytes());
+                let result = bound.run(&mut arena, externals, |v| all.ty(v).dtype, each);
                 result.map_err(|e| self.failure(&all, e.node, e.message))?;
             }
         }

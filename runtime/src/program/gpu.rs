@@ -1,8 +1,9 @@
 //! Running on a GPU: programs by sizes, and variables that stay on the device.
 
 use super::ProgramError;
-use super::executable::{Executable, PREPARED, Tapped, keep, lock};
+use super::executable::{Executable, Tapped, keep, lock};
 use super::host::{self, HostRef};
+use super::kept::PREPARED;
 use super::weights::{StoredWeight, WeightFormat};
 use crate::devices::cpu::Out;
 use crate::devices::cuda::lower::Reads;

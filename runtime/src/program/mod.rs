@@ -13,6 +13,7 @@ mod gpu;
 #[path = "without_gpu.rs"]
 mod gpu;
 pub mod host;
+mod kept;
 pub mod model;
 #[cfg(feature = "draw")]
 pub mod profile;

@@ -63,6 +63,29 @@ fn runs_for_every_size_and_keeps_what_it_prepared() -> Result<(), Box<dyn std::e
 }
 
 #[test]
+fn all_sizes_compute_in_the_same_memory() -> Result<(), Box<dyn std::error::Error>> {
+    let module = Scale::default();
+    let program = program(&module, store(&module, [1., 2., 3., 4.]), Device::Cpu, |m, x| m.forward(x))?;
+    let executable = program.executable();
+    let run = |t: usize| -> Result<usize, Box<dyn std::error::Error>> {
+        let x = X::from_fn([1, t, 4], |i| i[1] as f32)?;
+        let y = program.run(&x)?;
+        assert!(y.data().chunks(4).enumerate().all(|(i, r)| r == [1., 2., 3., 4.].map(|w| w * i as f32)), "{t}");
+        Ok(executable.memory().map_or(0, |(arena, _)| arena))
+    };
+    assert_eq!(executable.held(), 0, "nothing is prepared yet");
+    for t in [500, 100, 400, 300, 500, 200, 100] {
+        let largest = run(500)?;
+        assert!(run(t)? <= largest && largest > 0);
+        assert_eq!(executable.held(), largest, "{t}: that of the largest for all");
+    }
+    // What is not prepared any more needs no memory.
+    let sizes: Vec<usize> = (1..=16).map(|t| run(t)).collect::<Result<_, _>>()?;
+    assert!(executable.held() <= 2 * sizes[15], "{} bytes for {}", executable.held(), sizes[15]);
+    Ok(())
+}
+
+#[test]
 fn sizes_that_disagree_are_named() -> Result<(), Box<dyn std::error::Error>> {
     type In = (Tensor![Batch, Time], Tensor![Batch, Time]);
     let module = Scale::default();

@@ -322,8 +322,10 @@ fn sizes_known_at_run_time_are_like_others() {
             let mut bound = mobilis_runtime::devices::cpu::bind(&graph, &sizes).expect("binds");
             let single: Vec<f32> = x.data.iter().map(|v| *v as f32).collect();
             let mut found = vec![];
+            let mut arena = mobilis_kernels::memory::Arena::new(bound.arena_bytes());
             bound
                 .run(
+                    &mut arena,
                     [mobilis_kernels::memory::External::ReadF32(&single)].into_iter(),
                     |v| graph.ty(v).dtype,
                     |v, out| match out {

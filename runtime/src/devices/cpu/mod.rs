@@ -42,7 +42,7 @@ use crate::transforms::simplify::simplify;
 use crate::transforms::{common, epilogue, head as heads, products, siblings, spectrum};
 use lower::{Lower, Lowered, Task};
 use mobilis_kernels::cpu::chain as kernel;
-use mobilis_kernels::memory::{External, Frame, Memory, Piece};
+use mobilis_kernels::memory::{Arena, External, Frame, Memory, Piece};
 use mobilis_kernels::pool::Pool;
 
 /// Defines the storage type `T` of a [`DType`] in an expression, for kernels that only move
@@ -227,18 +227,19 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
 }
 
 impl Bound {
-    /// Runs all tasks. `externals` are the variables and then the arguments, in the graph's
+    /// Runs all tasks in an arena of at least [`arena_bytes`](Self::arena_bytes). `externals` are the variables and then the arguments, in the graph's
     /// order; `each` sees every result when all is done.
     ///
     /// # Errors
     /// What a kernel refuses: an index out of range.
     pub fn run<'e>(
         &mut self,
+        arena: &mut Arena,
         externals: impl Iterator<Item = External<'e>>,
         dtype: impl Fn(Value) -> DType,
         each: impl FnMut(Value, Out),
     ) -> Result<(), TaskError> {
-        self.run_with(externals, dtype, each, |_, task, m| (task.run)(m))
+        self.run_with(arena, externals, dtype, each, |_, task, m| (task.run)(m))
     }
 
     /// The same, with a function that runs each task, which is given its number.
@@ -247,13 +248,14 @@ impl Bound {
     /// Those of [`run`](Self::run).
     pub fn run_with<'e>(
         &mut self,
+        arena: &mut Arena,
         externals: impl Iterator<Item = External<'e>>,
         dtype: impl Fn(Value) -> DType,
         mut each: impl FnMut(Value, Out),
         mut step: impl FnMut(usize, &Task, &Memory) -> Result<(), String>,
     ) -> Result<(), TaskError> {
         let Bound { frame, tasks, results, .. } = self;
-        frame.run(Pool::global(), externals, |m| {
+        frame.run(arena, Pool::global(), externals, |m| {
             for (i, task) in tasks.iter().enumerate() {
                 step(i, task, m).map_err(|message| TaskError { node: task.node, message })?;
             }
@@ -273,7 +275,7 @@ impl Bound {
         &self.tasks
     }
 
-    /// Bytes of the arena.
+    /// Bytes of the arena that it needs.
     pub fn arena_bytes(&self) -> usize {
         self.frame.arena_bytes()
     }

@@ -7,7 +7,7 @@ use crate::graph::{DType, Graph, InputDecl, Node as GraphNode, Sizes, Value};
 use crate::ops::Op;
 use crate::ops::leaf::Input;
 use mobilis_cuda::{CudaError, Gpu, Ptr};
-use mobilis_kernels::memory::External;
+use mobilis_kernels::memory::{Arena, External};
 
 /// Contiguous values on the device.
 struct Place {
@@ -19,6 +19,7 @@ struct Place {
 /// A node with what the CPU prepared for it.
 pub struct Node {
     bound: cpu::Bound,
+    arena: Arena,
     inputs: Vec<Place>,
     outputs: Vec<Place>,
 }
@@ -50,7 +51,8 @@ pub fn lower(cx: &mut Lower, sizes: &Sizes) -> Result<(), String> {
     let outputs = (0..node.types.len())
         .map(|port| Place { at: cx.output(port), dtype: cx.output_dtype(port), count: count(cx.output_sizes(port)) })
         .collect();
-    cx.on_host(Node { bound, inputs, outputs });
+    let arena = Arena::new(bound.arena_bytes());
+    cx.on_host(Node { bound, arena, inputs, outputs });
     Ok(())
 }
 
@@ -106,7 +108,8 @@ impl Node {
                 written = result;
             }
         };
-        self.bound.run(externals, |v| outputs[v.port as usize].dtype, each).map_err(|e| e.message)?;
+        let dtype = |v: Value| outputs[v.port as usize].dtype;
+        self.bound.run(&mut self.arena, externals, dtype, each).map_err(|e| e.message)?;
         written.map_err(|e| e.to_string())
     }
 }
