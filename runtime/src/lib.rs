@@ -32,6 +32,8 @@ pub mod testing;
 pub mod train;
 pub mod transforms;
 
+/// The likeliest of logits on the host.
+pub use mobilis_kernels::cpu::logits;
 /// Random numbers as a function of a counter.
 pub use mobilis_kernels::philox;
 

@@ -1,6 +1,7 @@
 //! CPU kernels in `f32`: contiguous rows unless strides are parameters.
 
 pub mod attention;
+pub mod bands;
 pub mod chain;
 pub mod contract;
 pub mod conv;
@@ -17,6 +18,7 @@ pub mod joint;
 mod lattice;
 #[cfg(feature = "limits")]
 pub mod limits;
+pub mod logits;
 pub mod loss;
 pub mod math;
 pub mod norm;

@@ -27,7 +27,7 @@ pub fn attach(graph: Graph) -> Graph {
     let mut renamed: HashMap<Value, Value> = HashMap::new();
     for id in 0..graph.nodes.len() as u32 {
         let node = &graph.nodes[id as usize];
-        let Some((mut op, mut inputs)) = product(node) else { continue };
+        let Some((mut op, mut inputs)) = product(&graph, node) else { continue };
         let mut found: Vec<(usize, u32)> = vec![];
         for j in 0..op.right.len() {
             let v = Value { node: id, port: j as u16 };

@@ -124,7 +124,7 @@ impl Seen<'_> {
         let node = self.graph.node(logits);
         let alone = |v: &Value| self.readers[v].len() == 1;
         let project = |v: Value| {
-            let (op, operands) = single(self.graph.node(v))?;
+            let (op, operands) = single(self.graph, self.graph.node(v))?;
             let (left, right) = (&op.left[0], &op.right[0][0]);
             let fits = is_rows(left, self.graph.ty(v).rank() - 1) && right.rows.len() == 1 && right.columns.len() == 1;
             let classes = right.columns[0];
@@ -179,7 +179,7 @@ impl Seen<'_> {
         let mut found = [None; 3];
         for reader in self.readers(grad, 0) {
             let node = self.graph.nodes.get(*reader as usize)?;
-            let which = match (&node.op, single(node)) {
+            let which = match (&node.op, single(self.graph, node)) {
                 (Op::Reduce(op), _) if op.kind == Primitive::Sum && all(&op.positions) && of.bias.is_some() => 2,
                 (_, Some((op, operands))) => {
                     let (left, right) = (&op.left[0], &op.right[0][0]);
@@ -207,8 +207,8 @@ impl Seen<'_> {
 }
 
 /// A product of one left and one right side.
-fn single(node: &Node) -> Option<(Product, Vec<Value>)> {
-    product(node).filter(|(op, _)| op.left.len() == 1 && op.right.len() == 1 && op.after[0].is_none())
+fn single(graph: &Graph, node: &Node) -> Option<(Product, Vec<Value>)> {
+    product(graph, node).filter(|(op, _)| op.left.len() == 1 && op.right.len() == 1 && op.after[0].is_none())
 }
 
 /// Whether a tensor is a matrix of its last dimension by `rows` others, in order.

@@ -5,6 +5,7 @@
 //! were projected from) stores no summand; products of one left side (these projections; a gate and
 //! what it gates) pack and read it once, in one parallel region.
 
+use super::bands::filters;
 use super::fuse::is_elementwise;
 use super::order::order;
 use super::prune::prune;
@@ -21,8 +22,9 @@ pub fn join(graph: Graph) -> Graph {
 }
 
 /// A node as a product with its operands in order.
-pub(super) fn product(node: &Node) -> Option<(Product, Vec<Value>)> {
+pub(super) fn product(graph: &Graph, node: &Node) -> Option<(Product, Vec<Value>)> {
     match &node.op {
+        Op::Einsum(_) if filters(graph, node).is_some() => None,
         Op::Product(op) => Some((op.clone(), node.inputs.clone())),
         Op::Einsum(op) => Product::of(op).map(|(op, order)| (op, order.map(|i| node.inputs[i]).to_vec())),
         _ => None,
@@ -42,7 +44,10 @@ fn sums(mut graph: Graph) -> Graph {
         if !addition || !alone(a) || !alone(b) {
             continue;
         }
-        let (Some((x, from)), Some((y, more))) = (product(graph.node(a)), product(graph.node(b))) else { continue };
+        let (Some((x, from)), Some((y, more))) = (product(&graph, graph.node(a)), product(&graph, graph.node(b)))
+        else {
+            continue;
+        };
         let height = |p: &Product| p.left[0].rows.len();
         if height(&x) != height(&y) || x.left.len() + y.left.len() > LEFTS || x.right.len() + y.right.len() > 2 {
             continue;
@@ -74,7 +79,7 @@ fn together(mut graph: Graph) -> Graph {
         node.inputs.iter().for_each(|v| users[v.node as usize].push(id as u32));
     }
     for (id, node) in graph.nodes.iter().enumerate() {
-        let Some((op, operands)) = product(node) else { continue };
+        let Some((op, operands)) = product(&graph, node) else { continue };
         if op.left.len() > 1 || op.right.len() > 1 || !is_given(&graph, operands[1]) {
             continue;
         }
@@ -135,7 +140,7 @@ fn merge(graph: &mut Graph, members: &[u32], renamed: &mut HashMap<Value, Value>
     let (mut inputs, mut types) = (vec![], vec![]);
     for (port, id) in members.iter().enumerate() {
         let node = &graph.nodes[*id as usize];
-        let (op, operands) = product(node).expect("groups hold products");
+        let (op, operands) = product(graph, node).expect("groups hold products");
         if port == 0 {
             (joined.left, inputs) = (op.left, vec![operands[0]]);
         }

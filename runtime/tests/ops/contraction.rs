@@ -68,3 +68,62 @@ fn operands_of_eight_bits() {
         }
     }
 }
+
+mod filters {
+    use mobilis::module::table::Table;
+    use mobilis::prelude::*;
+    use mobilis_runtime::ops::contraction::einsum;
+    use mobilis_runtime::ops::elementwise::scale;
+    use mobilis_runtime::ops::movement::permute;
+
+    axes! { Batch; Time; Rows = 24; Bins = 40; }
+
+    /// Rows that hear three bins each, the last of them none: `[Rows, Bins]`, or the other way.
+    fn table(transposed: bool) -> Table {
+        let value =
+            |r: usize, k: usize| if (r..r + 3).contains(&k) && r < 23 { 1.0 + (3 * k + r) as f32 / 7.0 } else { 0.0 };
+        let all = (0..24 * 40).map(|i| if transposed { value(i % 24, i / 24) } else { value(i / 40, i % 40) });
+        Table::new("filters", all.collect::<Vec<f32>>())
+    }
+
+    type X = Array![Batch, Bins, Time];
+    type Y = Array![Batch, Rows, Time];
+
+    fn run(x: &X, transposed: bool, device: Device, weights: WeightFormat) -> Y {
+        let table = table(transposed);
+        let model = Model::init((), 0).expect("nothing is missing").on(device);
+        let filtered = |x: Tensor![Batch, Bins, Time]| -> Tensor![Batch, Rows, Time] {
+            let (dims, labels) = match transposed {
+                true => (vec![Bins::dim(), Rows::dim()], b"km"),
+                false => (vec![Rows::dim(), Bins::dim()], b"mk"),
+            };
+            // Once as it lies, once as a view whose neighbours are far apart.
+            let turned = permute(scale(permute(x.raw(), &[0, 2, 1]), 0.5), &[0, 2, 1]);
+            let first = einsum(&[table.get(dims.clone()), x.raw()], &[labels, b"bkt"], b"bmt");
+            let second = einsum(&[turned, table.get(dims)], &[b"bkt", labels], b"bmt");
+            let [first, second]: [Tensor![Batch, Rows, Time]; 2] = [first, second].map(Tensor::from_raw);
+            first + second
+        };
+        let program = model.compile(|_: &(), x: Tensor![Batch, Bins, Time]| filtered(x)).expect("compiles");
+        let program = if device == Device::Cpu { program.with_weights(weights).expect("is a format") } else { program };
+        program.run(x).expect("runs")
+    }
+
+    #[test]
+    fn tables_of_filters_are_exact_whatever_the_format_of_weights() {
+        for (batch, time) in [(1, 70), (3, 300), (2, 1), (2, 0)] {
+            let x =
+                X::from_fn([batch, 40, time], |i| ((i[0] * 7 + i[1] * 13 + i[2] * 5) % 11) as f32 - 5.0).expect("fits");
+            for transposed in [false, true] {
+                let expected = run(&x, transposed, Device::Reference, WeightFormat::F32);
+                let found = run(&x, transposed, Device::Cpu, WeightFormat::F32);
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b.abs().max(10.0);
+                assert!(
+                    found.sizes() == [batch, 24, time] && found.data().iter().zip(expected.data()).all(near),
+                    "{batch} {time} {transposed}"
+                );
+                assert_eq!(run(&x, transposed, Device::Cpu, WeightFormat::Int8).data(), found.data());
+            }
+        }
+    }
+}

@@ -11,6 +11,8 @@ use crate::devices::lower::Emit;
 use crate::devices::reference::array::strides as contiguous;
 use crate::graph::DType;
 use crate::ops::contraction::Einsum;
+use crate::transforms::bands::{Filters, filters};
+use mobilis_kernels::cpu::bands::{Batch, bands};
 use mobilis_kernels::cpu::contract::{Batched, batched_gemm, diagonal_sum};
 use mobilis_kernels::cpu::gemm::{self, Columns, Left, Matrix, Product};
 use mobilis_kernels::memory::Piece;
@@ -52,6 +54,9 @@ impl Operand {
 }
 
 pub fn lower(op: &Einsum, cx: &mut Lower) {
+    if let Some(found) = filters(cx.graph, &cx.graph.nodes[cx.node as usize]) {
+        return filtered(found, cx);
+    }
     let operands: Vec<Operand> = op
         .operands
         .iter()
@@ -62,6 +67,32 @@ pub fn lower(op: &Einsum, cx: &mut Lower) {
         [a, b] => product(a.clone(), b.clone(), &op.output, cx),
         _ => single(&operands[0], &op.output, cx),
     }
+}
+
+/// A table of filters: only their bands are read.
+fn filtered(found: Filters, cx: &mut Lower) {
+    let Filters { x, summed, table } = found;
+    // Neighbours behind the summed dimension are to be neighbours in memory, and entries one dimension.
+    let mut view = cx.view(x);
+    let labels: Vec<u8> = (0..view.sizes.len() as u8).collect();
+    let (entries, columns) = (&labels[..summed], &labels[summed + 1..]);
+    let stride = |view: &View, group: &[u8]| Operand { view: view.clone(), labels: labels.clone() }.stride(group);
+    let single = view.sizes[summed + 1..].iter().all(|n| *n == 1);
+    let near = |view: &View| stride(view, columns).is_some_and(|s| s == 1 || single) && stride(view, entries).is_some();
+    if !near(&view) {
+        let packed = cx.packed(&view);
+        view = View::whole(packed.slot, &view.sizes, DType::F32);
+    }
+    let batch = Batch {
+        count: view.sizes[..summed].iter().product(),
+        columns: view.sizes[summed + 1..].iter().product(),
+        entry: stride(&view, entries).unwrap_or(0),
+        row: view.strides[summed],
+    };
+    let from = Piece { slot: view.slot, offset: view.offset, len: if view.count() == 0 { 0 } else { view.reach() } };
+    cx.reads(view.slot);
+    let to = cx.output(0);
+    cx.task(move |m| bands(m.pool(), &table, batch, &m.f32(from), &mut m.f32_mut(to)));
 }
 
 /// A label that an operand has twice walks both dimensions at once.

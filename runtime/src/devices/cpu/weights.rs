@@ -23,6 +23,7 @@
 
 use crate::graph::{DType, Graph};
 use crate::module::encoded::{Encoded, Encoding};
+use crate::module::init::Init;
 use crate::module::store::{Data, Values};
 use crate::program::{StoredWeight, WeightFormat, Weights};
 use mobilis_kernels::cpu::gemm::{self, Matrix, Panels, Right};
@@ -299,13 +300,15 @@ impl Prepared {
     fn kind(&self, graph: &Graph, piece: Piece, (n, k): (usize, usize), at: Matrix) -> Option<Option<Kind>> {
         let var = graph.vars.get(piece.slot as usize)?;
         let fixed = !graph.updates.iter().any(|u| u.0 == piece.slot);
-        // What is broadcast is no matrix of weights.
+        // What is broadcast is no matrix of weights; filters and the like belong to the code, not to the model.
+        let table = matches!(var.init, Init::Table(_));
         let weight = var.ty.dtype == DType::F32 && fixed && n >= 16 && k >= 32 && at.row > 0 && at.col > 0;
         if !weight {
             return None;
         }
         let exact = self.weights.is_exact();
         let format = match self.weights.of(&var.name) {
+            _ if table => None,
             WeightFormat::F32 => None,
             WeightFormat::Stored => {
                 let encoding = self.lock().encodings.get(&piece.slot).copied();
