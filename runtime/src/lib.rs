@@ -37,6 +37,9 @@ pub use mobilis_kernels::cpu::logits;
 /// Random numbers as a function of a counter.
 pub use mobilis_kernels::philox;
 
+/// Draws of tokens from logits.
+pub use mobilis_kernels::cpu::sample as sampling;
+
 pub use array::{Array, ArrayError};
 pub use checkpoint::{Checkpoint, Source};
 pub use devices::Device;

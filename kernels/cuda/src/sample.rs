@@ -1,45 +1,27 @@
-//! Sampling of tokens from logits on the device (`sample.cu`).
+//! Draws of tokens from logits on the device (`sample.cu`): those of [`mobilis_kernels::cpu::sample`].
 
 use crate::rows::count;
 use crate::{CudaError, Launch, Ptr, args};
 
-/// How tokens are drawn.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Sampling {
-    /// Logits are divided by it; 0 takes the first largest one.
-    pub temperature: f32,
-    /// Only so many of the largest, and those equal to the last of them; 0 for all.
-    pub top_k: usize,
-    /// Only the largest that make up this part of the probability together, at least one; 1 for all.
-    pub top_p: f32,
-    /// The number of the stream of random values.
-    pub stream: u32,
-}
-
-/// One token `[rows]` of each of the `logits [rows, n]`; `key` are seed and step, two `int`s on the device. NaN is not
-/// drawn.
+/// One token `[rows]` of each of the `logits [rows, n]`: -1 where all are minus infinity, -2 where one is no number. `settings
+/// [rows, 3]` are temperature (0: the first largest logit), `top_p` and `min_p`; `numbers [rows, 5]` are `top_k` (0: all),
+/// the seed's lower and upper half, the sequence and the step.
 ///
 /// # Errors
-/// Settings out of their range, no logits, 2³¹ or more.
+/// No logits, 2³¹ or more, as many rows.
 pub fn sample(
-    s: Sampling,
     logits: Ptr,
-    key: Ptr,
+    settings: Ptr,
+    numbers: Ptr,
     tokens: Ptr,
-    rows: usize,
-    n: usize,
+    [rows, n]: [usize; 2],
 ) -> Result<Vec<Launch>, CudaError> {
-    let refused = |message: String| Err(CudaError::Refused { kernel: "sample", message });
-    let sane = s.temperature >= 0.0 && s.temperature.is_finite() && s.top_p > 0.0 && s.top_p <= 1.0;
-    if !sane || n == 0 {
-        return refused(format!("temperature {}, top p {}, {n} logits", s.temperature, s.top_p));
+    if n == 0 {
+        return Err(CudaError::Refused { kernel: "sample", message: "no logits".into() });
     }
-    let length = count("sample", "logits", n)?;
-    let grid = count("sample", "rows", rows)? as u32;
+    let (length, grid) = (count("sample", "logits", n)?, count("sample", "rows", rows)? as u32);
     if rows == 0 {
         return Ok(vec![]);
     }
-    let top_k = s.top_k.min(n) as i32;
-    let args = args![logits, key, tokens, length, s.temperature, top_k, s.top_p, s.stream];
-    Ok(vec![Launch::new("sample_f32", [grid, 1, 1], 1024, args)])
+    Ok(vec![Launch::new("sample_f32", [grid, 1, 1], 1024, args![logits, settings, numbers, tokens, length])])
 }

@@ -1,63 +1,91 @@
-//! Sampling: what is never drawn, and how often the rest is.
+//! Sampling: the tokens that the CPU draws.
 
-use mobilis_cuda::sample::{Sampling, sample};
+use mobilis_cuda::sample::sample;
 use mobilis_cuda::testing::{devices, download, upload};
 use mobilis_cuda::{Gpu, Ptr};
+use mobilis_kernels::cpu::sample::{self as cpu, Draw};
+use mobilis_kernels::philox::philox4x32;
 
-fn draw(gpu: &Gpu, s: Sampling, logits: &[f32], n: usize, step: i32) -> Vec<i32> {
-    let rows = logits.len() / n;
-    let (from, key, to) = (upload(gpu, logits), upload(gpu, &[3, step]), gpu.alloc(rows * 4).unwrap());
-    gpu.run(&sample(s, from.ptr(), key.ptr(), to.ptr(), rows, n).unwrap()).unwrap();
-    download(&to, rows)
+fn draw(gpu: &Gpu, draws: &[Draw], logits: &[f32], n: usize) -> Vec<i32> {
+    let settings: Vec<f32> = draws.iter().flat_map(|d| [d.temperature, d.top_p, d.min_p]).collect();
+    let halves = |seed: u64| [seed as u32 as i32, (seed >> 32) as i32];
+    let number = |d: &Draw| [d.top_k as i32, halves(d.seed)[0], halves(d.seed)[1], d.sequence as i32, d.step as i32];
+    let numbers: Vec<i32> = draws.iter().flat_map(number).collect();
+    let (from, settings, numbers) = (upload(gpu, logits), upload(gpu, &settings), upload(gpu, &numbers));
+    let to = gpu.alloc(draws.len() * 4).unwrap();
+    gpu.run(&sample(from.ptr(), settings.ptr(), numbers.ptr(), to.ptr(), [draws.len(), n]).unwrap()).unwrap();
+    download(&to, draws.len())
+}
+
+fn on_the_cpu(draws: &[Draw], logits: &[f32], n: usize) -> Vec<i32> {
+    let one = |(d, row): (&Draw, &[f32])| match cpu::sample(row, d, &mut vec![]) {
+        Ok(Some(id)) => id as i32,
+        Ok(None) => -1,
+        Err(_) => -2,
+    };
+    draws.iter().zip(logits.chunks_exact(n)).map(one).collect()
+}
+
+const ALL: Draw = Draw { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, sequence: 0, step: 0 };
+
+/// Settings of every kind, one after another.
+fn settings(i: usize) -> Draw {
+    let mut d = Draw { seed: 1 << 40 | 11, sequence: i as u32 % 3, step: i as u64, ..ALL };
+    d.temperature = [1.0, 0.7, 1.9, 0.0, 1e-38][i % 5];
+    d.top_k = [0, 1, 3, 40, 5000][i / 2 % 5];
+    d.top_p = [1.0, 0.9, 0.5, 0.01][i / 3 % 4];
+    d.min_p = [0.0, 0.0, 0.1][i / 7 % 3];
+    d
 }
 
 #[test]
-fn only_what_is_kept_is_drawn_and_as_often_as_it_should() {
-    let p = [0.4f64, 0.05, 0.3, 0.0, 0.15, 0.1];
-    let row: Vec<f32> = p.iter().map(|p| p.ln() as f32 + 2.0).collect();
-    for gpu in devices().into_iter().take(1) {
-        let rows = 60;
-        let logits = row.repeat(rows);
-        let all = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, stream: 5 };
-        for (s, kept) in [
-            (all, vec![0, 1, 2, 4, 5]),
-            (Sampling { top_k: 3, ..all }, vec![0, 2, 4]),
-            (Sampling { top_k: 1, ..all }, vec![0]),
-            // 0.4 + 0.3 is 0.7: the third is needed for more.
-            (Sampling { top_p: 0.71, ..all }, vec![0, 2, 4]),
-            (Sampling { top_p: 0.69, ..all }, vec![0, 2]),
-            (Sampling { top_p: 0.01, ..all }, vec![0]),
-            // Of the three largest, which make up 0.85, 0.4 and 0.3 are 0.82.
-            (Sampling { top_k: 3, top_p: 0.8, ..all }, vec![0, 2]),
-            (Sampling { temperature: 0.0, ..all }, vec![0]),
-            (Sampling { temperature: 0.5, ..all }, vec![0, 1, 2, 4, 5]),
-        ] {
-            let tokens = draw(&gpu, s, &logits, 6, 1);
-            let weight = |i: usize| p[i].powf(1.0 / if s.temperature == 0.0 { 1.0 } else { s.temperature as f64 });
-            let mass: f64 = kept.iter().map(|i| weight(*i)).sum();
-            for i in 0..6 {
-                let found = tokens.iter().filter(|t| **t as usize == i).count() as f64;
-                let q = if kept.contains(&i) { weight(i) / mass } else { 0.0 };
-                let error = 4.5 * (rows as f64 * q * (1.0 - q)).sqrt();
-                assert!((found - rows as f64 * q).abs() <= error, "{s:?}: {found} of {i}, {}", rows as f64 * q);
+fn tokens_are_those_of_the_cpu() {
+    for (at, gpu) in devices().iter().enumerate() {
+        for (n, rows) in [(1, 3), (5, 40), (1500, if at == 0 { 16 } else { 4 })] {
+            let noise = |i: u32| philox4x32([i, n as u32, 0, 0], [3, 4])[0] as f32 / u32::MAX as f32 * 8.0 - 4.0;
+            let mut logits: Vec<f32> = (0..(rows * n) as u32).map(noise).collect();
+            // Some are equal, as are those of models with few bits; and some never come.
+            logits.iter_mut().step_by(3).for_each(|l| *l = (*l * 2.0).round() / 2.0);
+            logits.iter_mut().skip(2).step_by(11).for_each(|l| *l = f32::NEG_INFINITY);
+            let draws: Vec<Draw> = (0..rows).map(|i| settings(i + at * 17)).collect();
+            let (found, expected) = (draw(gpu, &draws, &logits, n), on_the_cpu(&draws, &logits, n));
+            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+                assert_eq!(*found, expected, "row {i} of {n} by {:?}", draws[i]);
             }
         }
     }
 }
 
+/// All alike: the first places are the nucleus, and each is drawn.
 #[test]
-fn long_rows_infinities_and_nan() {
+fn places_that_are_alike_are_taken_in_order() {
+    for gpu in devices().into_iter().take(1) {
+        let draws: Vec<Draw> = (0..60).map(|step| Draw { top_p: 0.5, step, ..ALL }).collect();
+        let logits = vec![0.25; 60 * 8];
+        let found = draw(&gpu, &draws, &logits, 8);
+        assert_eq!(found, on_the_cpu(&draws, &logits, 8));
+        assert!((0..4).all(|id| found.contains(&id)) && found.iter().all(|id| *id < 4), "{found:?}");
+    }
+}
+
+#[test]
+fn infinities_and_nan() {
     for gpu in devices() {
         let n = 1500;
-        let mut logits = vec![f32::NEG_INFINITY; 3 * n];
+        let mut logits = vec![f32::NEG_INFINITY; 6 * n];
         logits[700] = 1.0;
         logits[n + 3] = f32::NAN;
         logits[n + 1400] = -5.0;
-        logits[2 * n..].fill(f32::NAN);
-        let s = Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, stream: 0 };
-        let tokens = draw(&gpu, s, &logits, n, 2);
-        assert_eq!((tokens[0], tokens[1], tokens[2]), (700, 1400, 0));
-        let wrong = Sampling { temperature: -1.0, top_k: 0, top_p: 1.0, stream: 0 };
-        assert!(sample(wrong, Ptr::NULL, Ptr::NULL, Ptr::NULL, 1, 4).is_err());
+        logits[3 * n..].iter_mut().enumerate().for_each(|(i, l)| *l = (i % 7) as f32);
+        (logits[3 * n + 40], logits[3 * n + 41]) = (f32::INFINITY, f32::INFINITY);
+        logits[4 * n + 9] = f32::INFINITY;
+        logits[5 * n + 1499] = f32::NAN;
+        let mut draws = [Draw { temperature: 0.7, top_k: 40, top_p: 0.9, ..ALL }; 6];
+        draws[5].temperature = 0.0;
+        let found = draw(&gpu, &draws, &logits, n);
+        assert_eq!(found, on_the_cpu(&draws, &logits, n));
+        assert_eq!((found[0], found[1], found[2], found[4], found[5]), (700, -2, -1, 9, -2));
+        assert!(sample(Ptr::NULL, Ptr::NULL, Ptr::NULL, Ptr::NULL, [1, 0]).is_err());
+        assert!(sample(Ptr::NULL, Ptr::NULL, Ptr::NULL, Ptr::NULL, [0, 5]).unwrap().is_empty());
     }
 }

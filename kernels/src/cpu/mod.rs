@@ -33,6 +33,7 @@ pub mod random;
 pub mod recurrent;
 pub mod reduce;
 pub mod rope;
+pub mod sample;
 mod share;
 pub mod simd;
 pub mod softmax;

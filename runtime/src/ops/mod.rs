@@ -31,6 +31,7 @@ pub mod random;
 pub mod recurrent;
 pub mod reduce;
 pub mod rope;
+pub mod sample;
 pub mod scan;
 pub mod slice;
 pub mod softmax;
@@ -277,6 +278,9 @@ families! {
     // rope.rs
     /// Cosines and sines of rotary embeddings.
     RopeTable(rope::RopeTable),
+    // sample.rs
+    /// Draws of tokens.
+    Sample(sample::Sample),
     /// Rotation of pairs of features.
     Rope(rope::Rope),
     // attention.rs

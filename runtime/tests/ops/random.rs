@@ -2,7 +2,10 @@ use mobilis_runtime::devices::reference::{self, RefArray};
 use mobilis_runtime::graph::trace::{self, Handle, Mode};
 use mobilis_runtime::graph::{DType, Dim, Graph, TensorType, VarKind};
 use mobilis_runtime::ops::random::{Distribution, categorical, dropout, random};
+use mobilis_runtime::ops::sample::{NOTHING, Sample, arguments};
 use mobilis_runtime::ops::{elementwise as ew, leaf, reduce};
+use mobilis_runtime::sampling::{self, Draw};
+use mobilis_runtime::testing::{agree, index_values, noise, values};
 
 fn traced(mode: Mode, f: impl FnOnce() -> Vec<Handle>) -> Graph {
     let (graph, ()) = trace::trace(None, mode, &|_| false, || f().into_iter().for_each(trace::output)).expect("traces");
@@ -158,4 +161,34 @@ fn devices_draw_the_same_and_seeds_decide() -> Result<(), Box<dyn std::error::Er
     let (x4, ..) = program(Device::Cpu, stores[2].clone()).run(())?;
     assert_eq!(x1.data(), x4.data(), "the same seed draws the same numbers");
     Ok(())
+}
+
+/// Settings and numbers come with every run; the draw itself is compared with words and formulas in the kernels' tests.
+#[test]
+fn tokens_are_drawn_alike_on_all_devices() {
+    let (rows, n) = (12, 40);
+    let draws: Vec<Draw> = (0..rows as u64)
+        .map(|i| Draw {
+            temperature: [1.0, 0.0, 0.6][i as usize % 3],
+            top_k: [0, 5][i as usize % 2],
+            top_p: [1.0, 0.8, 1.0, 0.3][i as usize % 4],
+            min_p: 0.01,
+            seed: 5 << 33 | 9,
+            sequence: 2,
+            step: i,
+        })
+        .collect();
+    let mut logits: Vec<f64> = (0..rows * n).map(|i| noise(3, i as u64) as f32 as f64 * 4.0).collect();
+    logits[n..2 * n].fill(f64::NEG_INFINITY);
+    let (settings, numbers): (Vec<_>, Vec<_>) = draws.iter().map(arguments).unzip();
+    let settings: Vec<f64> = settings.concat().iter().map(|v| f64::from(*v)).collect();
+    let numbers: Vec<i64> = numbers.concat().iter().map(|v| i64::from(*v)).collect();
+    let given = [values(&[rows, n], &logits), values(&[rows, 3], &settings), index_values(&[rows, 5], &numbers)];
+    let found = agree(&given, |h| vec![trace::op1(Sample, h)], 0.0);
+    for (row, (found, draw)) in found[0].data.iter().zip(&draws).enumerate() {
+        let logits: Vec<f32> = logits[row * n..][..n].iter().map(|v| *v as f32).collect();
+        let expected = sampling::sample(&logits, draw, &mut vec![]).expect("they are numbers");
+        assert_eq!(*found, expected.map_or(f64::from(NOTHING), f64::from), "row {row}");
+    }
+    assert!(found[0].data[1] == -1.0 && found[0].data.iter().filter(|t| **t >= 0.0).count() == rows - 1);
 }

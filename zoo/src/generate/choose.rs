@@ -9,6 +9,7 @@ use super::options::GenerateOptions;
 use super::sample::{Choice, NotNumbers, Sampler};
 use super::stop::StopStrings;
 use crate::text::{Detokenizer, Tokenizer};
+use mobilis_runtime::sampling::Draw;
 
 /// One text's choices.
 #[derive(Clone)]
@@ -63,6 +64,11 @@ impl Chooser {
         };
         let mask = constraint.mask()?;
         Ok(self.sampler.sample(logits, tokens, prompt, Some(&|id| mask.allows(id)))?)
+    }
+
+    /// How the token after `new` new ones is drawn, where no rule and no constraint has a say.
+    pub(super) fn draw_alone(&self, new: usize) -> Option<Draw> {
+        self.constraint.is_none().then(|| self.sampler.draw_alone(new)).flatten()
     }
 
     pub(super) fn push(&mut self, id: u32) -> (String, Option<StopReason>) {

@@ -12,7 +12,8 @@ use super::lane::Lane;
 use super::sample::Choice;
 use super::speculate::{Draft, Guess, lookup};
 use crate::llm::Logits;
-use crate::llm::session::Want;
+use crate::llm::session::{Drawn, Want};
+use mobilis_runtime::sampling::Draw;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,23 @@ impl Held<'_> {
     }
 }
 
+/// What a call gives.
+enum Next {
+    Logits(Logits),
+    /// Tokens that the model's device drew.
+    Drawn(Vec<Drawn>),
+}
+
+/// How every text draws its next token, where none has rules, a constraint or probabilities to tell.
+fn draws(rows: &[Row]) -> Option<Vec<Draw>> {
+    rows.iter()
+        .map(|row| row.chooser.draw_alone(row.tokens.len() - row.prompt).or(row.done.then_some(NO_DRAW)))
+        .collect()
+}
+
+/// Of texts that are done.
+const NO_DRAW: Draw = Draw { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, sequence: 0, step: 0 };
+
 /// Texts that are being written: an iterator of what happens to them.
 pub struct Generation<'s> {
     held: Held<'s>,
@@ -217,15 +235,24 @@ impl<'s> Generation<'s> {
         }
         let guessed = guesses.iter().any(|g| !g.is_empty());
         let rows: Vec<&[u32]> = given.iter().map(Vec::as_slice).collect();
-        let logits = lane.feed(&rows, if guessed { Want::All } else { Want::Last })?;
+        let draws = (!guessed && lane.is_far()).then(|| draws(&self.rows)).flatten();
+        let next = match draws {
+            Some(draws) => Next::Drawn(lane.draw(&rows, &draws)?),
+            None => Next::Logits(lane.feed(&rows, if guessed { Want::All } else { Want::Last })?),
+        };
         self.statistics.calls += 1;
         if !self.begun {
             self.statistics.prompt_tokens += rows.iter().map(|r| r.len()).sum::<usize>();
             self.begun = true;
         }
         for (i, guess) in guesses.iter().enumerate() {
-            if !self.rows[i].done {
-                self.choose(i, &logits, guess)?;
+            match &next {
+                _ if self.rows[i].done => {}
+                Next::Logits(logits) => self.choose(i, logits, guess)?,
+                Next::Drawn(drawn) => {
+                    let choice = |id| Choice { id, logprob: None, top: vec![] };
+                    self.accept(i, drawn[i].map(|id| id.map(choice)).map_err(Unclear::from), None)?;
+                }
             }
         }
         Ok(())
@@ -290,45 +317,11 @@ impl<'s> Generation<'s> {
 
     /// The tokens of a text after a call: as many as were guessed rightly, and one more.
     fn choose(&mut self, i: usize, logits: &Logits, guess: &[u32]) -> Result<(), GenerateError> {
-        let positions = self.held.lane().positions();
         let all = logits.positions(i).count();
         for (step, logits) in logits.positions(i).skip(all.saturating_sub(guess.len() + 1)).enumerate() {
             let row = &mut self.rows[i];
-            let choice = match row.chooser.next(logits, &row.tokens, row.prompt) {
-                Ok(Some(choice)) => choice,
-                Ok(None) => {
-                    self.end(i, None, StopReason::Constraint);
-                    break;
-                }
-                Err(Unclear::NotNumbers) => {
-                    return Err(GenerateError::NotNumbers { row: row.index, position: row.tokens.len() });
-                }
-                Err(Unclear::Constraint(source)) => return Err(GenerateError::Constraint { row: row.index, source }),
-            };
-            row.tokens.push(choice.id);
-            self.statistics.new_tokens += 1;
-            let right = guess.get(step) == Some(&choice.id);
-            self.statistics.accepted += right as usize;
-            let (id, new) = (choice.id, row.tokens.len() - row.prompt);
-            let (most, len) = (row.most, row.tokens.len());
-            let (text, stop) = row.chooser.push(id);
-            let stop = match stop {
-                Some(stop) => Some(stop),
-                None if new >= most => Some(StopReason::Length),
-                None if len > positions => Some(StopReason::Context),
-                None => None,
-            };
-            match stop {
-                Some(stop) => {
-                    let last = self.events.len();
-                    self.end(i, Some(choice), stop);
-                    // What was final before comes before what is final now that it ended.
-                    self.events[last].text.insert_str(0, &text);
-                    break;
-                }
-                None => self.events.push_back(Event { row: self.rows[i].index, token: Some(choice), text, stop: None }),
-            }
-            if !right {
+            let choice = row.chooser.next(logits, &row.tokens, row.prompt);
+            if !self.accept(i, choice, guess.get(step).copied())? {
                 break;
             }
         }
@@ -339,6 +332,52 @@ impl<'s> Generation<'s> {
             self.held.lane().rewind(i, known)?;
         }
         Ok(())
+    }
+
+    /// Goes on with a choice. Whether it is what was guessed, and the text does not end.
+    fn accept(
+        &mut self,
+        i: usize,
+        choice: Result<Option<Choice>, Unclear>,
+        guess: Option<u32>,
+    ) -> Result<bool, GenerateError> {
+        let positions = self.held.lane().positions();
+        let row = &mut self.rows[i];
+        let choice = match choice {
+            Ok(Some(choice)) => choice,
+            Ok(None) => {
+                self.end(i, None, StopReason::Constraint);
+                return Ok(false);
+            }
+            Err(Unclear::NotNumbers) => {
+                return Err(GenerateError::NotNumbers { row: row.index, position: row.tokens.len() });
+            }
+            Err(Unclear::Constraint(source)) => return Err(GenerateError::Constraint { row: row.index, source }),
+        };
+        row.tokens.push(choice.id);
+        self.statistics.new_tokens += 1;
+        let right = guess == Some(choice.id);
+        self.statistics.accepted += right as usize;
+        let (id, new) = (choice.id, row.tokens.len() - row.prompt);
+        let (most, len) = (row.most, row.tokens.len());
+        let (text, stop) = row.chooser.push(id);
+        let stop = match stop {
+            Some(stop) => Some(stop),
+            None if new >= most => Some(StopReason::Length),
+            None if len > positions => Some(StopReason::Context),
+            None => None,
+        };
+        match stop {
+            Some(stop) => {
+                let last = self.events.len();
+                self.end(i, Some(choice), stop);
+                // What was final before comes before what is final now that it ended.
+                self.events[last].text.insert_str(0, &text);
+                return Ok(false);
+            }
+            None => self.events.push_back(Event { row: row.index, token: Some(choice), text, stop: None }),
+        }
+        Ok(right)
     }
 
     fn note_time(&mut self) {

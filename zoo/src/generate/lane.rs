@@ -5,8 +5,9 @@
 //! [`Lane::align`] keeps the longest common beginning and cuts off the rest; a model that cannot go
 //! back begins anew.
 
-use crate::llm::session::{SessionError, Want};
+use crate::llm::session::{Drawn, SessionError, Want};
 use crate::llm::{Logits, Sessions};
+use mobilis_runtime::sampling::Draw;
 
 /// A session and the tokens in it.
 pub struct Lane {
@@ -46,10 +47,30 @@ impl Lane {
     /// # Errors
     /// As there. The sequences are as before then, or empty where a program failed half way.
     pub fn feed(&mut self, rows: &[&[u32]], want: Want) -> Result<Logits, SessionError> {
-        match self.session.feed(rows, want) {
-            Ok(logits) => {
+        let result = self.session.feed(rows, want);
+        self.after(rows, result)
+    }
+
+    /// Whether [`draw`](Self::draw) saves the way of logits: [`Sessions::is_far`].
+    pub fn is_far(&self) -> bool {
+        self.session.is_far()
+    }
+
+    /// Feeds every sequence some tokens, and draws the next: [`Sessions::draw`].
+    ///
+    /// # Errors
+    /// As of [`feed`](Self::feed).
+    pub fn draw(&mut self, rows: &[&[u32]], draws: &[Draw]) -> Result<Vec<Drawn>, SessionError> {
+        let result = self.session.draw(rows, draws);
+        self.after(rows, result)
+    }
+
+    /// Notes what was fed, or empties what a failure may have changed.
+    fn after<T>(&mut self, rows: &[&[u32]], result: Result<T, SessionError>) -> Result<T, SessionError> {
+        match result {
+            Ok(out) => {
                 self.fed.iter_mut().zip(rows).for_each(|(fed, row)| fed.extend_from_slice(row));
-                Ok(logits)
+                Ok(out)
             }
             Err(e) => {
                 for row in 0..self.fed.len() {

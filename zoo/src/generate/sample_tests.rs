@@ -1,4 +1,5 @@
 use super::*;
+use mobilis_runtime::philox::philox4x32;
 use serde_json::Value;
 
 /// Numbers in -4..4 from a counter.

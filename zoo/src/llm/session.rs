@@ -10,6 +10,7 @@
 //!
 //! [`Sessions`] is what the rest of the world sees of a [`Session`]: the family's type is gone.
 
+mod draw;
 mod error;
 mod rows;
 
@@ -20,9 +21,11 @@ use mobilis_runtime::ops::loss::CrossEntropyOptions;
 use mobilis_runtime::ops::{elementwise as ew, embedding, leaf, movement};
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::program::Program;
+use mobilis_runtime::sampling::Draw;
 use std::ops::Range;
 use std::rc::Rc;
 
+pub use draw::Drawn;
 pub use error::SessionError;
 
 /// How a session is set up.
@@ -92,6 +95,14 @@ pub trait Sessions {
     /// Another number of sequences, a token that the model does not have, a sequence that grows
     /// beyond the session's room. Nothing is fed then.
     fn feed(&mut self, rows: &[&[u32]], want: Want) -> Result<Logits, SessionError>;
+    /// Gives each sequence tokens, and gets back what [`sampling::sample`](mobilis_runtime::sampling::sample) draws from the logits
+    /// after its last one, which stay on the model's device. Of a sequence without tokens nothing is said.
+    ///
+    /// # Errors
+    /// As [`feed`](Self::feed); as many draws as sequences are needed.
+    fn draw(&mut self, rows: &[&[u32]], draws: &[Draw]) -> Result<Vec<Drawn>, SessionError>;
+    /// Whether logits would come from another device's memory, so that [`draw`](Self::draw) saves their way.
+    fn is_far(&self) -> bool;
     /// Gives each sequence tokens, and gets back what each should have been followed by costs:
     /// `-ln p(next[row][i])` after `rows[row][..=i]`. Logits are not kept.
     ///
@@ -151,6 +162,7 @@ pub struct Session<M: CausalLm> {
     ends: Vec<usize>,
     switch: Option<Switch>,
     programs: [Option<Step>; 3],
+    drawings: [Option<draw::Drawing>; 2],
     scoring: Option<Scoring>,
 }
 
@@ -191,6 +203,7 @@ impl<M: CausalLm> Session<M> {
             reached: lengths.clone(),
             lengths,
             programs: [None, None, None],
+            drawings: [None, None],
             scoring: None,
         }
     }
@@ -354,7 +367,7 @@ impl<M: CausalLm> Session<M> {
         drop(values);
         self.slots = slots;
         self.sizes = Sizes::new().with::<Slots>(slots).with::<Ring>(self.ring);
-        (self.programs, self.scoring) = ([None, None, None], None);
+        (self.programs, self.drawings, self.scoring) = ([None, None, None], [None, None], None);
     }
 
     /// The pieces of rows that are worked on one after another. A text that goes on is cut where it is
@@ -436,6 +449,20 @@ impl<M: CausalLm> Sessions for Session<M> {
             }
         }
         Ok(logits)
+    }
+
+    fn draw(&mut self, rows: &[&[u32]], draws: &[Draw]) -> Result<Vec<Drawn>, SessionError> {
+        self.check(rows)?;
+        if draws.len() != rows.len() {
+            return Err(SessionError::Rows { batch: rows.len(), found: draws.len() });
+        }
+        self.grow(rows);
+        self.begin(rows);
+        self.drawn(rows, draws)
+    }
+
+    fn is_far(&self) -> bool {
+        !matches!(self.model.device(), Device::Cpu | Device::Reference)
     }
 
     fn losses(&mut self, rows: &[&[u32]], next: &[&[u32]]) -> Result<Vec<Vec<f32>>, SessionError> {

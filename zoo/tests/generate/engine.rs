@@ -1,8 +1,9 @@
 //! Generation against the likeliest token of whole texts.
 
-use crate::{VOCAB, likeliest, model, random, text, whole};
+use crate::{VOCAB, likeliest, model, model_on, random, text, whole};
+use mobilis_runtime::Device;
 use mobilis_zoo::generate::{
-    Chooser, Draft, Event, GenerateError, Generation, Generator, Request, Speculation, StopReason,
+    Chooser, Draft, Event, GenerateError, GenerateOptions, Generation, Generator, Request, Speculation, StopReason,
 };
 use mobilis_zoo::llm::TextModel;
 
@@ -47,6 +48,37 @@ fn a_batch_of_unequal_prompts_gives_what_each_gives_alone() {
         let statistics = generation.statistics();
         assert_eq!((statistics.prompt_tokens, statistics.new_tokens, statistics.calls), (29, 22, 12));
     }
+}
+
+/// A GPU draws by itself where no rule has a say, and gives its logits where one has.
+#[test]
+fn gpus_draw_the_tokens_of_the_cpu() {
+    let device = match Device::emulated() {
+        Ok(device) => device,
+        Err(e) => return eprintln!("skipped: {e}"),
+    };
+    let options = GenerateOptions::default().seed(3);
+    let sampled = options.clone().temperature(0.9).top_k(30).top_p(0.9).min_p(0.01);
+    let ruled = sampled.clone().repetition_penalty(1.3);
+    let run = |device: Device| {
+        let model = model_on(1, None, device);
+        let generator = Generator::new(&*model);
+        let mut all = vec![];
+        for options in [&options, &sampled, &ruled] {
+            let requests = (0..2).map(|i| Request {
+                prompt: text(i, 5 + 4 * i as usize),
+                most: 5 + i as usize,
+                chooser: Chooser::new(options.clone(), i),
+            });
+            all.push(collect(&mut generator.generate(requests.collect(), Speculation::None).unwrap()));
+        }
+        let lane = generator.lane(1, 8);
+        assert_eq!(lane.is_far(), device != Device::Cpu);
+        all
+    };
+    let (found, expected) = (run(device), run(Device::Cpu));
+    assert_eq!(found, expected);
+    assert_ne!(expected[0], expected[1]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod sessions;
 mod support;
 mod translate;
 
+use mobilis_runtime::Device;
 use mobilis_runtime::nn::AttentionOptions;
 use mobilis_runtime::prelude::*;
 use mobilis_zoo::llm::block::{Block, Decoder};
@@ -34,6 +35,10 @@ fn random(seed: u64) -> Box<dyn TextModel> {
 
 /// The same, whose attention sees so many positions.
 fn model(seed: u64, window: Option<u64>) -> Box<dyn TextModel> {
+    model_on(seed, window, Device::Cpu)
+}
+
+fn model_on(seed: u64, window: Option<u64>, device: Device) -> Box<dyn TextModel> {
     let config = config();
     let options =
         AttentionOptions { causal: true, rope: Some(config.rotary(None).unwrap()), window, ..Default::default() };
@@ -49,7 +54,7 @@ fn model(seed: u64, window: Option<u64>) -> Box<dyn TextModel> {
         let most = values.iter().map(|v| v.abs()).fold(0.0, f32::max);
         model.set(name, &values.iter().map(|v| v / most).collect::<Vec<_>>()).unwrap();
     }
-    text_model(&config, model)
+    text_model(&config, model.on(device))
 }
 
 /// The logits after every position of a text, without caches.

@@ -9,7 +9,7 @@ use mobilis_cuda::norm::Norm;
 use mobilis_cuda::reduce::{self, Reduction};
 use mobilis_cuda::rope::Rope;
 use mobilis_cuda::rows::Number;
-use mobilis_cuda::sample::{Sampling, sample};
+use mobilis_cuda::sample::sample;
 use mobilis_cuda::softmax::{Along, softmax};
 use mobilis_cuda::{CudaError, Launch, Ptr};
 
@@ -167,8 +167,11 @@ fn losses(o: &mut Operands, rows: usize, classes: usize) -> Result<Vec<Launch>, 
 }
 
 fn tokens(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
-    let (logits, key, to) = (o.random(rows * n, Element::F32)?, o.space(8)?, o.space(4 * rows)?);
-    sample(Sampling { temperature: 0.7, top_k: 50, top_p: 0.9, stream: 1 }, logits, key, to, rows, n)
+    let (logits, to) = (o.random(rows * n, Element::F32)?, o.space(4 * rows)?);
+    let (settings, numbers) = (o.space(12 * rows)?, o.space(20 * rows)?);
+    o.gpu().write(settings, &[0.7f32, 0.9, 0.0].repeat(rows))?;
+    o.gpu().write(numbers, &(0..rows).flat_map(|row| [50, 7, 0, row as i32, 1]).collect::<Vec<i32>>())?;
+    sample(logits, settings, numbers, to, [rows, n])
 }
 
 fn step(op: Op, args: &[u16]) -> Step {

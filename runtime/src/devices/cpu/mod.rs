@@ -26,6 +26,7 @@ mod random;
 mod recurrent;
 mod reduce;
 mod rope;
+mod sample;
 mod slice;
 mod softmax;
 mod ssm;
@@ -195,6 +196,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Result<(), String> {
         Op::EmbeddingGrad(_) => embedding::grad(cx),
         Op::Experts(op) => experts::experts(op, cx),
         Op::ExpertsGrad(op) => experts::grad(op, cx),
+        Op::Sample(_) => sample::sample(cx),
         Op::RopeTable(op) => rope::lower_table(op, cx)?,
         Op::Rope(op) => rope::lower(op, cx)?,
         Op::Attention(op) => attention::lower(op, cx),

@@ -38,6 +38,7 @@ mod recurrent;
 mod reduce;
 mod rope;
 mod run;
+mod sample;
 mod slice;
 mod softmax;
 mod source;
@@ -199,6 +200,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::ArgExtreme(op) => order::arg_extreme(op, cx)?,
         Op::Sort(op) => order::sort(op, cx)?,
         Op::Random(op) => random::lower(op, cx)?,
+        Op::Sample(_) => sample::sample(cx)?,
         Op::RopeTable(op) => rope::lower_table(op, cx)?,
         Op::Rope(op) => rope::lower(op, cx)?,
         Op::LinearCrossEntropy(op) => head::lower(op, cx)?,

@@ -22,6 +22,7 @@ mod random;
 mod recurrent;
 mod reduce;
 mod rope;
+mod sample;
 mod slice;
 mod softmax;
 mod ssm;
@@ -141,6 +142,7 @@ fn eval(op: &Op, cx: &Eval) -> Result<Vec<RefArray>, String> {
         Op::EmbeddingGrad(_) => embedding::grad(cx)?,
         Op::Experts(op) => experts::experts(op, cx)?,
         Op::ExpertsGrad(op) => return experts::grad(op, cx),
+        Op::Sample(_) => sample::sample(cx),
         Op::RopeTable(op) => return rope::table(op, cx),
         Op::Rope(op) => rope::rope(op, cx)?,
         Op::Attention(op) => return Ok(attention::attention(op, cx)),

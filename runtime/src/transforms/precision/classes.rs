@@ -106,7 +106,7 @@ fn scored(graph: &Graph, forward: usize) -> HashSet<u32> {
     let mut found = HashSet::new();
     for node in graph.nodes[..forward].iter().rev() {
         let mut open = match node.op {
-            Op::CrossEntropy(_) | Op::Sort(_) | Op::ArgExtreme(_) => vec![node.inputs[0].node],
+            Op::CrossEntropy(_) | Op::Sort(_) | Op::ArgExtreme(_) | Op::Sample(_) => vec![node.inputs[0].node],
             _ => continue,
         };
         while let Some(id) = open.pop() {
