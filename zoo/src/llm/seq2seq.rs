@@ -13,9 +13,11 @@ use super::encoder::{TextBatch, Visible};
 use super::family::Values;
 use super::session::{Session, SessionError, SessionOptions, Sessions};
 use super::{Batch, CausalLm, Ids, Time};
-use mobilis_runtime::module::store::{Data, Entry};
+use mobilis_runtime::graph::trace::Handle;
+use mobilis_runtime::module::store::{self, Data, Entry};
 use mobilis_runtime::module::{AnyVar, Visitor};
 use mobilis_runtime::nn::cache::KvCache;
+use mobilis_runtime::ops::movement;
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::program::Results;
 use std::cell::{OnceCell, RefCell};
@@ -90,8 +92,8 @@ impl<M: Module> Module for Conditional<M> {
     }
 }
 
-/// The states of a memory in caches: keys and values of a layer.
-type Kept<M> = State<(Batch, Source, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>;
+/// The states of a memory in caches: keys and values of a layer. What a head reads in every step lies together.
+type Kept<M> = State<(Batch, <M as Seq2Seq>::Heads, Source, <M as Seq2Seq>::HeadDim)>;
 
 fn kept<M: Seq2Seq>(caches: &Caches, layer: usize) -> [Kept<M>; 2] {
     ["keys", "values"].map(|part| caches.state(&format!("source.{layer}.{part}"), false))
@@ -101,7 +103,8 @@ fn kept<M: Seq2Seq>(caches: &Caches, layer: usize) -> [Kept<M>; 2] {
 fn remembered<M: Seq2Seq>(decoder: &M, caches: &Caches) -> Memory<M::Heads, M::HeadDim> {
     let layer = |i| {
         let [keys, values] = kept::<M>(caches, i);
-        KvCache::new(keys.get(), values.get())
+        let by_position = |x: Handle| Tensor::from_raw(movement::permute(x, &[0, 2, 1, 3]));
+        KvCache::new(by_position(keys.get().raw()), by_position(values.get().raw()))
     };
     (0..decoder.depth()).map(layer).collect()
 }
@@ -126,9 +129,15 @@ impl<M: Seq2Seq> CausalLm for Conditional<M> {
     }
 }
 
-/// Keys and values of sources, as a program gives them: of each layer `[Batch, Source, Heads, HeadDim]`
+/// Keys and values of sources, as a program gives them: of each layer `[Batch, Heads, Source, HeadDim]`
 /// twice.
-pub(crate) type Kvs<M, S = Source> = Vec<Tensor<(Batch, S, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>>;
+pub(crate) type Kvs<M, S = Source> = Vec<Tensor<(Batch, <M as Seq2Seq>::Heads, S, <M as Seq2Seq>::HeadDim)>>;
+
+/// A memory head by head, as sessions keep it.
+pub(crate) fn by_heads<M: Seq2Seq, S: Axis>(memory: &Memory<M::Heads, M::HeadDim, S>) -> Kvs<M, S> {
+    let each = memory.iter().flat_map(|kv| [kv.keys, kv.values]);
+    each.map(|x| Tensor::from_raw(movement::permute(x.raw(), &[0, 2, 1, 3]))).collect()
+}
 
 impl<M: Seq2Seq> Session<Conditional<M>> {
     /// A session over sources, without tokens yet. With `options.batch` a multiple of the sources, each
@@ -170,7 +179,7 @@ impl<M: Seq2Seq> Session<Conditional<M>> {
 }
 
 /// Keys or values of a layer.
-pub(crate) type KeysOrValues<M> = Array<(Batch, Source, <M as Seq2Seq>::Heads, <M as Seq2Seq>::HeadDim)>;
+pub(crate) type KeysOrValues<M> = Array<(Batch, <M as Seq2Seq>::Heads, Source, <M as Seq2Seq>::HeadDim)>;
 
 /// Lays the memory of sources into the caches of `batch` sequences. Gives the sources' length.
 fn lay<M: Seq2Seq>(
@@ -180,25 +189,38 @@ fn lay<M: Seq2Seq>(
     memory: &[KeysOrValues<M>],
     mask: Option<&Array<(Batch, Source), Mask>>,
 ) -> Result<usize, SessionError> {
-    let (rows, time) = memory.first().map_or((0, 0), |keys| (keys.sizes()[0], keys.sizes()[1]));
+    let (rows, time) = memory.first().map_or((0, 0), |keys| (keys.sizes()[0], keys.sizes()[2]));
     if rows == 0 || !batch.is_multiple_of(rows) {
         return Err(SessionError::Rows { batch, found: rows });
     }
     let mut values = model.store().lock();
-    let mut keep = |name: String, id, sizes: &[usize], data: Data| {
+    let keep = |values: &mut store::Values, name: String, id, sizes: &[usize], data: Data| {
         let sizes: Vec<usize> = std::iter::once(batch).chain(sizes[1..].iter().copied()).collect();
         values.insert(id, Entry::new(name, &sizes, data));
     };
     for (i, pair) in memory.chunks_exact(2).enumerate() {
         for (state, array) in kept::<M>(caches, i).iter().zip(pair) {
-            let data = repeated(array.data(), rows, batch / rows);
-            keep(format!("source {i}"), state.id(), array.sizes(), Data::F32(data));
+            let again = values.device() == Device::Cpu
+                && values
+                    .get(state.id())
+                    .is_some_and(|old| old.sizes[0] == batch && old.sizes[1..] == array.sizes()[1..]);
+            // Recordings come window by window: there is room for the next where the last one lies.
+            let old = if again { values.get_mut(state.id()) } else { None };
+            match old.map(|entry| &mut entry.data) {
+                Some(Data::F32(old)) => repeat(array.data(), rows, batch / rows, old),
+                _ => {
+                    let mut data = vec![0.0; array.data().len() * (batch / rows)];
+                    repeat(array.data(), rows, batch / rows, &mut data);
+                    keep(&mut values, format!("source {i}"), state.id(), array.sizes(), Data::F32(data));
+                }
+            }
         }
     }
     if let Some(mask) = mask {
         let bits: Vec<u8> = mask.data().iter().map(|m| u8::from(*m)).collect();
-        let bits = repeated(&bits, rows, batch / rows);
-        keep("source mask".into(), kept_mask(caches).id(), mask.sizes(), Data::Bool(bits));
+        let mut all = vec![0; bits.len() * (batch / rows)];
+        repeat(&bits, rows, batch / rows, &mut all);
+        keep(&mut values, "source mask".into(), kept_mask(caches).id(), mask.sizes(), Data::Bool(all));
     }
     Ok(time)
 }
@@ -335,7 +357,7 @@ impl<M: TextSeq2Seq> EncoderDecoder<M> {
         }
         let program = self.model.compile(|m, (source, mask): (SourceIds, SourceMask)| {
             let memory = m.0.memory(m.0.encode(source, Visible::Mask(mask), &Context::whole()));
-            memory.iter().flat_map(|kv| [kv.keys, kv.values]).collect::<Vec<_>>()
+            by_heads::<M, Source>(&memory)
         })?;
         Ok(self.remember.get_or_init(|| program))
     }
@@ -383,11 +405,8 @@ impl<M: TextSeq2Seq> Seq2SeqModel for EncoderDecoder<M> {
 }
 
 /// Each row so many times, side by side.
-fn repeated<T: Copy>(all: &[T], rows: usize, times: usize) -> Vec<T> {
+fn repeat<T: Copy>(all: &[T], rows: usize, times: usize, out: &mut [T]) {
     let each = (all.len() / rows).max(1);
-    let mut out = Vec::with_capacity(all.len() * times);
-    for row in all.chunks(each) {
-        (0..times).for_each(|_| out.extend_from_slice(row));
-    }
-    out
+    let copies = all.chunks(each).flat_map(|row| std::iter::repeat_n(row, times));
+    out.chunks_mut(each).zip(copies).for_each(|(out, row)| out.copy_from_slice(row));
 }

@@ -7,7 +7,7 @@ use crate::generate::{BeamOptions, GenerateError, GenerateOptions, Lane, search}
 use crate::llm::config::{Config, ConfigError};
 use crate::llm::encoder::Visible;
 use crate::llm::family::{OpenError, Values};
-use crate::llm::seq2seq::{Conditional, KeysOrValues, Kvs, Seq2Seq, Source};
+use crate::llm::seq2seq::{Conditional, KeysOrValues, Kvs, Seq2Seq, Source, by_heads};
 use crate::llm::session::{Session, SessionError, SessionOptions};
 use crate::llm::{Batch, Context, Ids, Time};
 use mobilis_runtime::checkpoint;
@@ -85,10 +85,7 @@ impl Canary {
             .fold(options, |options, pattern| options.passing_over(pattern));
         let module = Conditional(settings.module::<A>());
         let decoder = Rc::new(options.load(module, tensors).map_err(OpenError::from)?);
-        let remember = decoder.compile(|m, x: Sound| {
-            let memory = m.0.memory(m.0.project(x));
-            memory.iter().flat_map(|kv| [kv.keys, kv.values]).collect::<Vec<_>>()
-        })?;
+        let remember = decoder.compile(|m, x: Sound| by_heads::<Decoder, Source>(&m.0.memory(m.0.project(x))))?;
         Ok(Canary { encoder, decoder, settings, remember })
     }
 

@@ -11,7 +11,7 @@ use crate::audio::features::{Features, SampleCounts, Settings, Sound};
 use crate::llm::config::Config;
 use crate::llm::encoder::{TextBatch, Visible};
 use crate::llm::family::{OpenError, Values};
-use crate::llm::seq2seq::{Conditional, KeysOrValues, Kvs, Seq2Seq, Source};
+use crate::llm::seq2seq::{Conditional, KeysOrValues, Kvs, Seq2Seq, Source, by_heads};
 use crate::llm::session::{Session, SessionError, SessionOptions, Sessions};
 use crate::llm::{Batch, Context, Ids, Time};
 use mobilis_runtime::Extent;
@@ -100,7 +100,7 @@ fn one_head(x: Handle, head: usize) -> Handle {
 
 impl Heard {
     /// What a program gave, whose positions are the decoder's source.
-    fn of(found: Vec<Array<(Batch, Halved<Frames>, Heads, HeadDim)>>) -> Heard {
+    fn of(found: Vec<Array<(Batch, Heads, Halved<Frames>, HeadDim)>>) -> Heard {
         let source = |a: Array<_>| {
             let sizes = a.sizes().to_vec();
             KeysOrValues::<Module_>::from_parts(&sizes, Array::into_vec(a))
@@ -133,8 +133,7 @@ type Hear = Program<(Sound, SampleCounts), Kvs<Module_, Halved<Frames>>>;
 
 /// What the decoder needs of spectrograms.
 fn memory(m: &Module_, x: Spectrograms) -> Kvs<Module_, Halved<Frames>> {
-    let memory = m.memory(m.model.encoder.forward(x, &Context::whole()));
-    memory.iter().flat_map(|kv| [kv.keys, kv.values]).collect()
+    by_heads::<Module_, Halved<Frames>>(&m.memory(m.model.encoder.forward(x, &Context::whole())))
 }
 
 type Streams = Vec<Tensor<(Batch, Inner, Width)>>;

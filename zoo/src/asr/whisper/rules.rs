@@ -5,6 +5,7 @@
 //! than any word, one of them comes.
 
 use super::tokens::Tokens;
+use mobilis_runtime::logits::{likeliest, log_sum_exp};
 
 /// The rules for a text.
 #[derive(Clone, Debug)]
@@ -69,22 +70,11 @@ impl<'t> Rules<'t> {
             logits[beyond..].fill(NEVER);
         }
         let (words, times) = logits.split_at_mut(first);
-        let largest = words.iter().copied().fold(NEVER, f32::max);
+        let largest = likeliest(words).map_or(NEVER, |(_, logit)| logit);
         if log_sum_exp(times) > f64::from(largest) {
             words.fill(NEVER);
         }
     }
-}
-
-/// `ln(sum(exp(x)))`; minus infinity of nothing.
-pub fn log_sum_exp(values: &[f32]) -> f64 {
-    let largest = values.iter().copied().fold(NEVER, f32::max);
-    if largest == NEVER {
-        return f64::NEG_INFINITY;
-    }
-    // Far below the largest nothing counts; skipping saves most of the exponentials.
-    let near = values.iter().filter(|v| **v > largest - 30.0);
-    f64::from(largest) + near.map(|v| f64::from((*v - largest).exp())).sum::<f64>().ln()
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 //! `transcribe.py`).
 
 use super::network::{Heard, Listener};
-use super::rules::{Rules, log_sum_exp};
+use super::rules::Rules;
 use super::tokens::Tokens;
 use crate::llm::session::{SessionError, Want};
 use crate::text::Tokenizer;
+use mobilis_runtime::logits::{likeliest, log_sum_exp};
 use mobilis_runtime::philox::philox4x32;
 use std::io::Write;
 
@@ -213,8 +214,7 @@ impl Writer<'_> {
 
 /// The likeliest token.
 pub(super) fn best(logits: &[f32]) -> u32 {
-    let larger = |b: (usize, f32), (i, v): (usize, &f32)| if *v > b.1 { (i, *v) } else { b };
-    logits.iter().enumerate().fold((0, f32::NEG_INFINITY), larger).0 as u32
+    likeliest(logits).map_or(0, |(id, _)| id as u32)
 }
 
 /// A token drawn by its probability at a temperature.
