@@ -93,6 +93,8 @@ def random(folder, size, like):
         add(f"model.encoder.{x}.weight", width, inputs, 3, scale=(3 * inputs) ** -0.5)
         add(f"model.encoder.{x}.bias", width, scale=0.01)
     add("model.decoder.embed_tokens.weight", config["vocab_size"], width, scale=0.05)
+    # The end is never the likeliest: both sides write as many tokens as they may.
+    tensors["model.decoder.embed_tokens.weight"][config["eos_token_id"]] = 0
     folder.mkdir()
     write(folder / "model.safetensors", tensors)
     (folder / "config.json").write_text(json.dumps(config))
