@@ -172,20 +172,22 @@ def main():
     ask.add_argument("--seconds", type=float, default=120)
     ask.add_argument("--rounds", type=int, default=5)
     ask.add_argument("--threads", type=int, default=2)
+    ask.add_argument("--keep", type=Path, help="make models in this folder, and take what is there")
     ask.add_argument("--mobilis", default="target/release/mobilis")
     a = ask.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+        folder = a.keep or Path(folder)
+        folder.mkdir(exist_ok=True)
         model = a.model
         if a.sizes:
             model = folder / "model"
-            random(model, a.sizes, a.model)
+            model.exists() or random(model, a.sizes, a.model)
         samples = sound(a.files, a.seconds)
         with wave.open(str(folder / "all.wav"), "wb") as f:
             f.setparams((1, 2, 16_000, 0, "NONE", ""))
             f.writeframes(samples.tobytes())
         for kind in a.kinds.split(","):
-            convert(model, folder / kind, kind)
+            (folder / kind).exists() or convert(model, folder / kind, kind)
             theirs = faster_whisper.WhisperModel(
                 str(folder / kind), device="cpu", compute_type={"f32": "float32"}.get(kind, kind), cpu_threads=a.threads,
             )
