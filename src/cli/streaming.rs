@@ -77,7 +77,7 @@ pub(super) fn run(
     for (name, blocks) in recordings {
         let started = Instant::now();
         let mut samples = 0usize;
-        let mut listen = || -> Result<(), Fault> {
+        let listen = || -> Result<(), Fault> {
             let mut live = recognizer.live(options)?;
             for block in blocks {
                 let block = block.map_err(AsrError::from)?;

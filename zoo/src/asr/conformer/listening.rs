@@ -11,7 +11,6 @@ use crate::asr::decode::Times;
 use crate::asr::live::{Live, LiveOptions, News, grown};
 use crate::asr::windows::Flowing;
 use crate::audio::features::Normalize;
-use std::cell::RefCell;
 use std::time::Duration;
 
 impl ConformerRecognizer {
@@ -29,7 +28,6 @@ impl ConformerRecognizer {
         // sharpened by one before it.
         let reach = settings.map_or(0, |s| s.n_fft / 2 + 1);
         let before = reach.div_ceil(self.features().hop());
-        let streams = RefCell::new(streams);
         let search = self.begin()?;
         let times = self.times.clone();
         let (kept, frames, all, steps) = (0, 0, 0, 0);
@@ -53,7 +51,7 @@ impl Flowing for Listening<'_> {
 /// A recording that comes in.
 pub struct Listening<'r> {
     recognizer: &'r ConformerRecognizer,
-    streams: RefCell<Streams<'r>>,
+    streams: Streams<'r>,
     search: Stand<'r>,
     /// The last samples, from number `kept` on: those that frames to come are made of.
     samples: Vec<f32>,
@@ -107,7 +105,7 @@ impl Listening<'_> {
     /// Goes on up to frame `ready` of the features, not included.
     fn hear(&mut self, ready: usize, end: bool) -> Result<(), RecognizeError> {
         let features = self.recognizer.features();
-        let streams = self.streams.get_mut();
+        let streams = &mut self.streams;
         if ready > self.frames {
             let found = self.recognizer.extractor.run(&[&self.samples])?;
             let first = self.frames - self.kept / features.hop();

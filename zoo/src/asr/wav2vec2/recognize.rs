@@ -287,7 +287,7 @@ impl Windowed for Wav2Vec2Recognizer {
             return Ok(windows.iter().map(|_| Rows::default()).collect());
         }
         if self.masked {
-            longest = longest.max(LEAST * self.step);
+            longest = longest.next_multiple_of(self.step).max(LEAST * self.step);
         }
         let mut samples = vec![0.0; windows.len() * longest];
         for (row, window) in samples.chunks_exact_mut(longest).zip(windows) {
