@@ -1,5 +1,7 @@
 //! The `mobilis` command as a user meets it: what it prints where, and with which exit code.
 
+use mobilis_runtime::checkpoint::{Checkpoint, Source, Writer};
+use mobilis_runtime::graph::DType;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -300,6 +302,74 @@ fn transcribe_writes_what_is_said() {
     assert!(bad(&["transcribe", model, clip, "--language", "de"], 1).contains("`de`"));
     assert!(bad(&["transcribe", model, clip, "--task", "translate"], 1).contains("translate"));
     assert!(bad(&["transcribe", model, clip, "--confidence"], 1).contains("Whisper"));
+}
+
+/// A folder with the zoo's small model for streams, which hears nonsense, and a recording with a pause.
+fn streaming() -> Result<(PathBuf, PathBuf), Box<dyn std::error::Error>> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo/tests/data/conformer");
+    let folder = scratch("streaming");
+    std::fs::create_dir_all(&folder)?;
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(data.join("streaming.json"))?)?;
+    config["nemo_version"] = "2.6.0".into();
+    config["preprocessor"] = serde_json::json!({
+        "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor", "sample_rate": 16000,
+        "window_size": 0.025, "window_stride": 0.01, "n_fft": 512, "features": 16, "normalize": "NA", "dither": 0.0,
+        "pad_to": 0,
+    });
+    config["labels"] = ('a'..='k').map(|letter| Value::from(format!("\u{2581}{letter}"))).collect();
+    config["tokenizer"] = serde_json::json!({ "type": "bpe" });
+    std::fs::write(folder.join("config.json"), config.to_string())?;
+    let tensors = Checkpoint::open(data.join("streaming.safetensors"))?;
+    let own = |name: &&str| !name.starts_with("in.") && !name.starts_with("out.");
+    let mut all = vec![];
+    for name in tensors.names().into_iter().filter(own) {
+        let sizes = tensors.info(name).ok_or("no such tensor")?.sizes.clone();
+        all.push((name, sizes, tensors.read(name, DType::F32)?));
+    }
+    let mut writer = Writer::new().metadata("format", "pt");
+    for (name, sizes, values) in &all {
+        writer = writer.add(name, sizes, values)?;
+    }
+    writer.save(folder.join("model.safetensors"))?;
+    let noise = |n: usize| (0..n).map(|i| ((i * i * 7919 + i * 104_729) % 2003) as f32 / 2003.0 - 0.5);
+    let sound: Vec<f32> = noise(32_000).chain(std::iter::repeat_n(0.0, 24_000)).chain(noise(20_000)).collect();
+    let file = scratch("streaming.wav");
+    mobilis_zoo::audio::wav::write(&file, &sound, 16_000)?;
+    Ok((folder, file))
+}
+
+#[test]
+fn transcribe_tells_what_is_said_while_it_comes_in() {
+    assert!(bad(&["transcribe", "x", "x.wav", "--every", "2"], 2).contains("--stream"));
+    assert!(bad(&["transcribe", "x", "x.wav", "--stream", "--every", "x"], 2).contains("--every"));
+    let (model, file) = streaming().expect("the model is written");
+    let (model, file) = (model.to_str().expect("a path"), file.to_str().expect("a path"));
+    assert!(bad(&["transcribe", model, file, "--stream", "--format", "srt"], 1).contains("txt or json"));
+    let whole = json(&["transcribe", model, file]);
+    let whole = whole["transcripts"][0]["text"].as_str().expect("a text").to_string();
+    assert!(whole.split(' ').count() > 5, "{whole}");
+    // As a file, and as it comes in on standard input.
+    let from_file = good(&["transcribe", model, file, "--stream", "--json", "--pause", "0"]);
+    let piped = Command::new(env!("CARGO_BIN_EXE_mobilis"))
+        .args(["transcribe", model, "-", "--stream", "--json", "--pause", "0"])
+        .stdin(std::fs::File::open(file).expect("the recording"))
+        .output()
+        .expect("the command starts");
+    assert!(piped.status.success(), "{}", String::from_utf8_lossy(&piped.stderr));
+    for lines in [from_file, String::from_utf8(piped.stdout).expect("text")] {
+        let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).expect("a line is an object")).collect();
+        let of = |kind: &str| lines.iter().filter(|l| l["type"] == kind).cloned().collect::<Vec<Value>>();
+        let said: Vec<String> = of("final").iter().map(|l| l["text"].as_str().expect("a text").to_string()).collect();
+        assert_eq!(said.join(" "), whole);
+        assert!(said.len() > 1 && !of("partial").is_empty(), "{lines:?}");
+        // Not all at the end.
+        let first = lines.iter().position(|l| l["type"] == "final").expect("something is said");
+        assert!(first + 2 * said.len() / 3 < lines.len() - 1 && lines.last().expect("lines")["type"] == "end");
+        assert_eq!(of("end")[0]["duration"], 4.75);
+    }
+    let text = good(&["transcribe", model, file, "--stream", "--quiet", "--pause", "0"]);
+    assert_eq!(text.split_whitespace().collect::<Vec<_>>().join(" "), whole);
+    assert!(text.lines().count() > 1);
 }
 
 #[test]
