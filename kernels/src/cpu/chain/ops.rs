@@ -255,17 +255,22 @@ pub(super) unsafe fn float_to_mask(n: usize, to: *mut i32, a: Words) {
 /// `(position / div) % modulus` for `len` positions from `start` on.
 #[inline(always)]
 pub(super) unsafe fn positions(to: *mut i32, start: usize, len: usize, div: usize, modulus: usize) {
-    let (mut value, mut phase) = (start / div % modulus, start % div);
-    for i in 0..len {
-        // SAFETY: by the caller's promise.
-        unsafe { *to.add(i) = value as i32 };
-        phase += 1;
-        if phase == div {
-            phase = 0;
-            value += 1;
-            if value == modulus {
-                value = 0;
-            }
+    let (mut value, mut phase, mut i) = (start / div % modulus, start % div, 0);
+    // In runs that the compiler makes vectors: neighbours that count up, or that are equal.
+    let (span, step) = if div == 1 { (modulus, 1) } else { (div, 0) };
+    while i < len {
+        let done = if div == 1 { value } else { phase };
+        let run = (span - done).min(len - i);
+        let first = value as i32;
+        for j in 0..run {
+            // SAFETY: by the caller's promise.
+            unsafe { *to.add(i + j) = first.wrapping_add(j as i32 * step) };
+        }
+        i += run;
+        phase = 0;
+        value += if div == 1 { run } else { 1 };
+        if value >= modulus {
+            value = 0;
         }
     }
 }
