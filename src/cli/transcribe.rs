@@ -47,9 +47,15 @@ pub(super) struct Arguments {
     /// The language, by its code (en, de, ...) [default: what the model hears].
     #[arg(long, value_name = "CODE")]
     language: Option<String>,
-    /// What is written: transcribe (what is said), translate (the same in English).
+    /// What is written: transcribe (what is said), translate (the same in English, or in --target).
     #[arg(long, default_value = "transcribe", value_parser = task)]
     task: Task,
+    /// The language that is written, by its code: Canary translates into others than English, too.
+    #[arg(long, value_name = "CODE")]
+    target: Option<String>,
+    /// Neither punctuation nor capital letters (Canary).
+    #[arg(long)]
+    no_punctuation: bool,
     /// What was said before: names and words as they are to be spelled.
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -316,10 +322,19 @@ fn model(arguments: &Arguments, format: Format, output: &Output) -> Result<AnyRe
     output.note(&format!("{}: loaded in {:.2} s", arguments.model, started.elapsed().as_secs_f64()));
     match found {
         AnyRecognizer::Whisper(whisper) => {
+            refuse(arguments, &[("--no-punctuation", arguments.no_punctuation)])?;
+            let task = match arguments.target.as_deref() {
+                None => arguments.task,
+                Some("en") => Task::Translate,
+                Some(other) => {
+                    let message = format!("`{}` translates into English alone, not into `{other}`", arguments.model);
+                    return Err(CliError::Arguments(message));
+                }
+            };
             let temperatures = if arguments.greedy { vec![0.0] } else { Manner::default().temperatures };
             let options = TranscribeOptions {
                 language: arguments.language.clone(),
-                task: arguments.task,
+                task,
                 times: !arguments.no_times,
                 words: arguments.words || format == Format::Ctm,
                 prompt: arguments.prompt.clone(),
@@ -331,18 +346,44 @@ fn model(arguments: &Arguments, format: Format, output: &Output) -> Result<AnyRe
             let whisper = whisper.with(options).map_err(CliError::language)?;
             Ok(AnyRecognizer::Whisper(Box::new(whisper)))
         }
+        AnyRecognizer::Canary(canary) => {
+            refuse(arguments, &[("--no-carry", arguments.no_carry)])?;
+            let mut options = canary.options().clone();
+            let prompt = &mut options.prompt;
+            if let Some(language) = &arguments.language {
+                (prompt.source, prompt.target) = (language.clone(), language.clone());
+            }
+            match (&arguments.target, arguments.task) {
+                (Some(target), _) => prompt.target.clone_from(target),
+                (None, Task::Translate) => prompt.target = "en".into(),
+                (None, Task::Transcribe) => {}
+            }
+            prompt.punctuation &= !arguments.no_punctuation;
+            prompt.timestamps |= arguments.words || format == Format::Ctm;
+            options.context.clone_from(&arguments.prompt);
+            let canary = canary.with(options).map_err(CliError::language)?;
+            Ok(AnyRecognizer::Canary(Box::new(canary)))
+        }
         other => {
             let given = [
                 ("--language", arguments.language.is_some()),
                 ("--task", arguments.task != Task::Transcribe),
+                ("--target", arguments.target.is_some()),
+                ("--no-punctuation", arguments.no_punctuation),
                 ("--prompt", arguments.prompt.is_some()),
                 ("--no-carry", arguments.no_carry),
             ];
-            match given.iter().find(|(_, given)| *given) {
-                Some((name, _)) => Err(CliError::Arguments(format!("`{}` takes no {name}", arguments.model))),
-                None => Ok(other),
-            }
+            refuse(arguments, &given)?;
+            Ok(other)
         }
+    }
+}
+
+/// Refuses what was given and the model does not know.
+fn refuse(arguments: &Arguments, given: &[(&str, bool)]) -> Result<(), CliError> {
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(CliError::Arguments(format!("`{}` takes no {name}", arguments.model))),
+        None => Ok(()),
     }
 }
 

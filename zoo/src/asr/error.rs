@@ -1,5 +1,6 @@
 //! Why a recording was not transcribed.
 
+use super::canary::CanaryError;
 use super::conformer::RecognizeError;
 use super::decode::DecodeError;
 use super::voice::VoiceError;
@@ -38,6 +39,9 @@ pub enum AsrError {
     /// A Conformer that cannot be had or run.
     #[error(transparent)]
     Conformer(#[from] RecognizeError),
+    /// A Canary that cannot be had, or writes nothing.
+    #[error(transparent)]
+    Canary(#[from] CanaryError),
     /// A convolutional model that cannot be had, or cannot hear.
     #[error(transparent)]
     Voice(#[from] VoiceError),

@@ -1,5 +1,6 @@
 //! Which recognizer a place holds.
 
+use super::canary::CanaryRecognizer;
 use super::conformer::{ConformerRecognizer, ModelSettings, Network, RecognizeError};
 use super::conv::{ClassRecognizer, ConvClassifier, ConvCtc, ConvRecognizer};
 use super::decode::{Labels, Search};
@@ -55,6 +56,8 @@ impl AsrOptions {
 pub enum AnyRecognizer {
     /// A Whisper, whose languages and tasks can be chosen.
     Whisper(Box<WhisperRecognizer>),
+    /// A Canary, whose languages can be chosen.
+    Canary(Box<CanaryRecognizer>),
     /// Any other.
     Other(Box<dyn Recognizer<Error = AsrError>>),
 }
@@ -64,6 +67,7 @@ impl AnyRecognizer {
     pub fn recognizer(&self) -> &dyn Recognizer<Error = AsrError> {
         match self {
             AnyRecognizer::Whisper(one) => &**one,
+            AnyRecognizer::Canary(one) => &**one,
             AnyRecognizer::Other(one) => &**one,
         }
     }
@@ -142,6 +146,12 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
         found.set_device(options.device);
         return Ok(AnyRecognizer::Other(Box::new(Among(found))));
     }
+    if CanaryRecognizer::is_one(&archive.config) {
+        plain(options, "Canary writes its text token by token; its configuration says with how many beams")?;
+        let found = CanaryRecognizer::open(&archive)?;
+        found.set_device(options.device);
+        return Ok(AnyRecognizer::Canary(Box::new(found)));
+    }
     if !ModelSettings::is_one(&archive.config) {
         let target = nemo::target(&archive.config).unwrap_or("a model without `target`").to_string();
         return Err(OpenError::Family { model_type: target, known: NEMO.into(), hint: String::new() }.into());
@@ -174,7 +184,7 @@ fn parakeet(pretrained: &Pretrained, config: &Config) -> Result<ConformerRecogni
 }
 
 /// What of NeMo's is known.
-const NEMO: &str = "Conformer and FastConformer with CTC, RNN-T or TDT, and convolutional encoders (Jasper, QuartzNet, Citrinet, MatchboxNet)";
+const NEMO: &str = "Conformer and FastConformer with CTC, RNN-T or TDT, Canary, and convolutional encoders (Jasper, QuartzNet, Citrinet, MatchboxNet)";
 
 /// Opens the recognizer of a place: a folder, a file, an archive of NeMo's, or an id on the Hugging Face
 /// Hub.

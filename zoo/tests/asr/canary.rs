@@ -1,12 +1,16 @@
 //! Canary: logits and greedy texts are those of `canary.py`, which lies beside its data; beams find texts
-//! that are at least as likely.
+//! that are at least as likely. `canary2.nemo` is NeMo's own: its prompts, texts, words and times are what NeMo says
+//! (`canary2.py`).
 
 use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Raw, Source, TensorInfo};
 use mobilis_runtime::graph::DType;
-use mobilis_zoo::asr::canary::{Canary, Writing};
+use mobilis_zoo::asr::canary::{Canary, CanaryRecognizer, Prompt, Vocabulary, Writing};
 use mobilis_zoo::asr::conformer::network::Features;
+use mobilis_zoo::asr::{AsrError, Recognizer};
+use mobilis_zoo::import::nemo;
 use mobilis_zoo::llm::config::Config;
 use mobilis_zoo::llm::family::Values;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 fn data(name: &str) -> PathBuf {
@@ -81,7 +85,7 @@ fn logits_and_greedy_texts_are_the_references() {
         let expected = fixture.ids(&format!("gen.{row}"));
         // No token of the vocabulary ends the reference's texts.
         let frames = heard.lengths[row];
-        let how = Writing { more: expected.len() - frames.min(expected.len()), ..Writing::greedy(1 << 20) };
+        let how = Writing { more: (expected.len() + prompt.len()).saturating_sub(frames), ..Writing::greedy(1 << 20) };
         let found = fixture.canary.write(&heard, row, &prompt, &how).expect("writes");
         let n = expected.len().min(found.len());
         assert!(n >= 12 && found[..n] == expected[..n], "recording {row}: {found:?}, expected {expected:?}");
@@ -127,4 +131,82 @@ fn prompts_that_do_not_fit_are_refused() {
     for prompt in [vec![], vec![4; 40], vec![4, 99]] {
         assert!(fixture.canary.write(&heard, 0, &prompt, &how).is_err(), "{prompt:?}");
     }
+}
+
+/// The sound of `canary2.py`.
+fn sound() -> Vec<f32> {
+    let at = |t: f64| 0.3 * (t * t / 9e4).sin() * (t / 1500.0).sin();
+    (0..24_000).map(|t| at(f64::from(t)) as f32).collect()
+}
+
+fn of_nemo() -> (CanaryRecognizer, Value) {
+    let archive = nemo::open(&data("canary2.nemo")).unwrap_or_else(|e| panic!("{e}"));
+    let text = std::fs::read_to_string(data("canary2.json")).expect("the fixture");
+    let recognizer = CanaryRecognizer::open(&archive).unwrap_or_else(|e| panic!("{e}"));
+    (recognizer, serde_json::from_str(&text).expect("the fixture"))
+}
+
+fn numbers(value: &Value) -> Vec<u32> {
+    value.as_array().expect("a list").iter().map(|v| v.as_u64().expect("a number") as u32).collect()
+}
+
+#[test]
+fn aggregate_tokenizers_count_as_nemo_does() {
+    let (recognizer, expected) = of_nemo();
+    let vocabulary: &Vocabulary = recognizer.vocabulary();
+    assert_eq!(vocabulary.len() as u64, expected["size"].as_u64().expect("a number"));
+    assert_eq!(vocabulary.languages(), ["de", "en"]);
+    for case in expected["tokens"].as_array().expect("a list") {
+        let (text, language) = (case[0].as_str().expect("a text"), case[1].as_str().expect("a text"));
+        assert_eq!(vocabulary.encode(text, language).expect("encoded"), numbers(&case[2]), "{text} {language}");
+    }
+    assert!(vocabulary.encode("x", "fr").is_err());
+}
+
+#[test]
+fn prompts_texts_words_and_times_are_those_of_nemo() {
+    let (mut recognizer, expected) = of_nemo();
+    let first = recognizer.options().clone();
+    for case in expected["cases"].as_array().expect("a list") {
+        let (asked, mut options) = (&case["prompt"], first.clone());
+        let language = |key: &str, default: &str| asked[key].as_str().unwrap_or(default).to_string();
+        options.prompt = Prompt {
+            source: language("source_lang", "en"),
+            target: language("target_lang", "de"),
+            punctuation: asked["pnc"] != "no",
+            timestamps: asked["timestamp"] == "yes",
+            ..Prompt::default()
+        };
+        options.context = asked["decodercontext"].as_str().map(str::to_string);
+        recognizer = recognizer.with(options).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(recognizer.asked(), numbers(&case["asked"]), "{asked}");
+        let found = recognizer.transcribe(&[&sound()]).expect("transcribes").remove(0);
+        let texts: Vec<&str> = found.segments.iter().map(|s| s.text.as_str()).collect();
+        let words = case["words"].as_array().cloned().unwrap_or_default();
+        if words.is_empty() {
+            assert_eq!(found.text, case["text"].as_str().expect("a text").trim(), "{asked}");
+            assert_eq!(found.segments[0].tokens, numbers(&case["ids"]), "{asked}");
+            continue;
+        }
+        assert_eq!(serde_json::json!(texts), case["segments"], "{asked}");
+        assert_eq!(found.text, case["spoken"].as_str().expect("a text"));
+        let said = found.segments.iter().flat_map(|s| &s.words).collect::<Vec<_>>();
+        assert_eq!(said.len(), words.len());
+        for (word, expected) in said.iter().zip(&words) {
+            // A recording ends before some of what a model with random weights says, and words do not end before they begin.
+            let at = |i: usize| expected[i].as_f64().expect("a number").min(1.5);
+            assert_eq!(word.text, expected[0].as_str().expect("a text"));
+            assert!((word.start.as_secs_f64() - at(1)).abs() < 1e-6, "{word:?} {expected}");
+            assert!((word.end.as_secs_f64() - at(2).max(at(1))).abs() < 1e-6, "{word:?} {expected}");
+        }
+    }
+}
+
+#[test]
+fn languages_that_are_unknown_are_told() {
+    let (recognizer, _) = of_nemo();
+    let mut options = recognizer.options().clone();
+    options.prompt.target = "dx".into();
+    let error = recognizer.with(options).err().expect("refused");
+    assert!(matches!(&error, AsrError::Language { known, .. } if known == "de, en"), "{error}");
 }

@@ -9,7 +9,7 @@ use mobilis_runtime::checkpoint::Checkpoint;
 use mobilis_runtime::graph::DType;
 use mobilis_runtime::prelude::*;
 use mobilis_zoo::asr::Recognizer;
-use mobilis_zoo::asr::whisper::{Manner, TranscribeOptions, WhisperRecognizer};
+use mobilis_zoo::asr::whisper::{Manner, Task, TranscribeOptions, WhisperRecognizer};
 use mobilis_zoo::audio;
 use mobilis_zoo::import::Pretrained;
 use mobilis_zoo::llm::encoder::TextBatch;
@@ -126,4 +126,75 @@ fn silence_and_nothing_are_no_words() {
     let found = model.transcribe(&[&[], &[0.0; 100], &vec![0.0; 48_000]]).unwrap();
     assert!(found.iter().all(|t| t.text.is_empty()), "{found:?}");
     assert_eq!(found[2].duration.as_secs(), 3);
+}
+
+/// A small multilingual model with large-v3's 128 mels and 100 languages, and what transformers says of it:
+/// `tests/data/whisper/multilingual.py`.
+fn multilingual() -> (WhisperRecognizer, Value) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/whisper");
+    let pretrained = Pretrained::open(&folder.to_string_lossy()).unwrap();
+    let model = WhisperRecognizer::open(&pretrained, Device::Cpu, Weights::new(WeightFormat::F32)).unwrap();
+    let expected = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    (model, expected)
+}
+
+/// The sounds of `multilingual.py`.
+fn sounds() -> [Vec<f32>; 3] {
+    [(24_000, 9e4), (32_000, 4e4), (9_000, 2e5)].map(|(n, k)| {
+        let at = |t: f64| 0.3 * (t * t / k).sin() * (t / 1500.0).sin();
+        (0..n).map(|t| at(f64::from(t)) as f32).collect()
+    })
+}
+
+#[test]
+fn languages_are_heard_and_translated_as_the_reference_does() {
+    let (model, expected) = multilingual();
+    let known: Vec<&str> = model.tokens().languages.iter().map(|(code, _)| code.as_str()).collect();
+    assert_eq!(serde_json::json!(known), expected["languages"]);
+    assert_eq!(known.len(), 100);
+    let sounds = sounds();
+    let slices: Vec<&[f32]> = sounds.iter().map(Vec::as_slice).collect();
+    let ids = |v: &Value| v.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect::<Vec<_>>();
+    let model = model.with(plain()).unwrap();
+    // Each by itself and all together: whoever shares a batch has a language of his own.
+    let together = model.transcribe(&slices).unwrap();
+    for ((found, slice), expected) in together.iter().zip(&slices).zip(expected["found"].as_array().unwrap()) {
+        let network = model.network();
+        let mel = network.spectrograms(&[slice]).unwrap();
+        assert_eq!(mel.sizes(), [1, 200, 128]);
+        let every = (0..128).step_by(16).flat_map(|m| (0..200).step_by(25).map(move |t| t * 128 + m));
+        for (i, value) in every.zip(expected["features"].as_array().unwrap()) {
+            assert!((f64::from(mel.data()[i]) - value.as_f64().unwrap()).abs() < 1e-4, "feature {i}");
+        }
+        assert_eq!(found.language.as_deref(), expected["language"].as_str());
+        assert_eq!(found.segments[0].tokens, ids(&expected["transcribe"]));
+        assert_eq!(&model.transcribe(&[slice]).unwrap()[0], found);
+    }
+    let german = TranscribeOptions { language: Some("de".into()), task: Task::Translate, ..plain() };
+    let model = model.with(german).unwrap();
+    for (found, expected) in model.transcribe(&slices).unwrap().iter().zip(expected["found"].as_array().unwrap()) {
+        assert_eq!(found.segments[0].tokens, ids(&expected["translate"]));
+    }
+}
+
+#[test]
+fn times_are_counted_behind_all_languages() {
+    let (model, _) = multilingual();
+    let tokens = model.tokens().clone();
+    let tokenizer = model.tokenizer();
+    assert_eq!(tokenizer.id("<|0.00|>"), Some(tokens.first_time));
+    assert_eq!(tokens.steps(tokenizer.id("<|1.50|>").unwrap()), 75);
+    assert_eq!(tokens.language("yue").ok(), tokenizer.id("<|yue|>"));
+    let error = tokens.language("ge").unwrap_err().to_string();
+    assert!(error.contains("de") && error.contains("yue"), "{error}");
+    // With times, segments have them, and tokens that are times.
+    let manner = Manner { temperatures: vec![0.0], no_speech: None, ..Manner::default() };
+    let model = model.with(TranscribeOptions { suppress: false, manner, ..TranscribeOptions::default() }).unwrap();
+    for (found, sound) in model.transcribe(&sounds().each_ref().map(Vec::as_slice)).unwrap().iter().zip(sounds()) {
+        let end = sound.len() as f64 / 16_000.0;
+        for segment in &found.segments {
+            assert!(tokens.is_time(segment.tokens[0]), "{segment:?}");
+            assert!(segment.start < segment.end && segment.end.as_secs_f64() <= end + 0.02, "{segment:?} of {end}");
+        }
+    }
 }

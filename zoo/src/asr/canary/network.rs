@@ -1,8 +1,10 @@
 //! A loaded Canary: features to texts.
 
 use super::decoder::{AnyCanary, CanaryAxes, CanaryDecoder, DecoderSettings};
+use super::prompt::PromptError;
 use crate::asr::conformer::Network;
 use crate::asr::conformer::network::{Features, Heard};
+use crate::audio::features::FeatureError;
 use crate::generate::{BeamOptions, GenerateError, GenerateOptions, Lane, search};
 use crate::llm::config::{Config, ConfigError};
 use crate::llm::encoder::Visible;
@@ -10,8 +12,10 @@ use crate::llm::family::{OpenError, Values};
 use crate::llm::seq2seq::{Conditional, KeysOrValues, Kvs, Seq2Seq, Source, by_heads};
 use crate::llm::session::{Session, SessionError, SessionOptions};
 use crate::llm::{Batch, Context, Ids, Time};
+use crate::text::TextError;
 use mobilis_runtime::checkpoint;
 use mobilis_runtime::prelude::*;
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 type A = AnyCanary;
@@ -35,6 +39,15 @@ pub enum CanaryError {
     /// A text that cannot be written.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// Features that cannot be had.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    /// Tokenizers that cannot be had.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A prompt that the vocabulary has no tokens for.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
 }
 
 impl From<ConfigError> for CanaryError {
@@ -50,7 +63,7 @@ pub struct Writing {
     pub beams: usize,
     /// The exponent of the length that scores are divided by; NeMo's default is 0.
     pub length_penalty: f32,
-    /// Tokens that a text has more than frames of the encoder, at most: NeMo's `max_generation_delta`.
+    /// Tokens that prompt and text have more than frames of the encoder, at most: NeMo's `max_generation_delta`.
     pub more: usize,
     /// What ends a text.
     pub end: u32,
@@ -68,7 +81,7 @@ pub struct Canary {
     encoder: Network,
     decoder: Rc<Model<Conditional<Decoder>>>,
     settings: DecoderSettings,
-    remember: Program<Sound, Kvs<Decoder>>,
+    remember: OnceCell<Program<Sound, Kvs<Decoder>>>,
 }
 
 impl Canary {
@@ -85,8 +98,13 @@ impl Canary {
             .fold(options, |options, pattern| options.passing_over(pattern));
         let module = Conditional(settings.module::<A>());
         let decoder = Rc::new(options.load(module, tensors).map_err(OpenError::from)?);
-        let remember = decoder.compile(|m, x: Sound| by_heads::<Decoder, Source>(&m.0.memory(m.0.project(x))))?;
-        Ok(Canary { encoder, decoder, settings, remember })
+        Ok(Canary { encoder, decoder, settings, remember: OnceCell::new() })
+    }
+
+    /// Runs on another device from now on, for whatever is not compiled yet.
+    pub fn set_device(&self, device: Device) {
+        self.encoder.set_device(device);
+        self.decoder.store().set_device(device);
     }
 
     /// The encoder.
@@ -121,7 +139,15 @@ impl Canary {
         let (rows, frames) = (heard.stream.sizes[0], heard.stream.sizes[1]);
         let x: Array<(Batch, Source, Heard_)> = Array::from_parts(&heard.stream.sizes, heard.stream.data.clone());
         let mask = heard.lengths.iter().flat_map(|n| (0..frames).map(move |t| t < *n)).collect();
-        let memory = self.remember.run(x)?;
+        let program = match self.remember.get() {
+            Some(program) => program,
+            None => {
+                let made =
+                    self.decoder.compile(|m, x: Sound| by_heads::<Decoder, Source>(&m.0.memory(m.0.project(x))))?;
+                self.remember.get_or_init(|| made)
+            }
+        };
+        let memory = program.run(x)?;
         Ok((memory, Array::from_parts(&[rows, frames], mask)))
     }
 
@@ -159,7 +185,10 @@ impl Canary {
             let (tokens, positions) = (prompt.len(), self.positions());
             return Err(GenerateError::Long { row, tokens, positions }.into());
         }
-        let most = room.min(one.lengths[0] + how.more);
+        let most = room.min(one.lengths[0].saturating_add(how.more).saturating_sub(prompt.len()));
+        if most == 0 {
+            return Ok(vec![]);
+        }
         let beams = how.beams.max(1);
         let options = SessionOptions::new(1, (prompt.len() + most).min(self.positions()));
         let session = Session::over(self.decoder.clone(), options, &memory, Some(&mask))?;

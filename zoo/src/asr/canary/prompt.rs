@@ -64,11 +64,16 @@ impl Format {
         }
     }
 
-    /// The tokens of a prompt, of which `id` gives the number.
+    /// The tokens of a prompt, of which `id` gives the number; `canary2` tells what was said before, `context`.
     ///
     /// # Errors
     /// A token that the vocabulary lacks: a language, above all.
-    pub fn tokens(self, prompt: &Prompt, id: impl Fn(&str) -> Option<u32>) -> Result<Vec<u32>, PromptError> {
+    pub fn tokens(
+        self,
+        prompt: &Prompt,
+        context: &[u32],
+        id: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Vec<u32>, PromptError> {
         let language = |name: &str| (format!("<|{name}|>"), "a language that");
         let either = |yes: bool, with: &str, without: &str| {
             (format!("<|{}|>", if yes { with } else { without }), "something that")
@@ -93,7 +98,12 @@ impl Format {
                 either(prompt.speakers, "diarize", "nodiarize"),
             ],
         };
-        all.into_iter().map(|(token, what)| id(&token).ok_or(PromptError { token, what })).collect()
+        let tokens = all.into_iter().map(|(token, what)| id(&token).ok_or(PromptError { token, what }));
+        let mut tokens = tokens.collect::<Result<Vec<u32>, _>>()?;
+        if self == Format::Canary2 {
+            tokens.splice(1..1, context.iter().copied());
+        }
+        Ok(tokens)
     }
 }
 
@@ -120,13 +130,13 @@ mod tests {
         ];
         let id = |token: &str| words.iter().position(|w| *w == token).map(|i| i as u32);
         let english = Prompt::default();
-        assert_eq!(Format::Canary.tokens(&english, id), Ok(vec![1, 3, 11, 3, 5]));
+        assert_eq!(Format::Canary.tokens(&english, &[], id), Ok(vec![1, 3, 11, 3, 5]));
         let german = Prompt { target: "de".into(), punctuation: false, timestamps: true, ..english.clone() };
-        assert_eq!(Format::Canary.tokens(&german, id), Ok(vec![1, 3, 12, 4, 6]));
-        assert_eq!(Format::Canary2.tokens(&german, id), Ok(vec![0, 1, 2, 3, 4, 6, 7, 8, 10]));
-        assert_eq!(Format::Canary2.tokens(&english, id), Ok(vec![0, 1, 2, 3, 3, 5, 7, 9, 10]));
+        assert_eq!(Format::Canary.tokens(&german, &[], id), Ok(vec![1, 3, 12, 4, 6]));
+        assert_eq!(Format::Canary2.tokens(&german, &[], id), Ok(vec![0, 1, 2, 3, 4, 6, 7, 8, 10]));
+        assert_eq!(Format::Canary2.tokens(&english, &[40, 41], id), Ok(vec![0, 40, 41, 1, 2, 3, 3, 5, 7, 9, 10]));
         let french = Prompt { source: "fr".into(), ..english };
-        assert_eq!(Format::Canary.tokens(&french, id).unwrap_err().token, "<|fr|>");
+        assert_eq!(Format::Canary.tokens(&french, &[], id).unwrap_err().token, "<|fr|>");
         assert_eq!(Format::named("canary2"), Some(Format::Canary2));
         assert_eq!(Format::named("other"), None);
     }

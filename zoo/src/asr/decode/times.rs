@@ -56,7 +56,9 @@ impl Times {
 
     /// The words with their times, and the tokens that each is made of.
     fn split(&self, found: &Hypothesis, labels: &Labels, duration: Duration) -> Vec<(Word, Range<usize>)> {
-        let (mut words, mut text, mut from) = (vec![], String::new(), 0);
+        let (mut words, mut text) = (vec![], String::new());
+        // The tokens that the word under way is made of, and the spaces behind it.
+        let (mut from, mut to, mut spaces) = (0, 0, 0);
         let mut close = |text: &mut String, tokens: Range<usize>| {
             if !text.is_empty() {
                 words.push((self.word(found, tokens.clone(), std::mem::take(text), duration), tokens));
@@ -64,18 +66,22 @@ impl Times {
         };
         for (i, token) in found.tokens.iter().enumerate() {
             // A token may end one word and begin another.
-            for (k, part) in labels.get(token.id).split(' ').enumerate() {
-                if k > 0 {
-                    let to = if k == 1 { i } else { i + 1 };
-                    close(&mut text, from..to.max(from + 1));
+            for c in labels.get(token.id).chars() {
+                if c == ' ' {
+                    spaces += 1;
+                    continue;
+                }
+                if spaces > 1 || spaces == 1 && !labels.joins(c) {
+                    close(&mut text, from..to);
                 }
                 if text.is_empty() {
                     from = i;
                 }
-                text.push_str(part);
+                text.push(c);
+                (to, spaces) = (i + 1, 0);
             }
         }
-        close(&mut text, from..found.tokens.len());
+        close(&mut text, from..to);
         words
     }
 

@@ -1,0 +1,371 @@
+#!/usr/bin/env python3
+"""Holds `.nemo` archives against NeMo itself.
+
+    benches/peers/with_nemo.py RECORDING.wav                  all families
+    benches/peers/with_nemo.py RECORDING.wav --only canary    those whose name contains this
+
+NeMo (`pip install "nemo_toolkit[asr]==3.0.0"`, whose Python runs this) builds a small model of each family with
+random weights and saves it. Then for the recording (16 kHz, one channel):
+  read     what the command `mobilis` hears with NeMo's archive is what NeMo hears;
+  written  NeMo restores what `mobilis convert` writes of it, and hears the same, bit for bit.
+Archives given after the recording are restored by NeMo too, and must be heard by both alike.
+Without NeMo it says so and ends well.
+"""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+WORDS = (REPO / "README.md").read_text(encoding="utf-8")
+LETTERS = list(" abcdefghijklmnopqrstuvwxyz'")
+
+
+def features(**over):
+    return {
+        "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor", "sample_rate": 16000,
+        "normalize": "per_feature", "window_size": 0.025, "window_stride": 0.01, "window": "hann", "features": 32,
+        "n_fft": 512, "frame_splicing": 1, "dither": 0.00001, "pad_to": 0, **over,
+    }
+
+
+def block(filters, kernel, **over):
+    return {"filters": filters, "repeat": 1, "kernel": [kernel], "stride": [1], "dilation": [1], "dropout": 0.0,
+            "residual": False, "separable": True, **over}
+
+
+def jasper(*blocks, feat_in=32, **over):
+    return {"_target_": "nemo.collections.asr.modules.ConvASREncoder", "feat_in": feat_in, "activation": "relu",
+            "conv_mask": True, "jasper": list(blocks), **over}
+
+
+def conformer(**over):
+    return {
+        "_target_": "nemo.collections.asr.modules.ConformerEncoder", "feat_in": 32, "feat_out": -1, "n_layers": 2,
+        "d_model": 32, "subsampling": "dw_striding", "subsampling_factor": 8, "subsampling_conv_channels": 16,
+        "ff_expansion_factor": 2, "self_attention_model": "rel_pos", "n_heads": 4, "att_context_size": [-1, -1],
+        "xscaling": False, "conv_kernel_size": 9, "dropout": 0.0, "dropout_pre_encoder": 0.0, "dropout_emb": 0.0,
+        "dropout_att": 0.0, **over,
+    }
+
+
+def ctc_head(width, **over):
+    return {"_target_": "nemo.collections.asr.modules.ConvASRDecoder", "feat_in": width, "num_classes": -1,
+            "vocabulary": [], **over}
+
+
+def tokenizer(folder, size=96, name="tokens", symbols=()):
+    """A SentencePiece tokenizer as NeMo's script makes it, but without the tables that normalise."""
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+    place = Path(folder) / name
+    place.mkdir(exist_ok=True)
+    if not (place / "tokenizer.model").exists():
+        text = place / "text.txt"
+        text.write_text("\n".join(symbols) or WORDS.lower(), encoding="utf-8")
+        SentencePieceTrainer.train(
+            input=str(text), model_prefix=str(place / "tokenizer"), vocab_size=size, model_type="unigram", bos_id=-1,
+            eos_id=-1, hard_vocab_limit=False, remove_extra_whitespaces=False, normalization_rule_name="identity",
+            user_defined_symbols=list(symbols), character_coverage=1.0 if symbols else 0.98, minloglevel=2)
+        pieces = SentencePieceProcessor(str(place / "tokenizer.model"))
+        (place / "vocab.txt").write_text("\n".join(pieces.IdToPiece(i) for i in range(1, len(pieces))), "utf-8")
+    return {"dir": str(place), "type": "bpe"}
+
+
+def transducer(extra=0):
+    tdt = {"durations": [0, 1, 2, 3, 4], "sigma": 0.0, "omega": 0.0, "fastemit_lambda": 0.0}
+    config = {
+        "model_defaults": {"enc_hidden": 32, "pred_hidden": 24, "joint_hidden": 40,
+                           **({"tdt_durations": tdt["durations"], "num_tdt_durations": 5} if extra else {})},
+        "decoder": {"_target_": "nemo.collections.asr.modules.RNNTDecoder", "normalization_mode": None,
+                    "random_state_sampling": False, "blank_as_pad": True,
+                    "prednet": {"pred_hidden": 24, "pred_rnn_layers": 1, "t_max": None, "dropout": 0.0}},
+        "joint": {"_target_": "nemo.collections.asr.modules.RNNTJoint", "log_softmax": None, "preserve_memory": False,
+                  "fuse_loss_wer": False, "fused_batch_size": -1, **({"num_extra_outputs": extra} if extra else {}),
+                  "jointnet": {"joint_hidden": 40, "activation": "relu", "dropout": 0.0, "encoder_hidden": 32,
+                               "pred_hidden": 24}},
+        "decoding": {"strategy": "greedy_batch", "greedy": {"max_symbols": 5, "use_cuda_graph_decoder": False},
+                     **({"model_type": "tdt", "durations": tdt["durations"]} if extra else {})},
+        "loss": {"loss_name": "tdt" if extra else "default",
+                 **({"tdt_kwargs": tdt} if extra else {"warprnnt_numba_kwargs": {"fastemit_lambda": 0.0}})},
+    }
+    return config
+
+
+def canary(form, folder):
+    languages = ["en", "de", "es", "fr"]
+    common = ["<|startofcontext|>", "<|emo:undefined|>", "<|itn|>", "<|noitn|>", "<|timestamp|>", "<|notimestamp|>",
+              "<|diarize|>", "<|nodiarize|>"]
+    special = [*(f"<|{one}|>" for one in languages), "<|transcribe|>", "<|translate|>", *common]
+    from nemo.collections.common.tokenizers.canary_tokenizer import DEFAULT_TOKENS
+
+    symbols = [*DEFAULT_TOKENS, *special, *(f"<|{i}|>" for i in range(40))]
+    langs = {"spl_tokens": tokenizer(folder, len(symbols) + 2, "special", symbols)}
+    for i, one in enumerate(languages[:2]):
+        langs[one] = tokenizer(folder, 70 + 10 * i, f"tokens-{one}")
+    slots = {"source_lang": "en", "target_lang": "de", "pnc": "yes"}
+    slots |= {"task": "translate"} if form == "canary" else {
+        "decodercontext": "", "emotion": "<|emo:undefined|>", "itn": "no", "timestamp": "no", "diarize": "no"}
+    return {
+        "prompt_format": form, "restore_timestamps_model": False, "prompt_defaults": [{"role": "user", "slots": slots}],
+        "model_defaults": {"asr_enc_hidden": 32, "lm_enc_hidden": 24, "lm_dec_hidden": 24},
+        "tokenizer": {"type": "agg", "dir": None, "langs": langs, "custom_tokenizer": {
+            "_target_": "nemo.collections.common.tokenizers.canary_tokenizer.CanaryTokenizer"}},
+        "preprocessor": features(), "encoder": conformer(),
+        "transf_encoder": {"_target_": "nemo.collections.asr.modules.transformer.transformer_encoders.TransformerEncoder",
+                           "num_layers": 0, "hidden_size": 24, "inner_size": 48, "num_attention_heads": 2},
+        "transf_decoder": {
+            "_target_": "nemo.collections.asr.modules.transformer.get_nemo_transformer", "model_name": None,
+            "pretrained": False, "encoder": None, "pre_ln_final_layer_norm": True,
+            "config_dict": {"max_sequence_length": 128, "num_token_types": 0, "embedding_dropout": 0.0,
+                            "learn_positional_encodings": False, "hidden_size": 24, "inner_size": 48, "num_layers": 2,
+                            "num_attention_heads": 2, "ffn_dropout": 0.0, "attn_score_dropout": 0.0,
+                            "attn_layer_dropout": 0.0, "hidden_act": "relu", "pre_ln": True, "vocab_size": None}},
+        "head": {"_target_": "nemo.collections.asr.parts.submodules.token_classifier.TokenClassifier", "num_layers": 1,
+                 "activation": "relu", "log_softmax": True, "hidden_size": 24, "dropout": 0.0,
+                 "use_transformer_init": True},
+        "decoding": {"strategy": "beam", "return_best_hypothesis": True,
+                     "beam": {"beam_size": 1, "len_pen": 0.0, "max_generation_delta": 50}},
+        "loss": {"_target_": "nemo.collections.common.losses.smoothed_cross_entropy.SmoothedCrossEntropyLoss",
+                 "label_smoothing": 0.0, "pad_id": None},
+    }
+
+
+def families(folder):
+    """Name: (class, configuration, what is asked of `mobilis`)."""
+    ctc = lambda **over: {"tokenizer": tokenizer(folder), "preprocessor": features(), "encoder": conformer(**over),
+                          "decoder": ctc_head(32)}
+    rnnt = lambda extra=0, **over: {"tokenizer": tokenizer(folder), "preprocessor": features(), **transducer(extra),
+                                    "encoder": conformer(**over)}
+    both = {"aux_ctc": {"ctc_loss_weight": 0.3, "ctc_reduction": "mean_batch", "decoder": ctc_head(32),
+                        "decoding": {"strategy": "greedy"}}}
+    se = {"se": True, "se_context_size": -1, "se_reduction_ratio": 8}
+    mfcc = {"_target_": "nemo.collections.asr.modules.AudioToMFCCPreprocessor", "sample_rate": 16000,
+            "window_size": 0.025, "window_stride": 0.01, "window": "hann", "n_mels": 64, "n_mfcc": 64, "n_fft": 512}
+    speaker = {"_target_": "nemo.collections.asr.modules.SpeakerDecoder", "feat_in": 48, "num_classes": 5,
+               "emb_sizes": 24, "angular": True}
+    loss = {"_target_": "nemo.collections.asr.losses.angularloss.AngularSoftmaxLoss", "scale": 30, "margin": 0.2}
+    out = {
+        "quartznet": ("EncDecCTCModel", {
+            "labels": LETTERS, "preprocessor": features(pad_to=16), "decoder": ctc_head(48, vocabulary=LETTERS),
+            "encoder": jasper(block(32, 11, stride=[2]), block(32, 13, repeat=3, residual=True),
+                              block(48, 15, dilation=[2]), block(48, 1, separable=False)),
+        }, "text"),
+        "jasper": ("EncDecCTCModel", {
+            "labels": LETTERS, "preprocessor": features(), "decoder": ctc_head(48, vocabulary=LETTERS),
+            "encoder": jasper(block(32, 11, stride=[2], separable=False),
+                              *[block(32, 9, repeat=2, residual=True, residual_dense=True, separable=False)] * 2,
+                              block(48, 1, separable=False)),
+        }, "text"),
+        "citrinet": ("EncDecCTCModelBPE", {
+            "tokenizer": tokenizer(folder), "preprocessor": features(pad_to=16), "decoder": ctc_head(48),
+            "encoder": jasper(block(32, 5, **se), block(32, 11, repeat=2, stride=[2], stride_last=True, residual=True,
+                              residual_mode="stride_add", kernel_size_factor=0.5, **se),
+                              block(32, 13, repeat=2, residual=True, **se), block(48, 21, **se)),
+        }, "text"),
+        "conformer-ctc": ("EncDecCTCModelBPE", ctc(subsampling="striding", subsampling_factor=4, xscaling=True,
+                                                   conv_kernel_size=15), "text"),
+        "fastconformer-ctc": ("EncDecCTCModelBPE", ctc(untie_biases=False, use_bias=False), "text"),
+        "fastconformer-local": ("EncDecCTCModelBPE", ctc(self_attention_model="rel_pos_local_attn",
+                                                         att_context_size=[12, 12]), "text"),
+        "fastconformer-global": ("EncDecCTCModelBPE", ctc(self_attention_model="rel_pos_local_attn",
+                                 att_context_size=[12, 12], global_tokens=2, global_tokens_spacing=3), "text"),
+        "fastconformer-global-separate": ("EncDecCTCModelBPE", ctc(self_attention_model="rel_pos_local_attn",
+                                 att_context_size=[12, 12], global_tokens=1, global_attn_separate=True), "text"),
+        "conformer-abs": ("EncDecCTCModelBPE", ctc(self_attention_model="abs_pos", xscaling=True), "text"),
+        "conformer-reduction": ("EncDecCTCModelBPE", ctc(subsampling_factor=4, reduction="striding",
+                                reduction_position=0, reduction_factor=2), "text"),
+        "conformer-pooling": ("EncDecCTCModelBPE", ctc(subsampling_factor=4, reduction="pooling",
+                              reduction_position=-1, reduction_factor=2), "text"),
+        "conformer-stacking": ("EncDecCTCModelBPE", ctc(subsampling="stacking_norm", subsampling_factor=4,
+                               feat_out=24) | {"decoder": ctc_head(24)}, "text"),
+        "fastconformer-rnnt": ("EncDecRNNTBPEModel", rnnt(), "text"),
+        "fastconformer-tdt": ("EncDecRNNTBPEModel", rnnt(5), "text"),
+        "hybrid-rnnt": ("EncDecHybridRNNTCTCBPEModel", rnnt() | both, "text"),
+        "hybrid-tdt": ("EncDecHybridRNNTCTCBPEModel", rnnt(5) | both, "text"),
+        "streaming": ("EncDecHybridRNNTCTCBPEModel", rnnt(causal_downsampling=True, att_context_size=[12, 3],
+                      att_context_style="chunked_limited", conv_context_size="causal", conv_norm_type="layer_norm")
+                      | both | {"preprocessor": features(normalize="NA")}, "text"),
+        "canary": ("EncDecMultiTaskModel", canary("canary", folder), "translation"),
+        "canary2": ("EncDecMultiTaskModel", canary("canary2", folder), "translation"),
+        "matchboxnet": ("EncDecClassificationModel", {
+            "labels": ["yes", "no", "up", "down"], "preprocessor": mfcc,
+            "decoder": {"_target_": "nemo.collections.asr.modules.ConvASRDecoderClassification", "feat_in": 48,
+                        "num_classes": 4, "return_logits": True, "pooling_type": "avg"},
+            "encoder": jasper(block(32, 11), block(32, 13, repeat=2, residual=True), block(48, 29, dilation=[2]),
+                              block(48, 1, separable=False), feat_in=64),
+        }, "label"),
+        "marblenet": ("EncDecClassificationModel", {
+            "labels": ["background", "speech"], "preprocessor": mfcc,
+            "decoder": {"_target_": "nemo.collections.asr.modules.ConvASRDecoderClassification", "feat_in": 48,
+                        "num_classes": 2, "return_logits": True, "pooling_type": "avg"},
+            "encoder": jasper(block(32, 11), block(32, 13, repeat=2, residual=True), block(48, 29, dilation=[2]),
+                              block(48, 1, separable=False), feat_in=64),
+        }, "windows"),
+        "marblenet-frames": ("EncDecFrameClassificationModel", {
+            "labels": ["background", "speech"], "num_classes": 2, "preprocessor": features(normalize="None", pad_to=2),
+            "decoder": {"_target_": "nemo.collections.common.parts.MultiLayerPerceptron", "hidden_size": 48,
+                        "num_classes": 2, "num_layers": 1, "activation": "relu", "log_softmax": False},
+            "encoder": jasper(block(32, 11, stride=[2]), block(32, 13, repeat=2, residual=True),
+                              block(48, 29, dilation=[2]), block(48, 1, separable=False)),
+        }, "frames"),
+        "titanet": ("EncDecSpeakerLabelModel", {
+            "labels": None, "preprocessor": features(pad_to=16), "loss": loss,
+            "decoder": speaker | {"pool_mode": "attention"},
+            "encoder": jasper(block(32, 3, **se), block(32, 7, repeat=3, residual=True, **se),
+                              block(48, 1, **se)),
+        }, "voice"),
+        "ecapa": ("EncDecSpeakerLabelModel", {
+            "labels": None, "preprocessor": features(), "loss": loss,
+            "decoder": speaker | {"pool_mode": "attention"},
+            "encoder": {"_target_": "nemo.collections.asr.modules.ECAPAEncoder", "feat_in": 32,
+                        "filters": [32, 32, 32, 32, 48], "kernel_sizes": [5, 3, 3, 3, 1], "dilations": [1, 1, 1, 1, 1],
+                        "scale": 8},
+        }, "voice"),
+    }
+    for _, config, _ in out.values():
+        config.setdefault("sample_rate", 16000)
+        if "tokenizer" in config and "prompt_format" not in config:
+            config["validation_ds"] = {"manifest_filepath": None, "shuffle": False}
+        elif "labels" in config and "num_classes" not in config:
+            config["train_ds"] = {"manifest_filepath": None, "labels": config["labels"], "shuffle": False,
+                                  "sample_rate": 16000}
+        config.setdefault("optim", {"name": "adamw", "lr": 0.001, "sched": {"name": "CosineAnnealing", "min_lr": 0.0}})
+    return out
+
+
+def restore(path):
+    from nemo.core import ModelPT
+
+    found = ModelPT.restore_from(str(path), map_location="cpu")
+    return found.eval()
+
+
+def build(name, kind, config, sound):
+    """A model of NeMo's with random weights, whose running statistics are those of the recording."""
+    import torch
+    from nemo.collections.asr import models
+    from omegaconf import OmegaConf
+
+    torch.manual_seed(len(name))
+    model = getattr(models, kind)(cfg=OmegaConf.create(config))
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if p.dim() > 1 and "norm" not in key:
+                p.mul_(1.5)
+            elif key.endswith("bias"):
+                p.add_(torch.randn_like(p) * 0.1)
+        model.train()
+        for _ in range(30):
+            heard(model, sound)
+    return model.eval()
+
+
+def heard(model, sound):
+    import torch
+
+    x, n = torch.tensor(sound)[None], torch.tensor([len(sound)])
+    return model.forward(input_signal=x, input_signal_length=n)
+
+
+def theirs(model, what, sound, path):
+    """What NeMo says."""
+    import torch
+
+    with torch.no_grad():
+        if what in ("text", "translation"):
+            found = model.transcribe([str(path)], batch_size=1, num_workers=0, verbose=False)
+            found = found[0] if isinstance(found, tuple) else found
+            return getattr(found[0], "text", found[0])
+        if what == "voice":
+            return heard(model, sound)[1][0].tolist()
+        if what == "label":
+            return model.cfg.labels[int(heard(model, sound)[0].argmax())]
+        if what == "frames":
+            return torch.softmax(heard(model, sound)[0], -1)[:, -1].tolist()
+        window, step = int(0.63 * 16000), int(0.08 * 16000)
+        padded = [0.0] * (window // 2) + list(sound) + [0.0] * (window // 2)
+        parts = [padded[i : i + window] for i in range(0, len(padded) - window + 1, step)]
+        return [float(torch.softmax(heard(model, p)[0], -1)[-1]) for p in parts]
+
+
+def ours(mobilis, what, path, archive):
+    run = lambda *arguments: json.loads(subprocess.run([mobilis, "--json", *arguments], check=True, text=True,
+                                                       capture_output=True).stdout)
+    if what in ("text", "label", "translation"):
+        more = ["--language", "en", "--target", "de"] if what == "translation" else []
+        return run("transcribe", archive, path, *more)["transcripts"][0]["text"]
+    if what == "voice":
+        return run("speaker", "embed", path, "--model", archive)["vectors"][0]
+    return run("vad", path, "--model", archive, "--probabilities")["files"][0]["probabilities"]
+
+
+def compare(a, b):
+    """Whether they are the same, and in words how far they are apart."""
+    if isinstance(a, str):
+        a, b = a.strip(), b.strip()
+        at = max(len(os.path.commonprefix([a, b])) - 20, 0)
+        return a == b, f"{len(a)} letters" if a == b else f"at {at} of {len(a)} {a[at:at+40]!r} is not {b[at:at+40]!r}"
+    if len(a) != len(b):
+        return False, f"{len(a)} values are not {len(b)}"
+    worst = max(abs(x - y) for x, y in zip(a, b))
+    return worst <= 1e-4 * max(map(abs, a)), f"{len(a)} values, {worst:.1e} apart"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("archives", type=Path, nargs="*")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--mobilis", default=str(REPO / "target/release/mobilis"))
+    parser.add_argument("--keep", type=Path, help="where the archives stay")
+    options = parser.parse_args()
+    os.environ["TQDM_DISABLE"] = "1"
+    warnings.filterwarnings("ignore")
+    try:
+        import soundfile
+        from nemo.utils import logging as noise
+    except ImportError as e:
+        print(f"skipped: {e} (pip install 'nemo_toolkit[asr]==3.0.0')")
+        return 0
+    noise.set_verbosity(logging.ERROR)
+    sound, rate = soundfile.read(options.recording, dtype="float32")
+    assert rate == 16000 and sound.ndim == 1, "a recording of one channel at 16 kHz is expected"
+    wrong = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(exist_ok=True)
+        cases = [(p.stem, None, None, "text", p) for p in options.archives]
+        if not cases:
+            cases = [(n, *rest, folder / f"{n}.nemo") for n, rest in families(folder).items() if options.only in n]
+        for name, kind, config, what, path in cases:
+            line = f"{name:32}"
+            try:
+                if kind:
+                    build(name, kind, config, sound).save_to(str(path))
+                expected = theirs(restore(path), what, sound, options.recording)
+                read, how = compare(expected, ours(options.mobilis, what, str(options.recording), str(path)))
+                line += f"read {'same' if read else 'DIFFERS'} ({how})"
+                again = folder / f"{name}-written.nemo"
+                subprocess.run([options.mobilis, "convert", "--force", path, again], check=True, capture_output=True)
+                written = theirs(restore(again), what, sound, options.recording) == expected
+                line += f", written {'same' if written else 'DIFFERS'}"
+                wrong += not (read and written)
+            except subprocess.CalledProcessError as e:
+                wrong += 1
+                line += "FAILS: " + (e.stderr if isinstance(e.stderr, str) else e.stderr.decode())[:300].strip()
+            except Exception as e:  # one family does not hinder the others
+                wrong += 1
+                line += f"FAILS: {type(e).__name__}: {str(e)[:300]}"
+            print(line, flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
