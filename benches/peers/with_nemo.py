@@ -289,10 +289,11 @@ def theirs(model, what, sound, path):
             return model.cfg.labels[int(heard(model, sound)[0].argmax())]
         if what == "frames":
             return torch.softmax(heard(model, sound)[0], -1)[:, -1].tolist()
-        window, step = int(0.63 * 16000), int(0.08 * 16000)
-        padded = [0.0] * (window // 2) + list(sound) + [0.0] * (window // 2)
-        parts = [padded[i : i + window] for i in range(0, len(padded) - window + 1, step)]
-        return [float(torch.softmax(heard(model, p)[0], -1)[-1]) for p in parts]
+        window, step = int(0.63 * 16000), int(0.01 * 16000)
+        padded = torch.cat([torch.zeros(window // 2), torch.tensor(sound), torch.zeros(window - window // 2)])
+        parts = padded.unfold(0, window, step)[: len(sound) // step]
+        said = model.forward(input_signal=parts, input_signal_length=torch.full([len(parts)], window))
+        return torch.softmax(said, -1)[:, 1].tolist()
 
 
 def ours(mobilis, what, path, archive):

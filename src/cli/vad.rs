@@ -3,7 +3,7 @@
 use super::devices::DeviceArguments;
 use super::{CliError, Output};
 use clap::Args;
-use mobilis_zoo::asr::vad::{self, Detector, SegmentOptions, Speech};
+use mobilis_zoo::asr::vad::{self, Detector, Rules, SegmentOptions, Smoothing, Speech};
 use mobilis_zoo::asr::voice::VoiceError;
 use mobilis_zoo::audio::{Reader, Wanted};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// Recordings of any format; `-` is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// A folder or file of Silero's weights, or a `.nemo` archive of a MarbleNet for frames.
+    /// A folder or file of Silero's weights, or a `.nemo` archive of a MarbleNet for frames or windows.
     #[arg(long, short)]
     model: PathBuf,
     /// Speech begins at this probability.
@@ -35,6 +35,16 @@ pub(super) struct Arguments {
     /// What is added on both sides, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 30)]
     padding: u64,
+    /// How speech is found: as Silero does (silero), or by NeMo's onset and offset (nemo), whose offset is that of
+    /// the onset unless given.
+    #[arg(long, default_value = "silero", value_parser = ["silero", "nemo"])]
+    rules: String,
+    /// Make one value of what overlapping windows say: mean, median.
+    #[arg(long, value_parser = ["mean", "median"])]
+    smoothing: Option<String>,
+    /// The share of their length by which windows overlap that are smoothed.
+    #[arg(long, default_value_t = 0.875, requires = "smoothing")]
+    overlap: f64,
     /// Print the probabilities too.
     #[arg(long)]
     probabilities: bool,
@@ -58,16 +68,9 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     let device = arguments.device.found()?;
     let detector = vad::open(&arguments.model)?;
     detector.set_device(device);
-    let options = SegmentOptions {
-        threshold: arguments.threshold,
-        end_threshold: arguments.end_threshold,
-        min_speech: Duration::from_millis(arguments.min_speech),
-        min_silence: Duration::from_millis(arguments.min_silence),
-        padding: Duration::from_millis(arguments.padding),
-    };
     let mut all = Vec::new();
     for file in &arguments.files {
-        let found = heard(&*detector, file, &options)?;
+        let found = heard(&*detector, file, arguments)?;
         if !output.json {
             output.result(|| text(arguments, file, &found), || Value::Null)?;
         }
@@ -81,7 +84,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
 }
 
 /// One recording, block by block: memory does not grow with its length, but for a number each step.
-fn heard(detector: &dyn Detector, file: &Path, options: &SegmentOptions) -> Result<Found, CliError> {
+fn heard(detector: &dyn Detector, file: &Path, arguments: &Arguments) -> Result<Found, CliError> {
     let wanted = Wanted::at(detector.sample_rate());
     let reader = match file == Path::new("-") {
         true => Reader::stream("standard input", std::io::stdin(), &wanted),
@@ -97,7 +100,38 @@ fn heard(detector: &dyn Detector, file: &Path, options: &SegmentOptions) -> Resu
     probabilities.extend(listener.finish()?);
     let seconds = |samples: f64| Duration::from_secs_f64(samples / f64::from(detector.sample_rate()));
     let (step, length) = (seconds(detector.step() as f64), seconds(samples as f64));
-    Ok(Found { length, speech: vad::segments(&probabilities, step, length, options), probabilities })
+    if let Some(how) = &arguments.smoothing {
+        let how = if how == "mean" { Smoothing::Mean } else { Smoothing::Median };
+        let window = detector.window() / detector.step();
+        probabilities = vad::smoothed(&probabilities, window, arguments.overlap, how)?;
+    }
+    Ok(Found { length, speech: speech(&probabilities, step, length, arguments), probabilities })
+}
+
+/// The parts with speech, by the rules that were asked for.
+fn speech(probabilities: &[f32], step: Duration, length: Duration, arguments: &Arguments) -> Vec<Speech> {
+    let milliseconds = Duration::from_millis;
+    if arguments.rules == "nemo" {
+        let seconds = |ms: u64| milliseconds(ms).as_secs_f64();
+        let rules = Rules {
+            onset: arguments.threshold,
+            offset: arguments.end_threshold.unwrap_or(arguments.threshold),
+            pad_onset: seconds(arguments.padding),
+            pad_offset: seconds(arguments.padding),
+            min_duration_on: seconds(arguments.min_speech),
+            min_duration_off: seconds(arguments.min_silence),
+            ..Rules::default()
+        };
+        return vad::ruled(probabilities, step, length, &rules);
+    }
+    let options = SegmentOptions {
+        threshold: arguments.threshold,
+        end_threshold: arguments.end_threshold,
+        min_speech: milliseconds(arguments.min_speech),
+        min_silence: milliseconds(arguments.min_silence),
+        padding: milliseconds(arguments.padding),
+    };
+    vad::segments(probabilities, step, length, &options)
 }
 
 /// A line for each part: begin, end, probability.

@@ -42,6 +42,9 @@ pub enum VoiceError {
         /// What it is.
         found: String,
     },
+    /// A setting that makes no sense.
+    #[error("{0}")]
+    Setting(String),
     /// A recording without enough sound.
     #[error("the recording has {found} samples, of which {model} needs at least {least}")]
     Short {

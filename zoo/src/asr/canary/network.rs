@@ -67,12 +67,14 @@ pub struct Writing {
     pub more: usize,
     /// What ends a text.
     pub end: u32,
+    /// What ends it too: NeMo's beams take padding for an end.
+    pub padding: Option<u32>,
 }
 
 impl Writing {
     /// The likeliest token each time, as NeMo has it.
     pub fn greedy(end: u32) -> Writing {
-        Writing { beams: 1, length_penalty: 0.0, more: 50, end }
+        Writing { beams: 1, length_penalty: 0.0, more: 50, end, padding: None }
     }
 }
 
@@ -193,7 +195,10 @@ impl Canary {
         let options = SessionOptions::new(1, (prompt.len() + most).min(self.positions()));
         let session = Session::over(self.decoder.clone(), options, &memory, Some(&mask))?;
         let lane = Lane::new(Box::new(session));
-        let options = GenerateOptions { stop_tokens: vec![how.end], ..GenerateOptions::default() };
+        let options = GenerateOptions {
+            stop_tokens: [how.end].into_iter().chain(how.padding).collect(),
+            ..GenerateOptions::default()
+        };
         let how = BeamOptions { length_penalty: how.length_penalty, ..BeamOptions::new(beams) };
         let mut found = search(lane, prompt, most, &options, how)?;
         let mut tokens = if found.is_empty() { vec![] } else { found.remove(0).tokens };

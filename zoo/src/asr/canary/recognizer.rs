@@ -68,7 +68,7 @@ impl CanaryRecognizer {
         let name = config.word("prompt_format")?.unwrap_or("canary");
         let format = Format::named(name).ok_or_else(|| config.wrong("prompt_format", "canary or canary2"))?;
         let prompt = defaults(&config)?;
-        let writing = writing(&config, vocabulary.end()?)?;
+        let writing = writing(&config, &vocabulary)?;
         let canary = Canary::load(&config, &*archive.tensors)?;
         let extractor = Extractor::new(features, Device::Cpu)?;
         let options = CanaryOptions { prompt, context: None, writing };
@@ -151,7 +151,10 @@ impl CanaryRecognizer {
 
     /// The segments of a window, which begins and ends there in the recording.
     fn segments(&self, tokens: &[u32], start: Duration, end: Duration) -> Vec<Segment> {
-        let words = self.words(tokens, start, end);
+        let words = match self.options.prompt.timestamps {
+            true => self.words(tokens, start, end),
+            false => vec![],
+        };
         if words.is_empty() {
             let text = self.vocabulary.text(tokens);
             let whole = Segment { start, end, text, tokens: tokens.to_vec(), ..Segment::default() };
@@ -260,17 +263,22 @@ fn defaults(config: &Config) -> Result<Prompt, ConfigError> {
 }
 
 /// What the configuration says of writing.
-fn writing(config: &Config, end: u32) -> Result<Writing, ConfigError> {
-    let mut writing = Writing::greedy(end);
+fn writing(config: &Config, vocabulary: &Vocabulary) -> Result<Writing, CanaryError> {
+    let mut writing = Writing::greedy(vocabulary.end()?);
     let Some(decoding) = config.inner("decoding") else { return Ok(writing) };
-    let part = if decoding.word("strategy")?.unwrap_or("beam").starts_with("greedy") { "greedy" } else { "beam" };
-    let Some(part) = decoding.inner(part) else { return Ok(writing) };
+    let greedy = decoding.word("strategy")?.unwrap_or("beam").starts_with("greedy");
+    let Some(part) = decoding.inner(if greedy { "greedy" } else { "beam" }) else { return Ok(writing) };
     writing.beams = part.count("beam_size")?.unwrap_or(1).clamp(1, 256);
     writing.length_penalty = part.number("len_pen", 0.0)? as f32;
     writing.more = match part.get("max_generation_delta").and_then(Value::as_i64) {
         Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
         None => writing.more,
     };
+    if !greedy {
+        // NeMo's beams begin with a token that it does not count.
+        writing.more = writing.more.saturating_add(1);
+        writing.padding = vocabulary.special("<pad>");
+    }
     Ok(writing)
 }
 

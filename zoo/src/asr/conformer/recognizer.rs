@@ -98,7 +98,8 @@ impl ConformerRecognizer {
             None => config.words("labels")?.ok_or_else(|| config.missing("labels"))?,
         };
         // Tokens of a tokenizer are pieces of words; letters come without one.
-        let kind = config.inner("tokenizer").map(|t| Ok::<_, ConfigError>(t.word("type")?.unwrap_or("bpe").to_string()));
+        let kind =
+            config.inner("tokenizer").map(|t| Ok::<_, ConfigError>(t.word("type")?.unwrap_or("bpe").to_string()));
         let labels = Labels::nemo(&words, kind.transpose()?.as_deref());
         Self::new(Network::load(config, tensors)?, features, labels)
     }

@@ -141,7 +141,8 @@ impl ConvRecognizer {
             None => config.words("labels")?.ok_or_else(|| decoder.missing("vocabulary"))?,
         };
         // Tokens of a tokenizer are pieces of words; letters come without one.
-        let kind = config.inner("tokenizer").map(|t| Ok::<_, ConfigError>(t.word("type")?.unwrap_or("bpe").to_string()));
+        let kind =
+            config.inner("tokenizer").map(|t| Ok::<_, ConfigError>(t.word("type")?.unwrap_or("bpe").to_string()));
         let labels = Labels::nemo(&words, kind.transpose()?.as_deref());
         let step = model.features.hop().saturating_mul(settings.stride() as usize);
         let frame = Duration::from_secs_f64(step as f64 / f64::from(model.features.sample_rate()));

@@ -7,7 +7,7 @@ use mobilis_runtime::graph::trace;
 use mobilis_runtime::module::{Module, Visitor};
 use mobilis_runtime::nn::listed;
 use mobilis_runtime::nn::{Activation, Linear};
-use mobilis_runtime::ops::movement;
+use mobilis_runtime::ops::{movement, reduce};
 use mobilis_runtime::prelude::*;
 use std::marker::PhantomData;
 
@@ -52,6 +52,12 @@ impl<A: ConvAxes> Classifier<A> {
     /// `[Batch, Steps, Hidden]` to logits `[Batch, Classes]`.
     pub fn forward(&self, x: Stream<A>, lengths: Counts<Steps>) -> Tensor<(Batch, A::Classes), Logits> {
         let mean = Sound { x: movement::permute(x.raw(), &[0, 2, 1]), lengths: lengths.raw() }.mean();
+        self.layer.forward(Tensor::<(Batch, A::Hidden)>::from_raw(mean)).assume()
+    }
+
+    /// The same with the mean over all frames, as NeMo has it, for recordings of one length.
+    pub fn whole(&self, x: Stream<A>) -> Tensor<(Batch, A::Classes), Logits> {
+        let mean = reduce::mean(x.raw(), &[1]);
         self.layer.forward(Tensor::<(Batch, A::Hidden)>::from_raw(mean)).assume()
     }
 }

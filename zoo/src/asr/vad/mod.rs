@@ -1,8 +1,9 @@
 //! Voice activity: where in a recording somebody speaks.
 //!
 //! A [`Detector`] gives the probability of speech, step by step; [`segments()`] makes of these the parts in which
-//! somebody speaks. Two families: [`silero`], a small recurrent network that hears streams, and [`marblenet`], NeMo's
-//! convolutional network for frames of 20 ms. [`open`] tells them apart.
+//! somebody speaks, and [`smooth`] does so by NeMo's rules. Families: [`silero`], a small recurrent network that hears
+//! streams; NeMo's convolutional [`marblenet`] for frames of 20 ms, and for [`windows`] of 0.63 s. [`open`] tells them
+//! apart.
 //!
 //! Recordings come in blocks of any sizes ([`Listener::push`]) and memory does not grow with their length; the
 //! probabilities do not depend on the blocks.
@@ -10,8 +11,11 @@
 pub mod marblenet;
 pub mod segments;
 pub mod silero;
+pub mod smooth;
+pub mod windows;
 
 pub use segments::{SegmentOptions, Speech, segments};
+pub use smooth::{Rules, Smoothing, ruled, smoothed};
 
 use super::voice::VoiceError;
 use crate::import::nemo;
@@ -26,6 +30,11 @@ pub trait Detector {
 
     /// Samples from one probability to the next.
     fn step(&self) -> usize;
+
+    /// Samples that a probability is of, where it is of a window that others overlap; else those of a step.
+    fn window(&self) -> usize {
+        self.step()
+    }
 
     /// Runs on another device from now on.
     fn set_device(&self, device: Device);
@@ -63,13 +72,17 @@ pub trait Listener {
     fn finish(&mut self) -> Result<Vec<f32>, VoiceError>;
 }
 
-/// Opens a detector: a file or a folder of Silero's weights, or a `.nemo` archive of a MarbleNet for frames.
+/// Opens a detector: a file or a folder of Silero's weights, or a `.nemo` archive of a MarbleNet.
 ///
 /// # Errors
 /// Nothing there, a model of another kind, tensors that do not fit.
 pub fn open(place: &Path) -> Result<Box<dyn Detector>, VoiceError> {
     if nemo::is_nemo(place) {
-        return Ok(Box::new(marblenet::MarbleNet::open(nemo::open(place)?)?));
+        let archive = nemo::open(place)?;
+        return Ok(match windows::WindowedMarbleNet::is_one(&archive.config) {
+            true => Box::new(windows::WindowedMarbleNet::open(archive)?),
+            false => Box::new(marblenet::MarbleNet::open(archive)?),
+        });
     }
     let tensors = silero_weights(place)?;
     if tensors.info("stft_conv.weight").is_none() {

@@ -39,6 +39,8 @@ with torch.no_grad():
             continue
         norm = "norm" in name and name.endswith("weight")
         p.copy_((torch.randn_like(p) * (0.15 if p.dim() == 1 else 1.2 if "encoder_attn" in name else 0.5) + (1.0 if norm else 0.0)).half().float())
+    # No times where none are asked for, as a trained model does.
+    model.model.decoder.embed_tokens.weight[id("<|0.00|>"):] *= 0.02
     model.model.encoder.embed_positions.weight.copy_(model.model.encoder.embed_positions.weight.half().float())
 languages = {f"<|{c}|>": id(f"<|{c}|>") for c in codes}
 model.generation_config.lang_to_id = languages
