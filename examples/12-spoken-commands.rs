@@ -17,8 +17,6 @@ mod espeak;
 
 use espeak::Saying;
 use mobilis::zoo::asr::data::bucket::Dice;
-use mobilis::zoo::asr::train::{Note, Prepared};
-use mobilis::zoo::recipe::document;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -71,34 +69,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("skipped: {why}");
         return Ok(());
     }
-    let [heard, unheard] = corpus(&folder, if short { 2 } else { 4 })?;
-    let mut settings = vec![
-        format!("model.train_ds.manifest_filepath='{}'", heard.display()),
-        format!("model.validation_ds.manifest_filepath='{}'", unheard.display()),
-        format!("exp_manager.exp_dir='{}'", folder.display()),
-        // An example begins anew every time.
-        format!("exp_manager.name='run-{}'", std::process::id()),
-    ];
+    let corpus = corpus(&folder, if short { 2 } else { 4 })?;
+    // An example begins anew every time.
+    let mut settings = vec![format!("exp_manager.name='run-{}'", std::process::id())];
     if short {
         let shorter = ["trainer.max_epochs=7", "trainer.check_val_every_n_epoch=7", "model.train_ds.batch_size=32"];
         settings.extend(shorter.map(String::from));
     }
     // Further settings: `trainer.max_steps=40`.
     settings.extend(arguments.into_iter().skip(1));
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/12-spoken-commands.toml");
-    let outcome = Prepared::read(document::read(&recipe, &settings)?)?.run(&mut |note| {
-        match note {
-            Note::Step { step, loss, elapsed, .. } if step.is_multiple_of(20) => {
-                println!("step {step:4}  loss {loss:.3}  {:.0} s", elapsed.as_secs_f64());
-            }
-            Note::Validation { step, scores, .. } => println!("step {step:4}  {:?}", scores.values),
-            _ => {}
-        }
-        true
-    })?;
-    let scores = outcome.scores.ok_or("nothing was validated")?;
-    let accuracy = scores.values.iter().find(|(name, _)| *name == "accuracy").map_or(0.0, |v| v.1);
-    println!("{:.0} s", outcome.elapsed.as_secs_f64());
-    println!("{:.1} % of the words in voices never heard are told right", 100.0 * accuracy);
+    let score = espeak::learn("12-spoken-commands", &folder, corpus, settings)?;
+    println!("{:.1} % of the words in voices never heard are told right", score("accuracy"));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Sentences from synthesized voices, written down letter by letter: a small QuartzNet and CTC.
 //!
-//! `cargo run --release --example 13-sentences [FOLDER [KEY=VALUE ..]]` (a quarter of an hour on two cores;
+//! `cargo run --release --example 13-sentences [FOLDER [KEY=VALUE ..]]` (some minutes on two cores;
 //! `apt-get install espeak-ng` first)
 //!
 //! Sentences are composed of some two hundred words by a small grammar; those asked for in the end are none
@@ -16,8 +16,6 @@ mod espeak;
 
 use espeak::Saying;
 use mobilis::zoo::asr::data::bucket::Dice;
-use mobilis::zoo::asr::train::{Note, Prepared};
-use mobilis::zoo::recipe::document;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -133,31 +131,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("skipped: {why}");
         return Ok(());
     }
-    let [learned, asked] = corpus(&folder, 2400)?;
-    let mut settings = vec![
-        format!("model.train_ds.manifest_filepath='{}'", learned.display()),
-        format!("model.validation_ds.manifest_filepath='{}'", asked.display()),
-        format!("exp_manager.exp_dir='{}'", folder.display()),
-    ];
-    settings.extend(arguments.into_iter().skip(1));
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/13-sentences.toml");
-    let outcome = Prepared::read(document::read(&recipe, &settings)?)?.run(&mut |note| {
-        match note {
-            Note::Step { step, loss, elapsed, .. } if step.is_multiple_of(20) => {
-                println!("step {step:4}  loss {loss:.3}  {:.0} s", elapsed.as_secs_f64());
-            }
-            Note::Validation { step, scores, .. } => println!("step {step:4}  {:?}", scores.values),
-            _ => {}
-        }
-        true
-    })?;
-    let scores = outcome.scores.ok_or("nothing was validated")?;
-    let rate = |name: &str| scores.values.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |v| 100.0 * v.1);
-    println!("{:.0} s", outcome.elapsed.as_secs_f64());
+    let corpus = corpus(&folder, 2400)?;
+    let score = espeak::learn("13-sentences", &folder, corpus, arguments.into_iter().skip(1).collect())?;
     println!(
         "of sentences never heard, {:.1} % of the letters and {:.1} % of the words are wrong",
-        rate("cer"),
-        rate("wer")
+        score("cer"),
+        score("wer")
     );
     Ok(())
 }

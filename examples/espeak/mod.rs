@@ -1,10 +1,12 @@
-//! Corpora of synthesized speech: `espeak-ng` says texts in many voices.
+//! Corpora of synthesized speech, `espeak-ng` saying texts in many voices, and a recipe's training on one.
 //!
 //! A voice is an accent and a variant (`en-us+f3`): variants differ in formants, pitch and roughness, as
 //! speakers do. What is heard is written as WAV files of 16 kHz beside a manifest.
 
 use mobilis::zoo::asr::data::{Sound, Utterance, manifest};
+use mobilis::zoo::asr::train::{Note, Prepared};
 use mobilis::zoo::audio::{self, wav};
+use mobilis::zoo::recipe::document;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,4 +102,35 @@ fn trimmed(samples: &[f32]) -> &[f32] {
         return &[];
     };
     &samples[first.saturating_sub(margin)..(last + margin).min(samples.len())]
+}
+
+/// Trains by the recipe `examples/NAME.toml` on the first manifest, judged by the second, into `folder`, with
+/// further settings; says how it goes, and gives the scores in the end by their names.
+pub fn learn(
+    name: &str,
+    folder: &Path,
+    [learned, asked]: [PathBuf; 2],
+    settings: Vec<String>,
+) -> Result<impl Fn(&str) -> f64, Box<dyn Error>> {
+    let mut all = vec![
+        format!("model.train_ds.manifest_filepath='{}'", learned.display()),
+        format!("model.validation_ds.manifest_filepath='{}'", asked.display()),
+        format!("exp_manager.exp_dir='{}'", folder.display()),
+    ];
+    all.extend(settings);
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.toml"));
+    let outcome = Prepared::read(document::read(&recipe, &all)?)?.run(&mut |note| {
+        match note {
+            Note::Begin { about, total, .. } => println!("{total} steps, {}", about.join(", ")),
+            Note::Step { step, loss, elapsed, .. } if step.is_multiple_of(20) => {
+                println!("step {step:4}  loss {loss:.3}  {:.0} s", elapsed.as_secs_f64());
+            }
+            Note::Validation { step, scores, .. } => println!("step {step:4}  {:?}", scores.values),
+            _ => {}
+        }
+        true
+    })?;
+    println!("{:.0} s", outcome.elapsed.as_secs_f64());
+    let scores = outcome.scores.ok_or("nothing was validated")?;
+    Ok(move |name: &str| scores.values.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |v| 100.0 * v.1))
 }

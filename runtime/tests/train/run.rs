@@ -231,3 +231,29 @@ fn no_steps_are_made_beyond_the_total() -> Outcome {
     assert!(Trainer::new(&mut step).time(Duration::ZERO).run(|i| examples(4, i))?.losses.is_empty());
     Ok(())
 }
+
+/// Averages are those of the values after each step, begin at the first values, and show themselves when asked.
+#[test]
+fn averages_follow_the_parameters() -> Outcome {
+    let model = Model::init(Net::default(), 3)?;
+    let mut step = model.train_step(Sgd::new(0.3), TrainOptions::default().average(0.75), loss)?;
+    assert!(!step.swap_averages(), "before the first step there are none");
+    let mut expected = model.get::<f32>("first")?;
+    for i in 0..5 {
+        step.run(examples(4, i))?;
+        for (mean, now) in expected.iter_mut().zip(model.get::<f32>("first")?) {
+            *mean = 0.75 * *mean + 0.25 * now;
+        }
+    }
+    let now = model.get::<f32>("first")?;
+    assert!(step.swap_averages());
+    for (a, b) in model.get::<f32>("first")?.iter().zip(&expected) {
+        assert!((a - b).abs() < 1e-6, "{a} is not {b}");
+    }
+    assert!(step.swap_averages());
+    assert_eq!(model.get::<f32>("first")?, now);
+    let faulty = TrainOptions::default().average(1.0);
+    let error = model.train_step(Sgd::new(0.1), faulty, loss).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("less than 1"), "{error}");
+    Ok(())
+}

@@ -171,3 +171,14 @@ fn a_hybrid_has_both_heads() {
         assert!(error.contains(says), "{setting}: {error}");
     }
 }
+
+/// The recipe beside the examples is read as it stands.
+#[test]
+fn the_recipe_of_the_examples_is_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fast-conformer-tdt.toml");
+    let settings = ["model.train_ds.manifest_filepath=a.json", "model.validation_ds.manifest_filepath=b.json"];
+    let settings = settings.map(String::from);
+    let document = mobilis_zoo::recipe::document::read(&path, &settings).unwrap();
+    let prepared = mobilis_zoo::asr::train::Prepared::read(document).unwrap();
+    assert!(prepared.notes().is_empty(), "{:?}", prepared.notes());
+}
