@@ -61,7 +61,7 @@ const CONV: [&str; 11] = [
     "quantize",
 ];
 
-const CONFORMER: [&str; 36] = [
+const CONFORMER: [&str; 39] = [
     "_target_",
     "feat_in",
     "feat_out",
@@ -98,6 +98,9 @@ const CONFORMER: [&str; 36] = [
     "stochastic_depth_mode",
     "stochastic_depth_start_layer",
     "sync_max_audio_length",
+    "global_tokens",
+    "global_tokens_spacing",
+    "global_attn_separate",
 ];
 
 const HEAD: [&str; 13] = [
