@@ -138,6 +138,20 @@ impl<'g> Places<'g> {
         }
     }
 
+    /// Whether a slot is a buffer of the arena.
+    #[cfg(feature = "cuda")]
+    pub(super) fn is_buffer(&self, slot: u32) -> bool {
+        self.index(slot).is_some()
+    }
+
+    /// A buffer that nothing reads or writes needs no memory.
+    #[cfg(feature = "cuda")]
+    pub(super) fn forget(&mut self, slot: u32) {
+        if let Some(life) = self.index(slot).map(|i| &mut self.lives[i]) {
+            life.bytes = 0;
+        }
+    }
+
     pub(super) fn view_of(&mut self, v: Value) -> View {
         let view = self.views[v.node as usize][v.port as usize].clone().expect("nodes come after their inputs");
         self.touch(view.slot);

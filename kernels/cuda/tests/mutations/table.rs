@@ -45,6 +45,7 @@ const BACKWARD: &str = "attention_backward_sm90.cu";
 const FORWARD: (&str, &str) = ("conv", "forward_equals");
 const LINE: (&str, &str) = FORWARD;
 const WEIGHT: (&str, &str) = ("conv", "the_weight_gradient");
+const SAMPLE: (&str, &str) = ("sample", "");
 const COPY: (&str, &str) = ("copy", "every_layout");
 const POOL: (&str, &str) = ("pool", "the_largest");
 const LSTM: (&str, &str) = ("recurrent", "lstm");
@@ -87,6 +88,14 @@ pub const MUTATIONS: &[Mutation] = &[
     m("conv.cu", LINE, "no barrier before sums are read", SYNC, "", 2),
     m("conv.cu", WEIGHT, "no barrier before warps' sums are joined", SYNC, "", 3),
     always(m("copy.cu", COPY, "no barrier between writing and reading a tile", SYNC, "", 0)),
+    m("sample.cu", SAMPLE, "no barrier before bins are filled", SYNC, "", 0),
+    m("sample.cu", SAMPLE, "no barrier before bins are counted", SYNC, "", 1),
+    m("sample.cu", SAMPLE, "no barrier before what was found is read", SYNC, "", 2),
+    m("sample.cu", SAMPLE, "no barrier before bins are emptied", SYNC, "", 3),
+    m("sample.cu", SAMPLE, "no barrier before warps sum", SYNC, "", 4),
+    m("sample.cu", SAMPLE, "no barrier before warps' sums are read", SYNC, "", 5),
+    m("sample.cu", SAMPLE, "one place too many of those that are alike", "i > end_at", "i > end_at + 1", 0),
+    m("sample.cu", SAMPLE, "the k-th largest left out", "<= last; };", "< last; };", 0),
     m("pool.cu", POOL, "lanes add without waiting for each other's window", "__syncwarp();", "", 0),
     m("recurrent.cu", LSTM, "no barrier before a slab is overwritten", SYNC, "", 0),
     m("recurrent.cu", LSTM, "no barrier before a slab is read", SYNC, "", 1),

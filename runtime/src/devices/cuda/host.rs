@@ -63,6 +63,11 @@ enum Values {
 }
 
 impl Node {
+    /// Where it reads and writes.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = Ptr> {
+        self.inputs.iter().chain(&self.outputs).map(|place| place.at)
+    }
+
     /// Computes it. `real` gives the addresses.
     ///
     /// # Errors

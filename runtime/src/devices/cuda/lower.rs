@@ -13,7 +13,7 @@ use crate::module::encoded::Encoding;
 use crate::ops::Op;
 use mobilis_cuda::copy::{Strided, copy};
 use mobilis_cuda::gemm::Element;
-use mobilis_cuda::{CudaError, Gpu, Info, Launch, Ptr, status};
+use mobilis_cuda::{Arg, CudaError, Gpu, Info, Launch, Ptr, status};
 use mobilis_kernels::cpu::quant::Blocks;
 use mobilis_kernels::memory::Piece;
 use std::cell::RefCell;
@@ -52,6 +52,11 @@ const FIXED: u32 = (1 << 23) - 1;
 /// A virtual address.
 fn virtual_at(slot: u32, bytes: usize) -> Ptr {
     Ptr(1 << 63 | u64::from(slot) << 40 | bytes as u64)
+}
+
+/// The slot of a virtual address.
+pub(super) fn slot_of(at: Ptr) -> Option<u32> {
+    (at.0 >> 63 == 1).then_some((at.0 >> 40) as u32 & FIXED)
 }
 
 /// Where slots begin.
@@ -110,6 +115,45 @@ pub(super) enum Step {
     Host(Box<super::host::Node>),
 }
 
+impl Step {
+    /// Calls a function with the slot of every address.
+    fn each_slot(&self, mut f: impl FnMut(u32)) {
+        let mut put = |at: &Ptr| slot_of(*at).map_or((), &mut f);
+        match self {
+            Step::Launch(launch) => launch.args.iter().for_each(|arg| match arg {
+                Arg::Ptr(at) => put(at),
+                Arg::Tile(tile) => put(&tile.base),
+                Arg::Table(table) => table.iter().for_each(&mut put),
+                Arg::I32(_) | Arg::U32(_) | Arg::I64(_) | Arg::F32(_) | Arg::Block(_) => {}
+            }),
+            Step::Copy { from, to, .. } => [from, to].into_iter().for_each(put),
+            Step::Fill { to, .. } => put(to),
+            Step::Host(node) => node.addresses().for_each(|at| put(&at)),
+        }
+    }
+}
+
+/// A result that a launch need not write where nothing reads it: the number of the step, and the address.
+pub(super) type Spare = (usize, Ptr);
+
+/// Takes results that nothing reads out of the launches that write them. `shown` is read by the caller. Gives back their slots.
+pub(super) fn leave_out(steps: &mut [(u32, Step)], spare: &[Spare], shown: &[Ptr]) -> Vec<u32> {
+    let mut uses: HashMap<u32, usize> = HashMap::new();
+    if !spare.is_empty() {
+        steps.iter().for_each(|(_, step)| step.each_slot(|slot| *uses.entry(slot).or_default() += 1));
+        shown.iter().filter_map(|at| slot_of(*at)).for_each(|slot| *uses.entry(slot).or_default() += 1);
+    }
+    let mut gone = vec![];
+    for (step, at) in spare {
+        let (Some(slot), Some((_, Step::Launch(launch)))) = (slot_of(*at), steps.get_mut(*step)) else { continue };
+        if uses.get(&slot) == Some(&1) {
+            launch.args.iter_mut().filter(|arg| **arg == Arg::Ptr(*at)).for_each(|arg| *arg = Arg::Ptr(Ptr::NULL));
+            gone.push(slot);
+        }
+    }
+    gone
+}
+
 /// A place where kernels note what they refuse, and how that is said.
 pub(super) struct Guard {
     pub node: u32,
@@ -133,6 +177,8 @@ pub struct Lower<'g> {
     read: (HashSet<Value>, HashSet<u32>),
     /// Codes of values that went through eight bits by tiles.
     pub(super) codes: HashMap<Value, Codes>,
+    /// What is left of such values.
+    pub(super) spare: Vec<Spare>,
     /// Copies of views that no kernel reads as they lie.
     pub(super) copied: usize,
     input_bytes: Vec<usize>,
@@ -202,6 +248,7 @@ impl<'g> Lower<'g> {
                 graph.updates.iter().map(|u| u.0).collect(),
             ),
             codes: HashMap::new(),
+            spare: vec![],
             copied: 0,
         })
     }
@@ -224,6 +271,7 @@ impl<'g> Lower<'g> {
     pub(super) fn take_back_to(&mut self, mark: Mark) {
         self.places.take_back(mark.lives);
         self.steps.truncate(mark.steps);
+        self.spare.retain(|(step, _)| *step < mark.steps);
         self.guards.truncate(mark.guards);
         self.codes.retain(|v, _| v.node != self.places.node);
     }
@@ -386,5 +434,28 @@ impl<'g> Lower<'g> {
     /// Adds a node that runs on the host.
     pub(super) fn on_host(&mut self, node: super::host::Node) {
         self.steps.push((self.node, Step::Host(Box::new(node))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nothing_reads_is_not_written() {
+        let at = |slot| virtual_at(slot, 0);
+        let launch = |args: &[Ptr]| {
+            (0, Step::Launch(Launch::new("k", [1, 1, 1], 1, args.iter().map(|at| Arg::Ptr(*at)).collect())))
+        };
+        let mut steps = vec![
+            launch(&[at(1), at(2), at(3)]),
+            launch(&[at(2), at(4), at(5)]),
+            (0, Step::Copy { from: at(4).at(8), to: at(6), bytes: 4 }),
+            launch(&[at(3), at(7)]),
+        ];
+        let spare = [(0, at(2)), (1, at(4)), (1, at(5)), (3, at(7))];
+        assert_eq!(leave_out(&mut steps, &spare, &[at(7).at(4)]), [5]);
+        let Step::Launch(second) = &steps[1].1 else { panic!("a launch") };
+        assert_eq!(second.args, [at(2), at(4), Ptr::NULL].map(Arg::Ptr));
     }
 }

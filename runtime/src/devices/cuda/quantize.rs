@@ -112,7 +112,10 @@ pub fn quantize(op: &Quantize, cx: &mut Lower) -> Lowering {
             let (place, back) = (cx.at(codes.at, DType::Bool), cx.at(codes.back, DType::F32));
             let to = if last { To { codes: place, ..to } } else { To { turned: place, ..to } };
             let far = if last { [1, codes.far] } else { [codes.far, 1] };
-            cx.launch(kernel::tiles(x, at, format(op.format), scaling(*scale), to, (back, far))?);
+            let launches = kernel::tiles(x, at, format(op.format), scaling(*scale), to, (back, far))?;
+            // Where all readers are products of codes, the values themselves are not written.
+            cx.spare.extend((0..launches.len()).map(|i| (cx.steps.len() + i, left)).collect::<Vec<_>>());
+            cx.launch(launches);
             let value = Value { node: cx.node, port: 0 };
             cx.codes.insert(value, codes);
         }

@@ -1,6 +1,6 @@
 //! A program with its sizes, ready to run on a GPU.
 
-use super::lower::{ALIGN, Bases, Guard, Lower, Reads, Step};
+use super::lower::{ALIGN, Bases, Guard, Lower, Reads, Step, leave_out, slot_of};
 use super::{Fallback, Variable};
 use crate::devices::cpu::{Out, TaskError};
 use crate::devices::lower::Emit;
@@ -51,13 +51,19 @@ fn round(bytes: usize) -> usize {
 pub(super) fn finish(mut cx: Lower) -> Result<Bound, String> {
     let found = cx.settle();
     let graph = cx.graph;
-    let results = found
+    let results: Vec<(Value, Ptr, DType, usize)> = found
         .into_iter()
         .map(|(v, piece)| {
             let dtype = graph.ty(v).dtype;
             (v, cx.at(piece, dtype), dtype, piece.len)
         })
         .collect();
+    let mut spare = std::mem::take(&mut cx.spare);
+    spare.retain(|(_, at)| slot_of(*at).is_some_and(|slot| cx.is_buffer(slot)));
+    let shown: Vec<Ptr> = results.iter().map(|r| r.1).collect();
+    for slot in leave_out(&mut cx.steps, &spare, &shown) {
+        cx.forget(slot);
+    }
     // Every place is a multiple of `ALIGN` if every size is.
     let lives: Vec<Life> = cx.lives.iter().map(|l| Life { bytes: round(l.bytes), ..l.clone() }).collect();
     let plan = plan(&lives);
