@@ -11,6 +11,7 @@ use mobilis::testing::noise;
 use mobilis::train::{BuildError, Sgd, TrainError, TrainOptions, TrainStep, Trainer};
 use mobilis_kernels::cpu::quant::half::{from_bf16, to_bf16};
 use mobilis_kernels::fp8;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 axes! {
     pub Batch;
@@ -340,7 +341,10 @@ fn mistakes_in_a_policy_are_told() {
 
 /// The real values that a checkpoint of a step holds under a name.
 fn saved(step: &TrainStep<Pairs>, name: &str) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
-    let path = std::env::temp_dir().join(format!("mobilis-precision-{}-{name}.safetensors", std::process::id()));
+    // Tests of one process run beside each other.
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("mobilis-precision-{}-{call}.safetensors", std::process::id()));
     step.save(&path)?;
     let data = Checkpoint::open(&path)?.read(name, DType::F32);
     std::fs::remove_file(&path)?;

@@ -5,6 +5,12 @@
 //! (`quantize.rs`), and their scales are undone on sums. Sums stay `f32` (of eight bits: are added to full ones every 128
 //! values); only their order differs from that of the `f32` product. Operands of microscaling, and eight bits on
 //! devices without Hopper's tensor cores, are multiplied in `f32`.
+//!
+//! Between operations values are `f32` all the same, and packing reads them once more. To store them as 16 bits without another
+//! result, a value would have to lie on their numbers ([`format()`] knows) and every reader take them: a view's storage would
+//! then be an element type beside its `DType`, products, attention (`attention/sixteen.rs`) and kernels over rows, which have
+//! variants of 16 bits, would read it as it is, chains would convert on loading, and all else would ask for a copy in
+//! `f32`, as it does for strides.
 
 use super::lower::{Lower, Refused};
 use super::quantize::Codes;
