@@ -1,4 +1,4 @@
-//! Draws of tokens from logits on the device (`sample.cu`): those of [`mobilis_kernels::cpu::sample`].
+//! Draws of tokens from logits on the device (`sample.cu`): those of `mobilis_kernels::cpu::sample`.
 
 use crate::rows::count;
 use crate::{CudaError, Launch, Ptr, args};

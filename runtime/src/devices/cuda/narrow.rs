@@ -7,7 +7,7 @@
 //! devices without Hopper's tensor cores, are multiplied in `f32`.
 //!
 //! Between operations values are `f32` all the same, and packing reads them once more. To store them as 16 bits without another
-//! result, a value would have to lie on their numbers ([`format()`] knows) and every reader take them: a view's storage would
+//! result, a value would have to lie on their numbers (`format` knows) and every reader take them: a view's storage would
 //! then be an element type beside its `DType`, products, attention (`attention/sixteen.rs`) and kernels over rows, which have
 //! variants of 16 bits, would read it as it is, chains would convert on loading, and all else would ask for a copy in
 //! `f32`, as it does for strides.
