@@ -37,7 +37,7 @@ impl Rule for Sample {
             x.rank() == 2
                 && x.dtype == dtype
                 && x.dims[0].extent == logits.dims[0].extent
-                && width.is_none_or(|w| x.dims[1].extent.as_constant().map(|n| n as u64) == Some(w))
+                && width.is_none_or(|w| x.dims[1].extent.as_constant() == Some(w))
         };
         let fits =
             rows(logits, DType::F32, None) && rows(settings, DType::F32, Some(3)) && rows(numbers, DType::I32, Some(5));
