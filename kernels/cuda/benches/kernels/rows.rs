@@ -131,7 +131,7 @@ fn rms_gradient(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, 
 
 /// Heads of 16 features in the small case, of 128 else, of one sequence.
 fn rope(o: &mut Operands, positions: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
-    let features = if n % 128 == 0 { 128 } else { 16 };
+    let features = if n.is_multiple_of(128) { 128 } else { 16 };
     let (heads, half) = (n / features, features / 2);
     let (x, y) = (o.random(positions * n, Element::F32)?, o.space(4 * positions * n)?);
     let (cosines, sines) = (o.random(positions * half, Element::F32)?, o.random(positions * half, Element::F32)?);
