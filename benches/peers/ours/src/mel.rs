@@ -2,7 +2,6 @@
 //! bands of librosa's scale, `log(x + 2^-23)`.
 
 use crate::run::Fixed;
-use mobilis::module::table::Table;
 use mobilis::ops::stft::Edge;
 use mobilis::prelude::*;
 use protocol::{Case, Refusal, uniform};
@@ -16,22 +15,18 @@ axes! {
     pub Frames = floor(Samples / 160) + 1;
 }
 
-/// Window and filters belong to the code.
-#[neural_module(no_default)]
+#[neural_module]
 struct Mel {
-    #[skip]
-    window: Table,
-    #[skip]
-    filters: Table,
+    window: Param![Fft],
+    filters: Param![Bands, Frequencies],
 }
 
 #[neural_module]
 impl Mel {
     fn forward(&self, x: Tensor![Batch, Samples]) -> Tensor![Batch, Bands, Frames] {
-        let window: Tensor![Fft] = Tensor::from_raw(self.window.get(vec![Fft::dim()]));
-        let spectrum = x.stft(window, Const::<160>, Edge::Zeros).power_spectrum();
+        let spectrum = x.stft(self.window.get(), Const::<160>, Edge::Zeros).power_spectrum();
         let power: Tensor![Batch, Frequencies, Frames] = spectrum.relabel();
-        let filters: Tensor![Bands, Frequencies] = Tensor::from_raw(self.filters.get(vec![Bands::dim(), Frequencies::dim()]));
+        let filters = self.filters.get();
         (einsum!(filters[m f] * power[b f t] => [b m t]) + f64::from(f32::EPSILON)).log()
     }
 }
@@ -58,10 +53,11 @@ fn filters() -> Vec<f32> {
 }
 
 pub fn log_mel() -> Result<Box<dyn Case>, Refusal> {
+    let model = Model::init(Mel::default(), 1)?;
     // Symmetric, as `mel_spec` has it.
     let window = (0..512).map(|i| 0.5 - 0.5 * (std::f32::consts::TAU * i as f32 / 511.0).cos());
-    let window = Table::new("window", window.collect::<Vec<f32>>());
-    let model = Model::init(Mel { window, filters: Table::new("filters", filters()) }, 1)?;
+    model.set("window", &window.collect::<Vec<f32>>())?;
+    model.set("filters", &filters())?;
     let program = model.compile(|m, x: Tensor![Batch, Samples]| m.forward(x))?;
     let arrays = <Array![Batch, Samples]>::new([1, 960_000], uniform("sound", 960_000, 0.5))?;
     Ok(Box::new(Fixed { program, arrays }))
