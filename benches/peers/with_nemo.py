@@ -263,14 +263,14 @@ def build(name, kind, config, sound):
                 p.add_(torch.randn_like(p) * 0.1)
         model.train()
         for _ in range(30):
-            heard(model, sound)
+            heard(model, sound, 2 if "Speaker" in kind else 1)
     return model.eval()
 
 
-def heard(model, sound):
+def heard(model, sound, rows=1):
     import torch
 
-    x, n = torch.tensor(sound)[None], torch.tensor([len(sound)])
+    x, n = torch.tensor(sound).repeat(rows, 1), torch.full([rows], len(sound))
     return model.forward(input_signal=x, input_signal_length=n)
 
 
