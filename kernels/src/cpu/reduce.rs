@@ -407,7 +407,7 @@ mod tests {
         let x: Vec<f32> = (0..4000 * 40).map(|i| ((i * 7919) % 1013) as f32 * 0.37 - 170.0).collect();
         for (outer, inner) in [(1, 1), (1, 40), (3, 1), (2, 13)] {
             for n in [1, 31, 33, 500, 530, 1500, 3000] {
-                for longer in [n + 1, n + 31, n + 700, 2 * n + 4096] {
+                for longer in [n + 1, n + 31, n + 700, PARTS * TALL] {
                     let sums = |padded: usize| {
                         let mut wide = vec![0.0; outer * padded * inner];
                         for o in 0..outer {

@@ -2,6 +2,8 @@
 //! bands of librosa's scale, `log(x + 2^-23)`.
 
 use crate::run::Fixed;
+use mobilis::graph::Dim;
+use mobilis::module::table::Table;
 use mobilis::ops::stft::Edge;
 use mobilis::prelude::*;
 use protocol::{Case, Refusal, uniform};
@@ -13,22 +15,6 @@ axes! {
     pub Frequencies = 257;
     pub Bands = 80;
     pub Frames = floor(Samples / 160) + 1;
-}
-
-#[neural_module]
-struct Mel {
-    window: Param![Fft],
-    filters: Param![Bands, Frequencies],
-}
-
-#[neural_module]
-impl Mel {
-    fn forward(&self, x: Tensor![Batch, Samples]) -> Tensor![Batch, Bands, Frames] {
-        let spectrum = x.stft(self.window.get(), Const::<160>, Edge::Zeros).power_spectrum();
-        let power: Tensor![Batch, Frequencies, Frames] = spectrum.relabel();
-        let filters = self.filters.get();
-        (einsum!(filters[m f] * power[b f t] => [b m t]) + f64::from(f32::EPSILON)).log()
-    }
 }
 
 /// Slaney's scale: linear below 1 kHz, logarithmic above.
@@ -53,12 +39,18 @@ fn filters() -> Vec<f32> {
 }
 
 pub fn log_mel() -> Result<Box<dyn Case>, Refusal> {
-    let model = Model::init(Mel::default(), 1)?;
-    // Symmetric, as `mel_spec` has it.
+    // Symmetric, as `mel_spec` has it. Window and filters belong to the code, not to a checkpoint.
     let window = (0..512).map(|i| 0.5 - 0.5 * (std::f32::consts::TAU * i as f32 / 511.0).cos());
-    model.set("window", &window.collect::<Vec<f32>>())?;
-    model.set("filters", &filters())?;
-    let program = model.compile(|m, x: Tensor![Batch, Samples]| m.forward(x))?;
+    let window = Table::new("window", window.collect::<Vec<f32>>());
+    let filters = Table::new("filters", filters());
+    let model = Model::init((), 1)?;
+    let program = model.compile(|(), x: Tensor![Batch, Samples]| -> Tensor![Batch, Bands, Frames] {
+        let window: Tensor![Fft] = Tensor::from_raw(window.get(vec![Dim::fixed(512)]));
+        let filters: Tensor![Bands, Frequencies] = Tensor::from_raw(filters.get([80, 257].map(Dim::fixed).into()));
+        let spectrum = x.stft(window, Const::<160>, Edge::Zeros).power_spectrum();
+        let power: Tensor![Batch, Frequencies, Frames] = spectrum.relabel();
+        (einsum!(filters[m f] * power[b f t] => [b m t]) + f64::from(f32::EPSILON)).log()
+    })?;
     let arrays = <Array![Batch, Samples]>::new([1, 960_000], uniform("sound", 960_000, 0.5))?;
     Ok(Box::new(Fixed { program, arrays }))
 }
