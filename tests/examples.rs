@@ -1,6 +1,8 @@
 //! Every example runs and prints what its comments promise.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// What an example prints.
 fn run(name: &str) -> String {
@@ -9,15 +11,31 @@ fn run(name: &str) -> String {
 
 /// What an example prints when it is given arguments.
 fn run_with(name: &str, arguments: &[&str]) -> String {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    cargo.arg("--").args(arguments);
-    let out = cargo.output().expect("cargo starts");
+    let example = built().join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let out = Command::new(example).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let out = out.expect("the example starts");
     assert!(out.status.success(), "{name}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).expect("text")
+}
+
+/// The folder of the examples, which are up to date. Built for the whole workspace, as `cargo test --workspace` has
+/// done already: for this package alone all crates would be compiled anew, with other features.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let test = std::env::current_exe().expect("this test has a place");
+        // target/debug/deps/examples-0123
+        let profile = test.ancestors().nth(2).expect("a folder of the profile");
+        let target = profile.parent().expect("a target folder");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--workspace", "--examples", "--target-dir"]).arg(target);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let out = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo starts");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        profile.join("examples")
+    })
 }
 
 /// The number after `before` in `text`.
