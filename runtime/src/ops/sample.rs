@@ -5,7 +5,7 @@
 //! token[b] = draw(logits[b, ..], settings[b], numbers[b])
 //! ```
 //!
-//! [`sampling`](crate::sampling) defines the draw. Settings are temperature, `top_p` and `min_p`; numbers are `top_k`, the seed's
+//! [`sampling`] defines the draw. Settings are temperature, `top_p` and `min_p`; numbers are `top_k`, the seed's
 //! lower and upper half, the sequence and the step. Where no token is possible (all logits are minus infinity) the result is
 //! [`NOTHING`], where logits are not numbers [`NOT_NUMBERS`].
 

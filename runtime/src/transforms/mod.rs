@@ -13,7 +13,7 @@
 //! 7. [`epilogue`] runs chains on blocks of a product while these are in cache;
 //! 8. [`siblings`] joins chains that read the same values.
 //!
-//! What is contracted with a table that is mostly zeros ([`bands`]) is no product for these.
+//! What is contracted with a table that is mostly zeros (`bands`) is no product for these.
 //!
 //! [`order`] restores the order in which nodes come after their inputs, for transforms that
 //! break it.

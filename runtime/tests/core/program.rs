@@ -80,7 +80,7 @@ fn all_sizes_compute_in_the_same_memory() -> Result<(), Box<dyn std::error::Erro
         assert_eq!(executable.held(), largest, "{t}: that of the largest for all");
     }
     // What is not prepared any more needs no memory.
-    let sizes: Vec<usize> = (1..=16).map(|t| run(t)).collect::<Result<_, _>>()?;
+    let sizes: Vec<usize> = (1..=16).map(run).collect::<Result<_, _>>()?;
     assert!(executable.held() <= 2 * sizes[15], "{} bytes for {}", executable.held(), sizes[15]);
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Features, encoder and head are one graph, from samples to what the search reads. Attention over a whole recording
 //! costs the square of its length, so what is longer than forty seconds is heard in windows
-//! ([`crate::asr::windows`]); models for streams hear it as a stream. Memory is that of a window, however long the
+//! (`asr::windows`); models for streams hear it as a stream. Memory is that of a window, however long the
 //! recording is. Several recordings share a batch, and searches with transducers ask the network together; each
 //! transcript is the same in any company.
 

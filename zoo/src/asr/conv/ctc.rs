@@ -2,7 +2,7 @@
 //! Citrinet.
 //!
 //! Features, encoder and head are one graph, from samples to logarithms of probabilities. A recording of more than
-//! eighty seconds is heard in windows ([`super::super::windows`]), a shorter one as a whole; several share a batch, and
+//! eighty seconds is heard in windows (`asr::windows`), a shorter one as a whole; several share a batch, and
 //! nobody's transcript depends on who else is there.
 
 use super::super::decode::search::CtcSearch;

@@ -1,6 +1,6 @@
 //! A loaded network with its alphabet: recordings to words, letter by letter.
 //!
-//! What is longer than forty seconds is heard in windows ([`crate::asr::windows`]), each scaled by itself. Networks
+//! What is longer than forty seconds is heard in windows (`asr::windows`), each scaled by itself. Networks
 //! that mask what is behind a recording's end hear several at once; the others see it, and hear one after another.
 
 use super::model::{Steps20, Wav2Vec2Ctc, wav2vec2};
