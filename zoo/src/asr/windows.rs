@@ -441,15 +441,9 @@ mod tests {
             }
             Ok(windows.iter().map(|w| Rows { values: frames(w), width: 1 }).collect())
         }
-        fn go_on(&self, parts: Vec<Part<'_, Vec<f32>>>) -> Vec<Result<(), AudioError>> {
-            let more = |p: Part<'_, Vec<f32>>| p.search.extend_from_slice(p.values);
-            parts
-                .into_iter()
-                .map(|p| {
-                    more(p);
-                    Ok(())
-                })
-                .collect()
+        fn go_on(&self, mut parts: Vec<Part<'_, Vec<f32>>>) -> Vec<Result<(), AudioError>> {
+            parts.iter_mut().for_each(|p| p.search.extend_from_slice(p.values));
+            parts.iter().map(|_| Ok(())).collect()
         }
         fn transcript(&self, search: &Vec<f32>, samples: usize) -> Transcript {
             let text = search.iter().map(|v| format!("{v} ")).collect();
