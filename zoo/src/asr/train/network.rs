@@ -317,6 +317,8 @@ impl NetworkRecipe {
                     fill(&mut config["decoding"], json!({"model_type": "tdt", "durations": list}));
                 }
                 if self.task == Task::Hybrid {
+                    // An archive's may be anything, and only a table can be written into.
+                    fill(&mut config["aux_ctc"], json!({}));
                     fill(&mut config["aux_ctc"]["decoder"], ctc);
                 }
             }
