@@ -15,6 +15,8 @@ pub struct Batched {
     pub b: Vec<usize>,
     /// Strides in the result, whose matrices do not overlap.
     pub c: Vec<usize>,
+    /// As of products ([`Product::alike`](super::gemm::Product::alike)).
+    pub alike: bool,
 }
 
 impl Batched {
@@ -87,7 +89,7 @@ pub fn batched_gemm(
         let (oa, ob, oc) = batch.offsets(i);
         let (a, b) = (&a[oa.min(a.len())..], &b[ob.min(b.len())..]);
         // SAFETY: all entries lie in their slices and those of `c` are distinct, as was checked.
-        unsafe { gemm_raw(pool, (m, n, k), a, sa, b, sb, out.at(oc), sc, false, scratch) }
+        unsafe { gemm_raw(pool, (m, n, k), a, sa, b, sb, out.at(oc), sc, (false, batch.alike), scratch) }
     };
     if batch.shared((m, n, k), pool.threads()) {
         return (0..count).for_each(|i| one(i, scratch));

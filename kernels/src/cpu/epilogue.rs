@@ -44,14 +44,14 @@ pub struct Fused<'a, 't> {
     pub then: Then<'a, 't>,
 }
 
-/// Computes up to [`RESULTS`] results of `m` rows: see [`gemm::product`].
+/// Computes up to [`RESULTS`] results of `m` rows: see [`gemm::product`], and [`gemm::Product::alike`].
 ///
 /// # Panics
 /// As [`gemm::product`] and [`Chain::new`] do; with more results; where a chain has no real target
 /// for the product to pass through.
 pub fn product<'a>(
     pool: &Pool,
-    m: usize,
+    (m, alike): (usize, bool),
     left: &[Left<'a>],
     results: [Option<Fused<'a, '_>>; RESULTS],
     scratch: &mut [f32],
@@ -99,7 +99,7 @@ pub fn product<'a>(
     let some = chains.iter().any(Option::is_some);
     let right = &mut columns[..count];
     let after: Option<&gemm::After> = if some { Some(&after) } else { None };
-    gemm::product(pool, &mut gemm::Product { m, left, right, accumulate: false, after }, scratch);
+    gemm::product(pool, &mut gemm::Product { m, left, right, accumulate: false, alike, after }, scratch);
 }
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
                     Some(Fused { n, b: &right, then: then(&two, &mut s2, Some(kept), &mut more) }),
                     None,
                 ];
-                product(&pool, m, &left, results, &mut scratch);
+                product(&pool, (m, false), &left, results, &mut scratch);
                 for i in 0..m {
                     for j in 0..n {
                         let (x, at) = (sum(i, j), i * n + j);

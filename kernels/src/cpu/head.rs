@@ -135,7 +135,11 @@ pub fn linear_cross_entropy(
         let left = [Left { k: depth, data: hidden, at: head.at }];
         let right = [head.weight];
         let results = &mut [Columns::new(classes, &right, logits, Matrix::rows(classes)).bias(head.bias)];
-        gemm::product(pool, &mut Product { m, left: &left, right: results, accumulate: false, after: None }, scratch);
+        gemm::product(
+            pool,
+            &mut Product { m, left: &left, right: results, accumulate: false, alike: false, after: None },
+            scratch,
+        );
 
         let range = from..from + m;
         let g = gradients.as_ref().map(|back| &back.g[range.clone()]);
@@ -150,14 +154,21 @@ pub fn linear_cross_entropy(
             let (left, right) = ([Left { k: classes, data: logits, at: Matrix::rows(classes) }], [back.turned]);
             let to = &mut to[range.start * depth..range.end * depth];
             let results = &mut [Columns::new(depth, &right, to, Matrix::rows(depth))];
-            let x = &mut Product { m, left: &left, right: results, accumulate: false, after: None };
+            let x = &mut Product { m, left: &left, right: results, accumulate: false, alike: false, after: None };
             gemm::product(pool, x, scratch);
         }
         if let Some((to, at)) = &mut back.weight {
             let left = [Left { k: m, data: logits, at: Matrix::rows(classes).transposed() }];
             let right = [Right::Plain(hidden, head.at)];
             let results = &mut [Columns::new(depth, &right, to, *at)];
-            let x = &mut Product { m: classes, left: &left, right: results, accumulate: from > 0, after: None };
+            let x = &mut Product {
+                m: classes,
+                left: &left,
+                right: results,
+                accumulate: from > 0,
+                alike: false,
+                after: None,
+            };
             gemm::product(pool, x, scratch);
         }
         if let Some(to) = &mut back.bias {

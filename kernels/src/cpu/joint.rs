@@ -139,7 +139,7 @@ impl Joint<'_> {
         let results = &mut [Columns::new(n, &right, logits, Matrix::rows(n)).bias(Some(self.bias))];
         gemm::product(
             pool,
-            &mut Product { m: rows, left: &left, right: results, accumulate: false, after: None },
+            &mut Product { m: rows, left: &left, right: results, accumulate: false, alike: false, after: None },
             scratch,
         );
     }

@@ -9,15 +9,12 @@
 //!
 //! That an item's result does not depend on those beside it is for the module to keep, by masking
 //! wherever frames are mixed; here, items that cannot share a batch, or whose batch fails, run alone. On
-//! the CPU even the last bit does not depend on them, as long as no product in the program has eight rows
-//! or fewer: those have a kernel of their own, which adds in another order. Short items are therefore
-//! padded to [`LEAST`] positions, which is enough for streams that are shortened eightfold. What has one
-//! row for each item, such as the mean over its frames, may differ in the last bits with the company.
+//! the CPU even the last bit does not depend on them: programs for items sum in one order for any number of
+//! rows ([`Program::alike`]).
 
 use super::Stage;
 use crate::array::{Array, HostOf};
 use crate::devices::Device;
-use crate::graph::Sizes;
 use crate::language::axis::Axis;
 use crate::language::element::{Element, Host, Is};
 use crate::language::elements::Lengths;
@@ -123,21 +120,11 @@ impl<S: Sequences, E: Element> Results for Padded<S, E> {
     }
 }
 
-/// The fewest positions that a padded axis has, where its size is free.
-pub const LEAST: usize = 128;
-
-/// The fewest positions of the second axis of `S`.
-fn least<S: Sequences>() -> usize {
-    let extent = S::Time::extent();
-    let free = extent.as_constant().is_none() && extent.admits(LEAST, &Sizes::new());
-    if free { LEAST } else { 0 }
-}
-
 /// An item's part of an argument.
 pub struct ItemRef<'a> {
     host: HostRef<'a>,
-    /// The fewest positions of its first axis, if that is padded.
-    padded: Option<usize>,
+    /// Whether its first axis is padded.
+    padded: bool,
 }
 
 /// Items that fit the arguments `A` of a program for a batch.
@@ -157,7 +144,7 @@ where
 {
     fn parts<'a>(&'a self, to: &mut Vec<ItemRef<'a>>) {
         let host = HostRef { sizes: self.sizes(), values: Host::slice(self.data()) };
-        to.push(ItemRef { host, padded: None });
+        to.push(ItemRef { host, padded: false });
     }
 }
 impl<S: Sequences, T: Shape, E: Is<F>, F: Element> ItemFeed<Padded<S, F>> for Array<T, E>
@@ -166,7 +153,7 @@ where
 {
     fn parts<'a>(&'a self, to: &mut Vec<ItemRef<'a>>) {
         let host = HostRef { sizes: self.sizes(), values: Host::slice(self.data()) };
-        to.push(ItemRef { host, padded: Some(least::<S>()) });
+        to.push(ItemRef { host, padded: true });
     }
 }
 
@@ -315,15 +302,12 @@ fn stack(items: &[Vec<ItemRef>]) -> Result<Vec<(Vec<usize>, Stacked)>, ItemError
     for (port, ItemRef { host, padded }) in first.iter().enumerate() {
         let parts = || items.iter().map(|item| &item[port].host);
         let mut sizes = host.sizes.to_vec();
-        if let Some(least) = padded {
-            sizes[0] = sizes[0].max(*least);
-        }
         for part in parts() {
-            let skip = usize::from(padded.is_some());
+            let skip = usize::from(*padded);
             if part.sizes[skip..] != host.sizes[skip..] {
                 return Err(ItemError::Sizes { first: host.sizes.to_vec(), found: part.sizes.to_vec() });
             }
-            if padded.is_some() {
+            if *padded {
                 sizes[0] = sizes[0].max(part.sizes[0]);
             }
         }
@@ -341,7 +325,7 @@ fn stack(items: &[Vec<ItemRef>]) -> Result<Vec<(Vec<usize>, Stacked)>, ItemError
             }
         };
         out.push((sizes, values));
-        if padded.is_some() {
+        if *padded {
             // A length beyond `i32` does not fit into memory.
             let lengths = parts().map(|p| i32::try_from(p.sizes[0]).unwrap_or(i32::MAX)).collect();
             out.push((vec![items.len()], Stacked::I32(lengths)));
@@ -383,7 +367,7 @@ impl<I: Arguments, O: Results> Program<I, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn per_item(self) -> PerItem<I, O> {
-        PerItem { program: self, most: usize::MAX }
+        PerItem { program: self.alike(), most: usize::MAX }
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+mod company;
+
 axes! { Batch; Time; Width = 2; }
 
 pipeline! {
@@ -364,70 +366,4 @@ fn drawings_show_stages_values_and_what_is_inside() {
     let page = words().draw(Format::Html);
     assert!(page.contains("id=\"c2\"") && page.contains("[\"i1\",\"c2\","), "{page}");
     assert!(page.ends_with("</html>\n") && !page.contains("Option<String>"), "types are escaped");
-}
-
-mod network {
-    //! A network that mixes frames, and products of several kernels: nobody's bits depend on company.
-
-    use super::*;
-    use crate::nn::{Embedding, Linear, Lstm};
-
-    axes! { Wide = 24; Memory = 20; }
-
-    #[neural_module]
-    pub struct Reader {
-        up: Linear<Width, Wide>,
-        lstm: Lstm<Wide, Memory>,
-        head: Linear<Memory, Width>,
-    }
-
-    #[neural_module]
-    impl Reader {
-        pub fn forward(
-            &self,
-            x: Tensor![Batch, Time, Width],
-            lengths: Tensor![Batch; Lengths<Time>],
-        ) -> Tensor![Batch, Time, Width] {
-            let (y, _) = self.lstm.forward_padded(self.up.forward(x).relu(), lengths, None);
-            self.head.forward(y)
-        }
-    }
-
-    #[test]
-    fn results_do_not_depend_on_who_shares_a_batch() {
-        type Items = Padded<(Batch, Time, Width), Channels>;
-        let model = Model::init(Reader::default(), 5).expect("a model");
-        let forward = |m: &Reader, x: Items| Padded::new(m.forward(x.values.plain(), x.lengths), x.lengths);
-        let stage = model.compile(forward).expect("it compiles").per_item();
-        for seed in 0..12 {
-            let random = Random(Cell::new(seed));
-            let items: Vec<Array![Time, Width; Channels]> = (0..1 + random.below(9))
-                .map(|_| {
-                    let length = 1 + random.below(40) as usize;
-                    Array::from_fn([length, 2], |_| random.below(2000) as f32 / 1000.0 - 1.0).expect("an item")
-                })
-                .collect();
-            let alone: Vec<Array![Time, Width]> =
-                items.iter().map(|x| stage.run(x.clone()).expect("it runs")).collect();
-            let together = stage.run_batch(items);
-            for (one, all) in alone.iter().zip(together) {
-                let all: Array![Time, Width] = all.expect("it runs");
-                assert!(
-                    one.sizes() == all.sizes() && one.iter().zip(all.iter()).all(|(a, b)| a.to_bits() == b.to_bits())
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn one_bad_item_does_not_spoil_a_batch() {
-        type Ids = Padded<(Batch, Time), TokenId>;
-        let model = Model::init(Embedding::<Wide, Width>::default(), 0).expect("a table");
-        let look_up = |m: &Embedding<Wide, Width>, x: Ids| Padded::new(m.forward(x.values), x.lengths);
-        let stage = model.compile(look_up).expect("it compiles").per_item();
-        let items: Vec<Array![Time; TokenId]> =
-            [vec![1, 2], vec![99], vec![3]].into_iter().map(|v| Array::from_vec(v).expect("ids")).collect();
-        let found: Vec<bool> = stage.run_batch(items).into_iter().map(|r| r.is_ok()).collect();
-        assert_eq!(found, [true, false, true]);
-    }
 }

@@ -59,6 +59,7 @@ pub struct Executable {
     device: Device,
     pub(super) store: Store,
     known: Sizes,
+    alike: bool,
     weights: PreparedWeights,
     prepared: Mutex<Kept>,
     /// The store's last change when a run left it with everything prepared.
@@ -86,6 +87,7 @@ impl Executable {
             device,
             store,
             known,
+            alike: false,
             weights: PreparedWeights::new(Weights::default()),
             prepared: Mutex::default(),
             settled: Mutex::new(None),
@@ -118,6 +120,17 @@ impl Executable {
         Ok(self)
     }
 
+    /// The same with every sum on the CPU in one order, however many rows, columns or queries a run has: an item's
+    /// result is then the same to the bit with any company, as far as the graph keeps items apart. Products of up
+    /// to eight rows are slower for it.
+    #[must_use]
+    pub fn alike(mut self) -> Executable {
+        self.alike = true;
+        lock(&self.prepared).clear();
+        *lock(&self.settled) = None;
+        self
+    }
+
     /// The same with its products computed as `precision` says, and how each of them is.
     ///
     /// # Errors
@@ -128,7 +141,7 @@ impl Executable {
         let report = report.at(&self.known);
         let weights = self.weights.asked().clone();
         let changed = Executable::new(graph, self.device, self.store, self.known);
-        Ok((Executable { weights: PreparedWeights::new(weights), ..changed }, report))
+        Ok((Executable { weights: PreparedWeights::new(weights), alike: self.alike, ..changed }, report))
     }
 
     /// What became of the weights that products read, for the sizes of the runs so far.
@@ -322,8 +335,8 @@ impl Executable {
             None => {
                 same = false;
                 let sizes = self.bind(inputs)?;
-                let bound =
-                    cpu::bind_with(&self.optimized, &sizes, Some(&self.weights)).map_err(ProgramError::Lower)?;
+                let bound = cpu::bind_with(&self.optimized, &sizes, Some(&self.weights), self.alike)
+                    .map_err(ProgramError::Lower)?;
                 let result_sizes = self.result_sizes(&sizes)?;
                 let vars = Vec::with_capacity(self.source.vars.len());
                 let var_sizes = self.var_sizes(&sizes)?;

@@ -255,6 +255,15 @@ impl<I: Arguments, O: Results> Program<I, O> {
         Ok(Program { executable: self.executable.with_weights(weights.into())?, ..self })
     }
 
+    /// The same program with every sum on the CPU in one order, however many rows, columns or queries a run has,
+    /// so that what it gives for an item is the same to the bit with any other items beside it, and behind
+    /// any padding that the module masks. [`per_item`](Self::per_item) asks for it. Products of up to eight rows
+    /// are slower for it, which is why other programs, such as a step of a language model, do without.
+    #[must_use]
+    pub fn alike(self) -> Self {
+        Program { executable: self.executable.alike(), ..self }
+    }
+
     /// The same program with its products computed with fewer bits: a
     /// [`Compute`](crate::precision::Compute) for all, or a [`Precision`] with
     /// exceptions. The CPU emulates what tensor cores compute, bit for bit and for study: it takes

@@ -21,9 +21,10 @@ const TASKS: usize = 16;
 /// Keys that are worth a range.
 const LEAST: usize = 128;
 
-/// Whether so few queries are attended with here.
+/// Whether so few queries are attended with here. Sums are then in another order than of many, which
+/// depends on how many sequences there are.
 pub(super) fn fits(n: &Sizes) -> bool {
-    n.t * n.r <= FEW
+    !n.alike && n.t * n.r <= FEW
 }
 
 /// Ranges per key-value head of so many keys.

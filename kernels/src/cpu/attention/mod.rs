@@ -49,6 +49,8 @@ pub struct Sizes {
     pub d: usize,
     /// Features of values.
     pub e: usize,
+    /// Sums in one order, however many examples and queries there are.
+    pub alike: bool,
 }
 
 /// Distances between neighbouring examples, positions and heads; features are neighbours.

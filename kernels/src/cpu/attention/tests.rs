@@ -230,7 +230,7 @@ fn random_shapes_and_settings_agree_with_the_definition() {
         let (r, g) = (1 + noise.below(4), 1 + noise.below(3));
         let (d, e) = (1 + noise.below(40), 1 + noise.below(40));
         let (t, s) = (1 + noise.below(60), 1 + noise.below(90));
-        one(seed, Sizes { b: 1 + noise.below(3), t, s, g, r, d, e }, &pools);
+        one(seed, Sizes { b: 1 + noise.below(3), t, s, g, r, d, e, alike: false }, &pools);
     }
 }
 
@@ -239,7 +239,7 @@ fn several_blocks_agree_with_the_definition() {
     let pools = [1, 2, 3].map(Pool::new);
     for (seed, (t, s, g, r)) in (1000..).zip([(300, 300, 1, 1), (130, 530, 1, 2), (2, 700, 2, 3), (1, 1500, 1, 1)]) {
         for more in 0..3 {
-            one(seed + 100 * more, Sizes { b: 1, t, s, g, r, d: 16, e: 24 }, &pools);
+            one(seed + 100 * more, Sizes { b: 1, t, s, g, r, d: 16, e: 24, alike: false }, &pools);
         }
     }
 }
@@ -247,7 +247,7 @@ fn several_blocks_agree_with_the_definition() {
 #[test]
 fn what_is_not_a_number_shows_where_it_is_seen() {
     // Causal: the first query sees neither the last key nor its value.
-    let n = Sizes { b: 1, t: 3, s: 3, g: 1, r: 1, d: 2, e: 2 };
+    let n = Sizes { b: 1, t: 3, s: 3, g: 1, r: 1, d: 2, e: 2, alike: false };
     let strides = Strides::packed(3, 1, 2);
     let settings = Settings {
         sizes: n,

@@ -36,6 +36,9 @@ pub struct Conv {
     pub before: [usize; 2],
     /// Steps between kernel entries.
     pub dilation: [usize; 2],
+    /// As of products ([`Product::alike`](super::gemm::Product::alike)): no output depends on how many others there
+    /// are.
+    pub alike: bool,
 }
 
 /// Floats of columns that one thread works on: 256 KiB.
@@ -247,7 +250,7 @@ pub fn forward(
         let (sa, sc) = (Matrix { row: patch, col: 1 }, Matrix { row: plane_out, col: 1 });
         let c = y.at(place, reach(conv.filters, n, sc));
         // SAFETY: `a` and `b` hold whole matrices, `c` was checked, and no other task writes it.
-        unsafe { gemm_raw(pool, (conv.filters, n, patch), a, sa, b, sb, c, sc, true, packing) };
+        unsafe { gemm_raw(pool, (conv.filters, n, patch), a, sa, b, sb, c, sc, (true, conv.alike), packing) };
     });
 }
 
@@ -302,7 +305,7 @@ pub fn input_grad(
             // SAFETY: the slices above hold whole matrices: `patch` rows of `n` columns at `c`.
             unsafe {
                 let y = &y[from.min(y.len())..];
-                gemm_raw(pool, (patch, n, conv.filters), w, sa, y, sb, c, sc, conv.pointwise(), packing);
+                gemm_raw(pool, (patch, n, conv.filters), w, sa, y, sb, c, sc, (conv.pointwise(), conv.alike), packing);
             }
             if !conv.pointwise() {
                 conv.scatter(pool, columns, (from, to), x);
@@ -343,7 +346,7 @@ pub fn weight_grad(pool: &Pool, conv: &Conv, x: &[f32], y: &[f32], w: &mut [f32]
             let (sa, sc) = (Matrix { row: plane_out, col: 1 }, Matrix { row: patch, col: 1 });
             let c = w.as_mut_ptr();
             // SAFETY: the slices hold whole matrices.
-            unsafe { gemm_raw(pool, (conv.filters, patch, n), y, sa, columns, sb, c, sc, true, packing) };
+            unsafe { gemm_raw(pool, (conv.filters, patch, n), y, sa, columns, sb, c, sc, (true, false), packing) };
         }
     });
 }

@@ -17,7 +17,8 @@
 //! * Nothing allocates: the caller gives [`scratch_len`] floats.
 //! * K is cut by its size alone and every element is summed in one order, so results do not depend
 //!   on the number of threads, on the other rows or columns, or on what was packed beforehand. Few
-//!   rows with a transposed right side are summed in lanes: in another order, as fixed.
+//!   rows with a transposed right side are summed in lanes, in another order, as fixed; where results
+//!   must not depend on the number of rows either, [`Product::alike`] forgoes that.
 //! * Infinities and NaNs spread as in the three plain loops: no product is skipped.
 //! * An epilogue ([`Product::after`]) is called with each finished block of C by the thread that
 //!   finished it, while the block is in that core's cache.
@@ -182,6 +183,8 @@ pub struct Product<'a, 'c> {
     pub right: &'a mut [Columns<'c>],
     /// Adds to the results instead of replacing them; they then have no bias.
     pub accumulate: bool,
+    /// Sums every element in the same order, however many rows and columns there are.
+    pub alike: bool,
     /// The epilogue.
     pub after: Option<&'a After<'a>>,
 }
@@ -193,12 +196,14 @@ struct Job<'a> {
     left: &'a [Left<'a>],
     right: &'a [Columns<'a>],
     accumulate: bool,
+    alike: bool,
     after: Option<&'a After<'a>>,
 }
 
 impl<'a> Job<'a> {
     fn of(x: &'a mut Product) -> Job<'a> {
-        Job { m: x.m, left: x.left, right: x.right, accumulate: x.accumulate, after: x.after }
+        let Product { m, accumulate, alike, after, .. } = *x;
+        Job { m, left: x.left, right: x.right, accumulate, alike, after }
     }
 }
 
@@ -257,7 +262,8 @@ pub fn product(pool: &Pool, x: &mut Product, scratch: &mut [f32]) {
                 x.after.iter().for_each(|after| after(f));
             };
             let after: Option<&After> = if x.after.is_some() { Some(&named) } else { None };
-            let job = Job { m: x.m, left: x.left, right: std::slice::from_ref(c), accumulate: x.accumulate, after };
+            let right = std::slice::from_ref(c);
+            let job = Job { m: x.m, left: x.left, right, accumulate: x.accumulate, alike: x.alike, after };
             // SAFETY: as below.
             unsafe { choose(pool, &job, scratch) }
         }
@@ -282,7 +288,7 @@ unsafe fn choose(pool: &Pool, x: &Job, scratch: &mut [f32]) {
             let b = [Right::Plain(l.data, l.at.transposed())];
             let left = [Left { k: l.k, data, at: at.transposed() }];
             let right = [Columns { n: x.m, b: &b, bias: None, at: of.at.transposed(), life: PhantomData, ..*of }];
-            let turned = Job { m: of.n, left: &left, right: &right, accumulate: x.accumulate, after: None };
+            let turned = Job { m: of.n, left: &left, right: &right, ..*x };
             if of.at.col != 1 || skinny::takes(&turned) {
                 return one_way(pool, &turned, scratch);
             }
@@ -323,7 +329,7 @@ pub fn gemm(
 ) {
     check((m, n, k), (a.len(), sa), (b.len(), sb), (c.len(), sc));
     // SAFETY: as was checked; the result is borrowed mutably.
-    unsafe { gemm_raw(pool, (m, n, k), a, sa, b, sb, c.as_mut_ptr(), sc, accumulate, scratch) }
+    unsafe { gemm_raw(pool, (m, n, k), a, sa, b, sb, c.as_mut_ptr(), sc, (accumulate, false), scratch) }
 }
 
 /// One product's sizes and places.
@@ -339,7 +345,7 @@ fn check(
     assert!(m == 0 || n == 0 || distinct && nested, "elements of a result share a place");
 }
 
-/// The same on a bare result.
+/// The same on a bare result; the second flag is [`Product::alike`].
 ///
 /// # Safety
 /// All elements of the three matrices must lie in their allocations, and those of `c` must be
@@ -353,14 +359,14 @@ pub(super) unsafe fn gemm_raw(
     sb: Matrix,
     c: *mut f32,
     sc: Matrix,
-    accumulate: bool,
+    (accumulate, alike): (bool, bool),
     scratch: &mut [f32],
 ) {
     debug_assert!(reach(m, k, sa) <= a.len() && reach(k, n, sb) <= b.len());
     let b = [Right::Plain(b, sb)];
     let left = [Left { k, data: a, at: sa }];
     let right = &mut [Columns { n, b: &b, bias: None, c, len: reach(m, n, sc), at: sc, life: PhantomData }];
-    let x = &mut Product { m, left: &left, right, accumulate, after: None };
+    let x = &mut Product { m, left: &left, right, accumulate, alike, after: None };
     // SAFETY: the caller's promise is passed on.
     unsafe { choose(pool, &Job::of(x), scratch) }
 }

@@ -54,7 +54,8 @@ fn form(of: &Columns) -> Option<Form> {
 
 /// Whether [`run`] takes a product.
 pub(super) fn takes(x: &Job) -> bool {
-    x.m <= ROWS && x.right.iter().all(|c| form(c).is_some())
+    let fits = |form| form == Form::Rows || !x.alike;
+    x.m <= ROWS && x.right.iter().all(|c| form(c).is_some_and(fits))
 }
 
 /// How many columns a task takes.

@@ -79,7 +79,7 @@ fn random_products_agree_with_the_definition() {
         let left = [Left { k, data: &a, at: sa }];
         let right = [Right::Plain(&b, sb)];
         let columns = &mut [Columns::new(n, &right, &mut c, sc)];
-        run(&pool, micro, &mut Product { m, left: &left, right: columns, accumulate, after: None });
+        run(&pool, micro, &mut Product { m, left: &left, right: columns, accumulate, alike: false, after: None });
         let sums = plain(m, n, k, &a, sa, &b, sb);
         let mut expected = old;
         for i in 0..m {
@@ -192,7 +192,8 @@ fn several_results_and_sums_and_packed_sides_and_biases() {
         };
         let all_packed = rights.iter().flatten().all(|b| matches!(b, Right::Packed(_)));
         let mut scratch = vec![f32::NAN; scratch_len(m, ks.iter().sum(), ns.iter().copied(), !all_packed)];
-        let x = &mut Product { m, left: &left, right: &mut columns, accumulate: false, after: Some(&after) };
+        let x =
+            &mut Product { m, left: &left, right: &mut columns, accumulate: false, alike: false, after: Some(&after) };
         product(&pool, x, &mut scratch);
         for (j, n) in ns.iter().enumerate() {
             let mut expected = vec![0.0; m * n];
@@ -228,7 +229,7 @@ fn large_products_are_cut_and_agree_bit_by_bit_for_all_threads() {
                 let left = [Left { k, data: &a, at: Matrix::rows(k) }];
                 let right = [Right::Plain(&b, Matrix::rows(n))];
                 let columns = &mut [Columns::new(n, &right, &mut c, Matrix::rows(n))];
-                let x = &mut Product { m, left: &left, right: columns, accumulate: false, after: None };
+                let x = &mut Product { m, left: &left, right: columns, accumulate: false, alike: false, after: None };
                 run(&Pool::new(threads), micro, x);
                 c
             };
@@ -256,7 +257,11 @@ fn infinities_and_nans_spread() {
         let left = [Left { k, data: &a, at: Matrix::rows(k) }];
         let right = [Right::Plain(&b, Matrix::rows(n))];
         let columns = &mut [Columns::new(n, &right, &mut c, Matrix::rows(n))];
-        run(&pool, micro, &mut Product { m, left: &left, right: columns, accumulate: false, after: None });
+        run(
+            &pool,
+            micro,
+            &mut Product { m, left: &left, right: columns, accumulate: false, alike: false, after: None },
+        );
         for i in 0..m {
             for j in 0..n {
                 assert_eq!(c[i * n + j].is_nan(), i == 3 || j == 33, "0 times infinity is NaN, others are 0");
@@ -282,7 +287,11 @@ fn few_rows_or_columns_agree_with_the_definition() {
         let (mut c, mut scratch) = (old.clone(), vec![f32::NAN; scratch_len(m, k, [n], true)]);
         let (left, right) = ([Left { k, data: &a, at: sa }], [Right::Plain(&b, sb)]);
         let columns = &mut [Columns::new(n, &right, &mut c, sc).bias(bias.as_deref())];
-        product(&pool, &mut Product { m, left: &left, right: columns, accumulate, after: None }, &mut scratch);
+        product(
+            &pool,
+            &mut Product { m, left: &left, right: columns, accumulate, alike: false, after: None },
+            &mut scratch,
+        );
         let sums = plain(m, n, k, &a, sa, &b, sb);
         let mut expected = old;
         for i in 0..m {
@@ -357,4 +366,43 @@ fn short_slices_are_refused() {
 fn too_little_scratch_is_refused() {
     let s = Matrix::rows(9);
     gemm(&Pool::new(1), (9, 9, 9), &[0.0; 81], s, &[0.0; 81], s, &mut [0.0; 81], s, false, &mut []);
+}
+
+/// A part of the rows and columns gives the bits that the whole gives there, in every layout, packed or not.
+#[test]
+fn alike_rows_and_columns_do_not_depend_on_others() {
+    let mut r = Lcg(11);
+    let pool = Pool::new(2);
+    for round in 0..80 {
+        let (m, n) = (1 + r.below(20), 1 + r.below(if round % 2 == 0 { 9 } else { 40 }));
+        let k = [1 + r.below(40), 1 + r.below(1000)][round % 2];
+        let real =
+            |r: &mut Lcg, n: usize| -> Vec<f32> { (0..n).map(|_| r.below(4001) as f32 / 1999.0 - 1.0).collect() };
+        let (sa, sb) = (r.layout(m, k), r.layout(k, n));
+        let (a, b) = (real(&mut r, reach(m, k, sa)), real(&mut r, reach(k, n, sb)));
+        let bias = (round % 3 == 0).then(|| real(&mut r, n));
+        let compute = |(i, m): (usize, usize), (j, n): (usize, usize), packed: bool, turned: bool| {
+            let (a, b) = (&a[i * sa.row..], &b[j * sb.col..]);
+            let mut panels = vec![0.0; packed_len(n, k)];
+            pack_b(&pool, (n, k), b, sb, &mut panels);
+            let left = [Left { k, data: a, at: sa }];
+            let right = [if packed { Right::Packed(Panels::new(&panels, n, k)) } else { Right::Plain(b, sb) }];
+            let mut c = vec![0.0; m * n];
+            let at = if turned { Matrix { row: 1, col: m } } else { Matrix::rows(n) };
+            let columns = &mut [Columns::new(n, &right, &mut c, at).bias(bias.as_ref().map(|b| &b[j..j + n]))];
+            let x = &mut Product { m, left: &left, right: columns, accumulate: false, alike: true, after: None };
+            product(&pool, x, &mut vec![0.0; scratch_len(m, k, [n], true)]);
+            move |i: usize, j: usize| c[i * at.row + j * at.col]
+        };
+        let whole = compute((0, m), (0, n), false, false);
+        for _ in 0..6 {
+            let (i, j) = (r.below(m), r.below(n));
+            let (rows, columns) = (1 + r.below(m - i), 1 + r.below(n - j));
+            let part = compute((i, rows), (j, columns), r.below(2) == 0, r.below(2) == 0);
+            for (y, x) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))) {
+                let (one, all) = (part(y, x), whole(i + y, j + x));
+                assert!(one.to_bits() == all.to_bits(), "{m} {n} {k} {sa:?} {sb:?}: {rows} x {columns}: {one} {all}");
+            }
+        }
+    }
 }

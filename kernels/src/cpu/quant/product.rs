@@ -59,7 +59,8 @@ pub fn product(
     let ((n, k), b) = (w.size(), [Right::Rounded(w)]);
     let left = [Left { k, data: a, at: sa }];
     let mut right = [Columns::new(n, &b, c, sc)];
-    gemm::product(pool, &mut gemm::Product { m, left: &left, right: &mut right, accumulate: false, after }, scratch);
+    let x = &mut gemm::Product { m, left: &left, right: &mut right, accumulate: false, alike: false, after };
+    gemm::product(pool, x, scratch);
 }
 
 /// The results of a product whose right sides are rounded, with the instructions of a level that
@@ -70,7 +71,8 @@ pub fn product(
 pub(in crate::cpu) unsafe fn drive(level: Level, pool: &Pool, x: &gemm::Product, scratch: &mut [f32]) {
     // SAFETY: every pattern of 32 bits is either.
     let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast::<i32>(), scratch.len()) };
-    let (machine, m) = (Machine::at(level), x.m);
+    let machine = Machine::at(level);
+    let (machine, m) = (if x.alike { machine.alike() } else { machine }, x.m);
     for (i, left) in x.left.iter().enumerate() {
         let right = |j: usize| match x.right[j].b[i] {
             Right::Rounded(w) => Some(w),

@@ -64,7 +64,7 @@ impl Case {
         let left = [Left { k: self.k, data: &self.a, at: self.sa }];
         let b = [Right::Rounded(&self.w)];
         let right = &mut [Columns::new(self.n, &b, c, sc)];
-        let x = gemm::Product { m: self.m, left: &left, right, accumulate, after: None };
+        let x = gemm::Product { m: self.m, left: &left, right, accumulate, alike: false, after: None };
         // SAFETY: the matrices fit their slices.
         unsafe { drive(level, &Pool::new(threads), &x, &mut scratch) };
     }
@@ -378,7 +378,8 @@ fn results_of_all_kinds_share_a_call() {
         .map(|(j, c)| Columns::new(n[j], &b[j], c, Matrix::rows(n[j])).bias((j == 1).then_some(&bias[..])))
         .collect();
     let mut scratch = vec![0.0; gemm::scratch_len(m, 104, n, true) + 3 * m * 64];
-    let x = &mut gemm::Product { m, left: &left, right: &mut right, accumulate: false, after: Some(&after) };
+    let x =
+        &mut gemm::Product { m, left: &left, right: &mut right, accumulate: false, alike: false, after: Some(&after) };
     gemm::product(&pool, x, &mut scratch);
     assert_eq!(*seen.lock().unwrap(), n.map(|n| n * m));
     for j in 0..3 {
@@ -387,7 +388,14 @@ fn results_of_all_kinds_share_a_call() {
             let mut one = vec![0.0; m * n[j]];
             let b = [b[j][i]];
             let mut right = [Columns::new(n[j], &b, &mut one, Matrix::rows(n[j]))];
-            let x = &mut gemm::Product { m, left: &left[i..=i], right: &mut right, accumulate: false, after: None };
+            let x = &mut gemm::Product {
+                m,
+                left: &left[i..=i],
+                right: &mut right,
+                accumulate: false,
+                alike: false,
+                after: None,
+            };
             gemm::product(&pool, x, &mut scratch);
             expected.iter_mut().zip(&one).for_each(|(e, v)| *e += v);
         }
@@ -405,4 +413,31 @@ fn short_slices_are_refused() {
     case.a.truncate(2 * case.sa.row + 31);
     let sc = Matrix { row: 3, col: 1 };
     product(&Pool::new(1), 3, (&case.a, case.sa), &case.w, (&mut [0.0; 9], sc), &mut [0.0; 99], None);
+}
+
+/// A row alone gives the bits that it gives among others.
+#[test]
+fn alike_rows_do_not_depend_on_others() {
+    for (seed, format) in Format::ALL.into_iter().enumerate() {
+        for (m, n, k) in [(29, 40, 97), (17, 33, 400), (5, 16, 64)] {
+            let case = Case::new(format, (m, n, k), seed % 2 == 0);
+            let run = |level: Level, i: usize, m: usize| {
+                let mut c = vec![0.0; m * n];
+                let mut scratch = vec![f32::NAN; scratch_len(m, case.w.kind(), k)];
+                let left = [Left { k, data: &case.a[i * case.sa.row..], at: case.sa }];
+                let b = [Right::Rounded(&case.w)];
+                let right = &mut [Columns::new(n, &b, &mut c, Matrix::rows(n))];
+                let x = gemm::Product { m, left: &left, right, accumulate: false, alike: true, after: None };
+                // SAFETY: the matrices fit their slices.
+                unsafe { drive(level, &Pool::new(2), &x, &mut scratch) };
+                c
+            };
+            for level in levels() {
+                let whole = run(level, 0, m);
+                for (i, rows) in [(0, 1), (m - 1, 1), (1, m - 1), (2, 3)] {
+                    assert_eq!(run(level, i, rows), whole[i * n..][..rows * n], "{level:?} {format:?} {m} {n} {k}");
+                }
+            }
+        }
+    }
 }

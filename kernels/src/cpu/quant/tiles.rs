@@ -36,6 +36,10 @@ pub(super) struct Tile {
     pub out: *mut f32,
 }
 
+/// Sums of a tile that are too few to hide the latency of one multiplication after another: they are computed in
+/// two halves.
+const FEW: usize = 8;
+
 #[inline(always)]
 unsafe fn write<L: Lanes, const R: usize, const P: usize>(t: &Tile, sums: [[L::F; P]; R]) {
     for r in 0..R {
@@ -51,8 +55,7 @@ unsafe fn real<L: Lanes, const R: usize, const P: usize, const BF16: bool>(t: &T
     // SAFETY: activations and panels hold `inner` values of each row and channel (of bf16, an
     // even number); the caller has the instructions of L.
     unsafe {
-        // A single row has too few sums to hide the latency of one multiplication after another.
-        let other = if R * P <= 8 { 1 } else { 0 };
+        let other = if R * P <= FEW { 1 } else { 0 };
         let mut sums = [[[L::splat(0.0); P]; R]; 2];
         for pair in 0..t.inner / 2 {
             let mut w = [[L::splat(0.0); P]; 2];
@@ -264,8 +267,7 @@ unsafe fn channels<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
     // SAFETY: activations and panels hold `inner` blocks, panels a scale for each channel behind
     // them; the caller has the instructions of L.
     unsafe {
-        // As in `real`: single rows need more sums.
-        let other = if R * P <= 8 { 1 } else { 0 };
+        let other = if R * P <= FEW { 1 } else { 0 };
         let mut dots = [[[L::whole(0); P]; R]; 2];
         for r in 0..R {
             dots[0][r] = [L::whole(*t.starts.add(r)); P];
@@ -381,6 +383,12 @@ impl Machine {
         }
         let _ = level;
         Machine { panels: 1, real: &[4, 1], blocks: &[2, 1], run: portable }
+    }
+
+    /// The same with tiles that sum in one order, however many rows they have: those of few.
+    pub fn alike(self) -> Machine {
+        let few = self.real.iter().position(|n| n * self.panels <= FEW).unwrap_or(0);
+        Machine { real: &self.real[few..], ..self }
     }
 
     /// The rows of the next tile when `left` are left, at least 1.

@@ -58,7 +58,7 @@ impl Prepared {
         });
         let key = op.extras.key.map(|i| cx.input(i));
         Prepared {
-            sizes: Sizes { b: n.b, t: n.t, s: n.s, g: n.g, r: n.r, d: n.d, e: n.e },
+            sizes: Sizes { b: n.b, t: n.t, s: n.s, g: n.g, r: n.r, d: n.d, e: n.e, alike: cx.alike },
             scale: n.scale(&op.settings) as f32,
             soft_cap: op.settings.soft_cap.map(|c| c as f32),
             causal: op.settings.causal,

@@ -195,14 +195,15 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) {
     let weight = if batch.is_empty() { cx.weight(pb, (m, n, k), sb) } else { None };
     cx.reads(pa.slot);
     let pb = cx.right(pb, weight.as_deref());
-    let plan = Batched { sizes: batch_sizes, a: a_batch, b: b_batch, c: c_batch };
+    let alike = cx.alike;
+    let plan = Batched { sizes: batch_sizes, a: a_batch, b: b_batch, c: c_batch, alike };
     if let (Some(weight), true) = (weight, pc.len > 0) {
         let scratch = cx.scratch(gemm::scratch_len(m, k, [n], true) + weight.scratch(m));
         cx.task(move |mem| {
             let (ready, a, b, mut c) = (weight.lock(), mem.f32(pa), mem.f32(pb), mem.f32_mut(pc));
             let (left, right) = ([Left { k, data: &a, at: sa }], [ready.right(&b)]);
             let mut results = [Columns::new(n, &right, &mut c, sc)];
-            let x = &mut Product { m, left: &left, right: &mut results, accumulate: false, after: None };
+            let x = &mut Product { m, left: &left, right: &mut results, accumulate: false, alike, after: None };
             gemm::product(mem.pool(), x, &mut mem.f32_mut(scratch));
         });
     } else if pc.len > 0 {

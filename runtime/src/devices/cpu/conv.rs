@@ -24,6 +24,7 @@ fn sizes(geometry: &Geometry, cx: &Lower, x: &[usize], w: &[usize], y: &[usize])
         stride: pair(&|i| geometry.stride[i] as usize, 1),
         before: pair(&|i| geometry.padding[i][0] as usize, 0),
         dilation: pair(&|i| geometry.dilation[i] as usize, 1),
+        alike: cx.alike,
     })
 }
 

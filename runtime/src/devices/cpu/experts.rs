@@ -67,6 +67,7 @@ pub fn experts(op: &Experts, cx: &mut Lower) {
     if out.len == 0 {
         return;
     }
+    let alike = cx.alike;
     cx.try_task(move |m| {
         let mut order = m.i32_mut(order);
         let (starts, order) = kernel::route(&m.i32(chosen), experts, &mut order)?;
@@ -91,7 +92,7 @@ pub fn experts(op: &Experts, cx: &mut Lower) {
             };
             let left = [Left { k, data, at: Matrix::rows(k) }];
             let mut results = [Columns::new(n, &right, c, Matrix::rows(n))];
-            let x = &mut Product { m: rows, left: &left, right: &mut results, accumulate: false, after: None };
+            let x = &mut Product { m: rows, left: &left, right: &mut results, accumulate: false, alike, after: None };
             gemm::product(m.pool(), x, &mut packing);
             if !alone {
                 kernel::spread(&to[..rows * n], order, n, &mut out);

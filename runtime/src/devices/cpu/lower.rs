@@ -43,6 +43,8 @@ pub struct Lower<'g> {
     pub(super) copied: usize,
     /// Weights that are prepared once, where the caller keeps them.
     pub(super) weights: Option<&'g Prepared>,
+    /// Whether kernels sum in one order, however many rows they are given.
+    pub(super) alike: bool,
 }
 
 impl<'g> Deref for Lower<'g> {
@@ -85,13 +87,15 @@ impl<'g> Emit<'g> for Lower<'g> {
 
 impl<'g> Lower<'g> {
     pub(super) fn new(graph: &'g Graph, sizes: &'g Sizes) -> Result<Self, String> {
-        Ok(Lower { places: Places::new(graph, sizes)?, tasks: vec![], copied: 0, weights: None })
+        Ok(Lower { places: Places::new(graph, sizes)?, tasks: vec![], copied: 0, weights: None, alike: false })
     }
 
     /// The handle of a right side that is prepared once: `k` by `n` values in `piece` with strides
     /// `at`, to be multiplied by `m` rows. Nothing where a product reads the piece itself.
-    pub fn weight(&self, piece: Piece, size: (usize, usize, usize), at: Matrix) -> Option<Arc<Weight>> {
-        self.weights?.weight(self.graph, piece, size, at)
+    pub fn weight(&self, piece: Piece, (m, n, k): (usize, usize, usize), at: Matrix) -> Option<Arc<Weight>> {
+        // Products that sum alike read packed panels for few rows too.
+        let m = if self.alike { usize::MAX } else { m };
+        self.weights?.weight(self.graph, piece, (m, n, k), at)
     }
 
     /// Whether products read a piece rounded, if it is their right side with `n` channels of `k`

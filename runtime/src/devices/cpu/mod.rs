@@ -122,16 +122,22 @@ pub struct TaskError {
 /// # Errors
 /// A size that cannot be evaluated, or an operation that has no kernel here.
 pub fn bind(graph: &Graph, sizes: &Sizes) -> Result<Bound, String> {
-    bind_with(graph, sizes, None)
+    bind_with(graph, sizes, None, false)
 }
 
-/// The same, with weights that are prepared once for all sizes.
+/// The same, with weights that are prepared once for all sizes. `alike` asks for kernels that sum in one order,
+/// however many rows, columns or queries there are.
 ///
 /// # Errors
 /// As of [`bind`].
-pub fn bind_with(graph: &Graph, sizes: &Sizes, weights: Option<&weights::Prepared>) -> Result<Bound, String> {
+pub fn bind_with(
+    graph: &Graph,
+    sizes: &Sizes,
+    weights: Option<&weights::Prepared>,
+    alike: bool,
+) -> Result<Bound, String> {
     let mut lower = Lower::new(graph, sizes)?;
-    lower.weights = weights;
+    (lower.weights, lower.alike) = (weights, alike);
     for id in 0..graph.nodes.len() {
         lower.enter(id as u32);
         dispatch(&graph.nodes[id].op, &mut lower).map_err(|e| {

@@ -121,6 +121,7 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
     if m == 0 {
         return Ok(());
     }
+    let alike = cx.alike;
     cx.task(move |mem| {
         // A step of a language model runs this for weights that take some microseconds to read: places
         // are filled where they are, as far as they are used.
@@ -170,7 +171,7 @@ pub fn lower(op: &Product, cx: &mut Lower) -> Result<(), String> {
             };
             fused[j] = Some(Fused { n: right[j * lefts].columns, b: &b[j * lefts..(j + 1) * lefts], then });
         }
-        product(mem.pool(), m, &a[..lefts], fused, &mut mem.f32_mut(scratch));
+        product(mem.pool(), (m, alike), &a[..lefts], fused, &mut mem.f32_mut(scratch));
     });
     Ok(())
 }

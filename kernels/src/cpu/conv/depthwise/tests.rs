@@ -26,7 +26,8 @@ fn every_level_agrees_with_the_definition() {
             if one && a == 0 { 1 } else { reach.saturating_sub(before[a] + below(5)).max(1) + below(3) }
         });
         let (batch, groups, filters) = (1 + below(2), 1 + below(3), 1 + below(2));
-        let conv = Conv { batch, groups, channels: 1, filters, input, kernel, output, stride, before, dilation };
+        let conv =
+            Conv { batch, groups, channels: 1, filters, input, kernel, output, stride, before, dilation, alike: false };
         let mut values = |n: usize| (0..n).map(|_| below(2000) as f32 / 1000.0 - 1.0).collect::<Vec<f32>>();
         let (plane_in, plane_out) = (conv.plane_in(), conv.plane_out());
         let (x, w) = (values(batch * groups * plane_in), values(groups * filters * conv.taps()));
@@ -99,6 +100,7 @@ fn inputs_that_no_output_saw_do_not_matter() {
         stride: [1, 2],
         before: [0; 2],
         dilation: [1; 2],
+        alike: false,
     };
     let (mut x, given) = (vec![1.0; 16], [1.0, 2.0, 3.0, 4.0]);
     for i in (5..8).chain(13..16) {
