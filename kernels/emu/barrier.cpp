@@ -124,7 +124,8 @@ void leave_barriers(Fiber* f) {
 // ---- mbarriers: their state is in their 64 bits, with a mark that tells a barrier from other memory
 
 struct State {
-  uint64_t phase : 1, pending : 12, count : 12, mark : 7;
+  // shown: to the asynchronous units and to other blocks, by a fence after it was made
+  uint64_t phase : 1, pending : 12, count : 12, mark : 6, shown : 1;
   int64_t bytes : 32;
 };
 static_assert(sizeof(State) == 8, "");
@@ -152,7 +153,13 @@ void mbar_init(uint64_t* bar, int count) {
   memcpy(bar, &s, 8);
   self()->block->mbarriers.push_back(bar);
 }
-void mbar_init_fence() {}
+void mbar_init_fence() {
+  for (uint64_t* bar : self()->block->mbarriers)
+    if (((State*)bar)->mark == MARK) ((State*)bar)->shown = 1;
+}
+void mbar_shown(uint64_t* bar, const char* what) {
+  if (!state(bar, what)->shown) fail("%s: the mbarrier is new, and mbar_init_fence() is missing behind mbar_init", what);
+}
 
 void mbar_arrive(uint64_t* bar, uint32_t bytes, int arrivals) {
   uint32_t offset;
@@ -160,6 +167,7 @@ void mbar_arrive(uint64_t* bar, uint32_t bytes, int arrivals) {
   State* s = state(bar, bytes ? "mbar_expect" : "mbar_arrive");
   if ((unsigned)arrivals > s->pending) fail("mbarrier: more arrivals than the %u that it was made for", (unsigned)s->count);
   if (bytes >= 1u << 20) fail("mbarrier: %u bytes announced, at most 1,048,575 are possible", bytes);
+  if (b != self()->block) mbar_shown(bar, "mbar_arrive_at");
   if (arrivals) give(self(), bar);
   s->bytes += bytes;
   s->pending -= arrivals;

@@ -131,6 +131,7 @@ void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* bar) {
   if (bytes % 16 || ((uintptr_t)to | (uintptr_t)from) & 15) fail("tma_load_1d: both sides and the size must be multiples of 16");
   check_shared(to, bytes, "tma_load_1d");
   check_global(from, bytes, "tma_load_1d");
+  mbar_shown(bar, "tma_load_1d");
   Block* b = f->block;
   uint32_t at = shared_address(to), bar_at = shared_address(bar);
   int agent = agent_of(bar_at);
@@ -151,6 +152,7 @@ void tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, Coordinat
   Map m = map_of(rank, map, to, "TMA load");
   uint32_t bytes = bytes_of(m);
   check_shared(to, bytes, "TMA load");
+  mbar_shown(bar, "TMA load");
   uint32_t to_at = shared_address(to), bar_at = shared_address(bar);
   int agent = agent_of(bar_at);
   uint32_t number = agent_begin(f, agent);

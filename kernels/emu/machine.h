@@ -193,6 +193,7 @@ std::string thread_name(Fiber* f);
 // ---- barrier.cpp
 void leave_barriers(Fiber* f);
 void land(Block* b, uint64_t* bar, int64_t bytes);
+void mbar_shown(uint64_t* bar, const char* what);  // an asynchronous unit, or another block, uses it
 std::string open_mbarriers(Block* b);
 long announced_bytes(Block* b);  // to mbarriers, and not come: 0 at the end of a right block
 

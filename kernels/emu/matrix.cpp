@@ -229,6 +229,8 @@ static void issue(void** args) {
   int k_size = 32 / size_of(p.shape.a);
   p.number = agent_begin(leader, agent);
   auto operand = [&](uint64_t desc, Format format, bool mn, int rows, const char* what) {
+    uint32_t start = (uint32_t)(desc & 0x3fff) << 4, mode = desc >> 62, row = mode == 1 ? 128 : mode == 2 ? 64 : 32;
+    if (mode && start % (row * 8) >= row) fail("wgmma: %s at %u does not begin in the first row of a %u-byte swizzle", what, start, row);
     int step = 16 / size_of(format);  // values that lie together
     for (int r = 0; r < rows; r += mn ? step : 1)
       for (int k = 0; k < k_size; k += mn ? 1 : step) {
@@ -287,21 +289,33 @@ void wgmma_wait(int left) {
       for (int t = 0; t < 128; t++) agent_done(&f->block->fibers[f->lin / 128 * 128 + t], AgentProducts + f->lin / 128, number);
   });
 }
-void finish_products(Block* b) {
-  for (auto& q : b->products)
-    if (!q.open.empty() || !q.groups.empty()) fail("the block ends with a wgmma that it has not waited for");
-}
 
+// A block begins with what its threads may have at most, by eights, and its warpgroups share that.
+static int registers_of(Block* b) { return std::min(65536 / (int)b->threads / 8 * 8, 256); }
+static void check_registers(Block* b) {
+  int sum = 0, first = registers_of(b), groups = b->threads / 128;
+  for (int g = 0; g < groups; g++) sum += b->group[g].registers ? b->group[g].registers : first;
+  if (sum > first * groups) fail("setmaxnreg: the block waits for ever for %d registers, it has %d and nobody gives more back", sum * 128, first * groups * 128);
+}
 struct Registers { int count; bool less; };
 void set_registers(int count, bool less) {
   Registers r{count, less};
   group_collective(less ? "setmaxnreg.dec" : "setmaxnreg.inc", &r, [](void** args) {
     Fiber* f = self();
     Block* b = f->block;
-    b->group[f->lin / 128].registers = ((Registers*)args[0])->count;
+    Registers* r = (Registers*)args[0];
+    int& own = b->group[f->lin / 128].registers;
+    int first = registers_of(b), has = own ? own : first;
+    if (r->less ? r->count > has : r->count < has) fail("setmaxnreg: %s %d registers a thread, it has %d", r->less ? "down to" : "up to", r->count, has);
+    own = r->count;
     int sum = 0, groups = b->threads / 128;
     for (int g = 0; g < groups; g++) sum += b->group[g].registers;
-    if (sum * 128 > 65536) fail("setmaxnreg: the block's warpgroups ask for %d registers, a multiprocessor has 65,536", sum * 128);
+    if (sum > first * groups) fail("setmaxnreg: the block's warpgroups ask for %d registers, the block has %d", sum * 128, first * groups * 128);
   });
+}
+void finish_products(Block* b) {
+  for (auto& q : b->products)
+    if (!q.open.empty() || !q.groups.empty()) fail("the block ends with a wgmma that it has not waited for");
+  check_registers(b);
 }
 }  // namespace cuemu

@@ -237,6 +237,7 @@ void take(Fiber* f, uint64_t* bar) {
   join(seen(c, f), barrier_of(c, bar));
 }
 void fence_async() {
+  mbar_init_fence();
   if (!races()) return;
   Fiber* f = self();
   Clocks& c = clocks(f->block->worker);

@@ -1,6 +1,6 @@
 //! A kernel with its grid and arguments, ready to run as often as one likes.
 
-use crate::CudaError;
+use crate::{CudaError, Info};
 
 /// An address on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, PartialOrd, Ord)]
@@ -85,10 +85,10 @@ impl Tile {
             format!("{rank} sizes, {} strides, {} box sizes", self.strides.len(), self.box_sizes.len())
         } else if !matches!(self.element, 1 | 2 | 4 | 8) {
             format!("values of {} bytes", self.element)
-        } else if !self.base.0.is_multiple_of(16) {
-            format!("the base {:#x} is not a multiple of 16", self.base.0)
-        } else if let Some(s) = self.strides.iter().find(|s| !s.is_multiple_of(16) || **s >= 1 << 40) {
-            format!("a stride of {s} bytes: expected a multiple of 16 below 2^40")
+        } else if self.base == Ptr::NULL || !self.base.0.is_multiple_of(16) {
+            format!("the base {:#x}: expected a place, a multiple of 16", self.base.0)
+        } else if let Some(s) = self.strides.iter().find(|s| !s.is_multiple_of(16) || !(16..1 << 40).contains(*s)) {
+            format!("a stride of {s} bytes: expected a multiple of 16 from 16 on, below 2^40")
         } else if let Some(n) = self.sizes.iter().find(|n| **n == 0 || **n > 1 << 32) {
             format!("a size of {n}: expected 1 to 2^32")
         } else if let Some(n) = self.box_sizes.iter().find(|n| **n == 0 || **n > 256) {
@@ -185,6 +185,30 @@ impl Launch {
     pub fn cooperative(mut self) -> Launch {
         self.cooperative = true;
         self
+    }
+
+    /// Whether every device of a kind takes its grid, whatever the kernel is.
+    ///
+    /// # Errors
+    /// Names what it refuses.
+    pub fn check(&self, info: &Info) -> Result<(), CudaError> {
+        let product = |n: &[u32; 3]| n.iter().map(|n| *n as u64).product::<u64>();
+        let (threads, cluster) = (product(&self.block), product(&self.cluster));
+        let divides = self.grid.iter().zip(&self.cluster).all(|(grid, n)| *n > 0 && grid % n == 0);
+        let wrong = if self.grid[0] >= 1 << 31 || self.grid[1..].iter().any(|n| *n > 65_535) {
+            format!("a grid of {:?} blocks, expected less than 2^31, 2^16, 2^16", self.grid)
+        } else if !(1..=1024).contains(&threads) || self.block[2] > 64 {
+            format!("blocks of {:?} threads, expected 1 to 1024 in all, at most 64 along the last", self.block)
+        } else if self.shared > info.shared {
+            format!("{} bytes of shared memory, a block has at most {}", self.shared, info.shared)
+        } else if !divides || cluster > 8 {
+            format!("clusters of {:?} in a grid of {:?} blocks: expected divisors, 8 at most", self.cluster, self.grid)
+        } else if self.cluster != [1, 1, 1] && info.capability < 90 {
+            format!("clusters of {:?} blocks on a device of capability {}", self.cluster, info.capability)
+        } else {
+            return Ok(());
+        };
+        Err(CudaError::Refused { kernel: self.kernel, message: wrong })
     }
 }
 

@@ -93,14 +93,21 @@ pub fn forward8(
         129..=192 => (192, "attention_forward_e4m3_192_sm90"),
         _ => (256, "attention_forward_e4m3_256_sm90"),
     };
+    let repeats = |o: &Operand, sizes: [usize; 3]| sizes.iter().zip([o.t, o.h, o.b]).any(|(n, s)| *n > 1 && s == 0);
+    if repeats(&q, [n.t, n.g * n.r, n.b]) || repeats(&k, [n.s, n.g, n.b]) {
+        return Err(refused(format!("e4m3 kernels take operands of which nothing repeats, not {q:?} and {k:?}")));
+    }
+    // Where there are no keys, any place will do.
     let tile = |o: &Operand, positions: usize, heads: usize, rows: usize| {
         let sizes = [n.d, positions, heads, n.b].map(|n| n.max(1) as u64);
         let strides = [o.t, o.h, o.b].map(|s| s.max(16) as u64);
-        Tile::new(o.at, 1, &sizes, &strides, &[128, rows as u32, 1, 1], Swizzle::B128)
+        let at = if positions == 0 { q.at } else { o.at };
+        Tile::new(at, 1, &sizes, &strides, &[128, rows as u32, 1, 1], Swizzle::B128)
     };
     let s = padded(n.s).max(32);
     let sizes = [s, n.e, n.g, n.b].map(|n| n as u64);
     let strides = [s, s * n.e, s * n.e * n.g].map(|n| n as u64);
+    let turned = if n.s == 0 { q.at } else { turned };
     let values = Tile::new(turned, 1, &sizes, &strides, &[KEYS as u32, d as u32, 1, 1], Swizzle::B128);
     let heads = n.g * n.r;
     let count = blocks(&[n.t.div_ceil(ROWS), heads, n.b])?;

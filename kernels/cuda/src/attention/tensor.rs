@@ -135,15 +135,23 @@ struct Tiles<'a> {
     problem: &'a Problem,
     packed: Option<Packed>,
     rows: usize,
+    /// Some place of memory, for arrays of nothing.
+    some: Ptr,
 }
 
 impl Tiles<'_> {
-    /// Arrays without a distance, or of nothing, still need sizes and strides that the descriptor takes.
-    fn of(&self, o: &Operand, positions: usize, heads: usize, features: usize) -> Tile {
+    /// Arrays of nothing still need a place, sizes and strides that the descriptor takes; one position, head or example needs
+    /// no distance. Values that repeat are refused: descriptors have no distance of zero.
+    fn of(&self, o: &Operand, positions: usize, heads: usize, features: usize) -> Result<Tile, CudaError> {
         let b = if self.packed.is_some() { 1 } else { self.problem.sizes.b };
-        let sizes = [features, positions, heads, b].map(|n| n.max(1) as u64);
+        let sizes = [features, positions, heads, b];
+        if sizes[1..].iter().zip([o.t, o.h, o.b]).any(|(n, stride)| *n > 1 && stride == 0) {
+            return Err(refused(format!("Hopper's kernels take operands of which nothing repeats, not {o:?}")));
+        }
+        let at = if sizes.contains(&0) { self.some } else { o.at };
         let strides = [o.t, o.h, o.b].map(|s| (s * 2).max(16) as u64);
-        Tile::new(o.at, 2, &sizes, &strides, &[64, self.rows as u32, 1, 1], Swizzle::B128)
+        let sizes = sizes.map(|n| n.max(1) as u64);
+        Ok(Tile::new(at, 2, &sizes, &strides, &[64, self.rows as u32, 1, 1], Swizzle::B128))
     }
 }
 
@@ -176,9 +184,10 @@ fn hopper(
     let count = blocks(&[n.t.div_ceil(64 * consumers), heads, n.b])?;
     let section = section(&n, 2);
     let (t, s) = packed.map_or((n.t, n.s), |p| (p.total_q, p.total_k));
-    let tiles = |rows| Tiles { problem, packed, rows };
-    let mut args =
-        args![tiles(64).of(&q, t, heads, n.d), tiles(keys).of(&k, s, n.g, n.d), tiles(keys).of(&v, s, n.g, n.e)];
+    let tiles = |rows| Tiles { problem, packed, rows, some: q.at };
+    let [q, k, v] =
+        [tiles(64).of(&q, t, heads, n.d)?, tiles(keys).of(&k, s, n.g, n.d)?, tiles(keys).of(&v, s, n.g, n.e)?];
+    let mut args = args![q, k, v];
     args.extend(packing(packed));
     args.extend(args![out, lse, int(section, "heads")?, count as i32]);
     problem.push(&mut args)?;
@@ -228,11 +237,12 @@ pub fn backward16(
     common.extend(packing(packed));
     common.extend(args![to.lse, workspace]);
     if kernels == Kernels::Sm90 && d <= 128 {
-        let tiles = Tiles { problem, packed, rows: 64 };
+        let some = if rows > 0 { q.at } else { k.at };
+        let tiles = Tiles { problem, packed, rows: 64, some };
         let t = packed.map_or(n.t, |p| p.total_q);
         let s = packed.map_or(n.s, |p| p.total_k);
-        let maps = [tiles.of(&q, t, n.g * n.r, n.d), tiles.of(&k, s, n.g, n.d), tiles.of(&v, s, n.g, n.e)];
-        let g = tiles.of(&to.g, t, n.g * n.r, n.e);
+        let maps = [tiles.of(&q, t, n.g * n.r, n.d)?, tiles.of(&k, s, n.g, n.d)?, tiles.of(&v, s, n.g, n.e)?];
+        let g = tiles.of(&to.g, t, n.g * n.r, n.e)?;
         let shared = shared(8 * TILE * d, 2048, info)?;
         for (kernel, first, second, grid) in [
             (kernel!(element, d, "dq", "sm90", [64, 128]), to.dq, Ptr::NULL, [n.t.div_ceil(128), n.b, n.g * n.r]),

@@ -2,17 +2,23 @@
 //!
 //! One primary context and one stream a device: what is asked for first happens first. Small copies go
 //! through pinned memory. Kernels are loaded when they are first launched, from what [`image`](super::image)
-//! gives. Errors of launches show when the stream is waited for, with the kernels since the last wait; with
-//! `MOBILIS_CUDA_SYNC=1`, and in debug builds, every launch is waited for and named alone. Nothing here can run
-//! without a GPU, so there is as little of it as can be.
+//! gives. Errors of kernels show in whichever call comes after them, which then names the kernels since the last wait
+//! ([`recent`]); with `MOBILIS_CUDA_SYNC=1`, and in debug builds (unless it is 0), every launch is waited for and named
+//! alone. `MOBILIS_CUDA_LIMIT` is how many seconds are waited, 60 where every launch is, else without end: what takes longer
+//! counts as a kernel that never ends, and the process gets nothing more from its devices. Recordings: [`record`]. Nothing
+//! here can run without a GPU, so there is as little of it as can be.
+
+mod recent;
+mod record;
 
 use super::{Driver, Info, Packed, Replay, TensorMap, image, lock};
 use crate::{CudaError, Launch, Ptr, Swizzle, Tile, TileKind};
 use cudarc::driver::{DriverError, result, sys};
-use std::collections::{BTreeSet, HashMap};
+use recent::Recent;
+use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// The oldest driver, as CUDA counts: that of CUDA 13.0, whose cubins and PTX are embedded.
 const OLDEST: i32 = 13_000;
@@ -20,8 +26,11 @@ const OLDEST: i32 = 13_000;
 const CAPABILITY: u32 = 80;
 /// Bytes of pinned memory.
 const STAGING: usize = 8 << 20;
-/// Dynamic shared memory of a block that needs no permission.
-const SHARED: u32 = 48 << 10;
+/// Seconds that a launch may take where each is waited for.
+const LIMIT: f64 = 60.0;
+
+/// A kernel that never ended. The driver waits for it in most calls, also in those of another device's handle.
+static ENDLESS: OnceLock<CudaError> = OnceLock::new();
 
 /// What the driver says.
 fn words(e: DriverError) -> String {
@@ -77,6 +86,8 @@ struct Function {
     handle: sys::CUfunction,
     /// The dynamic shared memory that it may have.
     shared: u32,
+    /// The threads that a block of it may have.
+    threads: u32,
 }
 
 struct Staging {
@@ -89,14 +100,16 @@ pub(super) struct Cuda {
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
+    /// The stream on which launches are recorded, one thread at a time, so that others' go on meanwhile.
+    tape: Mutex<record::Tape>,
     modules: Mutex<HashMap<&'static str, sys::CUmodule>>,
     functions: Mutex<HashMap<&'static str, Function>>,
     staging: Mutex<Staging>,
-    /// Kernels since the stream was last waited for.
-    recent: Mutex<BTreeSet<&'static str>>,
+    recent: Arc<Recent>,
     /// Whether every launch is waited for.
     each: bool,
-    recording: AtomicBool,
+    /// How long is waited.
+    limit: Option<Duration>,
 }
 
 // SAFETY: handles of the driver may be used by any thread once the context is current in it, which every
@@ -111,6 +124,9 @@ impl Cuda {
         if n >= count {
             return Err(unavailable(format!("number {n} was asked for, there are {count} (the first is 0)")));
         }
+        if let Some(e) = ENDLESS.get() {
+            return Err(e.clone());
+        }
         let device = result::device::get(n as i32).map_err(failed("cuDeviceGet"))?;
         let info = info(device)?;
         if info.capability < CAPABILITY {
@@ -121,46 +137,88 @@ impl Cuda {
             )));
         }
         // SAFETY: the device is the driver's; the context is made current before anything else is asked for.
-        let (context, stream, base) = unsafe {
+        let (context, stream, tape, base) = unsafe {
             let context = result::primary_ctx::retain(device).map_err(failed("cuDevicePrimaryCtxRetain"))?;
             result::ctx::set_current(context).map_err(failed("cuCtxSetCurrent"))?;
-            let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+            let stream = || result::stream::create(result::stream::StreamKind::NonBlocking);
+            let (stream, tape) = (stream().map_err(failed("cuStreamCreate"))?, stream());
             let base = result::malloc_host(STAGING, 0).map_err(failed("cuMemHostAlloc"))?;
-            (context, stream.map_err(failed("cuStreamCreate"))?, base.cast())
+            (context, stream, tape.map_err(failed("cuStreamCreate"))?, base.cast())
         };
+        let asked = std::env::var("MOBILIS_CUDA_SYNC").ok();
+        let each = asked.map_or(cfg!(debug_assertions), |v| v == "1");
+        let limit = std::env::var("MOBILIS_CUDA_LIMIT").ok().and_then(|v| v.parse::<f64>().ok());
+        let limit = limit.or(each.then_some(LIMIT)).filter(|s| *s > 0.0);
         Ok(Cuda {
             info,
             device,
             context,
             stream,
+            tape: Mutex::new(record::Tape(tape)),
             modules: Mutex::default(),
             functions: Mutex::default(),
             staging: Mutex::new(Staging { base, used: 0 }),
-            recent: Mutex::default(),
-            each: cfg!(debug_assertions) || std::env::var("MOBILIS_CUDA_SYNC").is_ok_and(|v| v == "1"),
-            recording: AtomicBool::new(false),
+            recent: Arc::default(),
+            each,
+            limit: limit.and_then(|s| Duration::try_from_secs_f64(s).ok()),
         })
     }
 
     fn enter(&self) -> Result<(), CudaError> {
-        // SAFETY: the context lives as long as `self`.
-        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+        enter(self.context)
+    }
+
+    /// The same for what cannot be recorded.
+    fn enter_now(&self, call: &'static str) -> Result<(), CudaError> {
+        self.enter()?;
+        if self.target() == self.stream {
+            return Ok(());
+        }
+        let message =
+            "it was called while launches are recorded, which takes launches, copies on the device and fills alone";
+        Err(CudaError::Driver { call, message: message.into() })
+    }
+
+    /// What a call's error means.
+    fn failed(&self, call: &'static str) -> impl Fn(DriverError) -> CudaError {
+        move |e| self.recent.error(call, e)
     }
 
     /// Waits; an error is one of a launch since the last time.
     fn wait(&self) -> Result<(), CudaError> {
-        // SAFETY: the stream lives as long as `self`.
-        let result = unsafe { result::stream::synchronize(self.stream) };
-        let recent = std::mem::take(&mut *lock(&self.recent));
-        result.map_err(|e| {
-            let names = recent.into_iter().collect::<Vec<_>>();
-            let hint = if names.len() > 1 { " (one of these; MOBILIS_CUDA_SYNC=1 tells which)" } else { "" };
-            CudaError::Launch { kernel: format!("{}{hint}", names.join(", ")), message: words(e) }
-        })
+        let Some(limit) = self.limit else {
+            // SAFETY: the stream lives as long as `self`.
+            let result = unsafe { result::stream::synchronize(self.stream) };
+            return self.recent.waited(result.map_err(words));
+        };
+        let start = Instant::now();
+        loop {
+            // SAFETY: as above.
+            match unsafe { sys::cuStreamQuery(self.stream) }.result() {
+                Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NOT_READY => {}
+                result => return self.recent.waited(result.map_err(words)),
+            }
+            let passed = start.elapsed();
+            if passed > limit {
+                let message = format!("it had not ended after {} seconds", limit.as_secs_f64());
+                let result = self.recent.waited(Err(message));
+                if let Err(e) = &result {
+                    let _ = ENDLESS.set(e.clone());
+                }
+                return result;
+            }
+            // Most kernels end in a moment.
+            if passed > Duration::from_millis(1) {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
     }
 
     /// The kernel, loaded, with as much shared memory as it asks for.
-    fn function(&self, kernel: &'static str, shared: u32) -> Result<sys::CUfunction, CudaError> {
+    fn function(&self, kernel: &'static str, shared: u32, threads: u32) -> Result<sys::CUfunction, CudaError> {
+        use sys::CUfunction_attribute_enum as Attribute;
+        let most = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let refused = |message| CudaError::Refused { kernel, message };
         let mut functions = lock(&self.functions);
         if !functions.contains_key(kernel) {
             let module = self.module(kernel)?;
@@ -168,16 +226,23 @@ impl Cuda {
             // SAFETY: the module is never unloaded.
             let handle = unsafe { result::module::get_function(module, name) };
             let handle = handle.map_err(|e| CudaError::Compile { file: kernel.into(), message: words(e) })?;
-            functions.insert(kernel, Function { handle, shared: SHARED });
+            let ask = |attribute| {
+                // SAFETY: the function is loaded.
+                let value = unsafe { result::function::get_function_attribute(handle, attribute) };
+                value.map(|v| v.max(0) as u32).map_err(self.failed("cuFuncGetAttribute"))
+            };
+            // Less than 48 KiB by what the kernel has of its own.
+            let (shared, threads) = (ask(most)?, ask(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?);
+            functions.insert(kernel, Function { handle, shared, threads });
         }
         let Some(function) = functions.get_mut(kernel) else { unreachable!("it was inserted") };
+        if threads > function.threads {
+            return Err(refused(format!("blocks of {threads} threads, it takes at most {}", function.threads)));
+        }
         if shared > function.shared {
-            let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is loaded.
-            unsafe { result::function::set_function_attribute(function.handle, most, shared as i32) }.map_err(|e| {
-                let message = format!("{shared} bytes of shared memory: {}", words(e));
-                CudaError::Refused { kernel, message }
-            })?;
+            unsafe { result::function::set_function_attribute(function.handle, most, shared as i32) }
+                .map_err(|e| refused(format!("{shared} bytes of shared memory: {}", words(e))))?;
             function.shared = shared;
         }
         Ok(function.handle)
@@ -191,12 +256,21 @@ impl Cuda {
             return Ok(*module);
         }
         let bytes = image::load(&text, self.info.capability)?;
-        // SAFETY: a whole cubin, or PTX that ends with a zero.
+        // SAFETY: a whole cubin (as long as its own head says), or PTX that ends with a zero.
         let module = unsafe { result::module::load_data(bytes.as_ptr().cast()) };
         let module = module.map_err(|e| CudaError::Compile { file: text.file.into(), message: words(e) })?;
         modules.insert(text.file, module);
         Ok(module)
     }
+}
+
+/// Makes a context current in this thread.
+fn enter(context: sys::CUcontext) -> Result<(), CudaError> {
+    if let Some(e) = ENDLESS.get() {
+        return Err(e.clone());
+    }
+    // SAFETY: a context lives as long as its device, which whoever calls this holds.
+    unsafe { result::ctx::set_current(context) }.map_err(failed("cuCtxSetCurrent"))
 }
 
 fn info(device: sys::CUdevice) -> Result<Info, CudaError> {
@@ -238,7 +312,7 @@ impl Driver for Cuda {
     }
 
     fn alloc(&self, bytes: usize) -> Result<Ptr, CudaError> {
-        self.enter()?;
+        self.enter_now("cuMemAlloc")?;
         // SAFETY: the memory is given back by `free`, once.
         match unsafe { result::malloc_sync(bytes) } {
             Ok(at) => Ok(Ptr(at)),
@@ -246,23 +320,23 @@ impl Driver for Cuda {
                 let (free, total) = result::mem_get_info().unwrap_or((0, self.info.memory));
                 Err(CudaError::OutOfMemory { asked: bytes, free, total, wanted_for: "a buffer".into() })
             }
-            Err(e) => Err(failed("cuMemAlloc")(e)),
+            Err(e) => Err(self.failed("cuMemAlloc")(e)),
         }
     }
 
     fn free(&self, at: Ptr, _: usize) {
-        // A device that has failed keeps its memory until the process ends.
+        // A device whose kernel does not end keeps its memory until the process does.
         if self.enter().is_ok() {
-            // SAFETY: it came from `alloc` and is given back once, by `Buffer`. The driver waits for its users.
-            let _ = unsafe { result::free_sync(at.0) };
+            // SAFETY: it came from `alloc` and is given back once, by `Buffer`, when its users are done.
+            let _ = unsafe { (result::stream::synchronize(self.stream), result::free_sync(at.0)) };
         }
     }
 
     fn upload(&self, to: Ptr, from: &[u8]) -> Result<(), CudaError> {
-        self.enter()?;
+        self.enter_now("cuMemcpyHtoDAsync")?;
         if from.len() > STAGING / 2 {
             // SAFETY: `Gpu` checked the range; `from` outlives the wait.
-            unsafe { result::memcpy_htod_async(to.0, from, self.stream) }.map_err(failed("cuMemcpyHtoDAsync"))?;
+            unsafe { result::memcpy_htod_async(to.0, from, self.stream) }.map_err(self.failed("cuMemcpyHtoDAsync"))?;
             return self.wait();
         }
         let mut staging = lock(&self.staging);
@@ -276,14 +350,14 @@ impl Driver for Cuda {
         pinned.copy_from_slice(from);
         staging.used += from.len().next_multiple_of(64);
         // SAFETY: `Gpu` checked the range; pinned memory lives as long as `self`.
-        unsafe { result::memcpy_htod_async(to.0, pinned, self.stream) }.map_err(failed("cuMemcpyHtoDAsync"))
+        unsafe { result::memcpy_htod_async(to.0, pinned, self.stream) }.map_err(self.failed("cuMemcpyHtoDAsync"))
     }
 
     fn download(&self, from: Ptr, to: &mut [u8]) -> Result<(), CudaError> {
-        self.enter()?;
+        self.enter_now("cuMemcpyDtoHAsync")?;
         if to.len() > STAGING / 2 {
             // SAFETY: `Gpu` checked the range; `to` outlives the wait.
-            unsafe { result::memcpy_dtoh_async(to, from.0, self.stream) }.map_err(failed("cuMemcpyDtoHAsync"))?;
+            unsafe { result::memcpy_dtoh_async(to, from.0, self.stream) }.map_err(self.failed("cuMemcpyDtoHAsync"))?;
             return self.wait();
         }
         let mut staging = lock(&self.staging);
@@ -294,7 +368,7 @@ impl Driver for Cuda {
         // SAFETY: as in `upload`.
         let pinned = unsafe { std::slice::from_raw_parts_mut(staging.base.add(staging.used), to.len()) };
         // SAFETY: as in `upload`.
-        unsafe { result::memcpy_dtoh_async(pinned, from.0, self.stream) }.map_err(failed("cuMemcpyDtoHAsync"))?;
+        unsafe { result::memcpy_dtoh_async(pinned, from.0, self.stream) }.map_err(self.failed("cuMemcpyDtoHAsync"))?;
         self.wait()?;
         to.copy_from_slice(pinned);
         staging.used = 0;
@@ -304,13 +378,14 @@ impl Driver for Cuda {
     fn fill(&self, to: Ptr, byte: u8, bytes: usize) -> Result<(), CudaError> {
         self.enter()?;
         // SAFETY: `Gpu` checked the range.
-        unsafe { result::memset_d8_async(to.0, byte, bytes, self.stream) }.map_err(failed("cuMemsetD8Async"))
+        unsafe { result::memset_d8_async(to.0, byte, bytes, self.target()) }.map_err(self.failed("cuMemsetD8Async"))
     }
 
     fn copy(&self, from: Ptr, to: Ptr, bytes: usize) -> Result<(), CudaError> {
         self.enter()?;
         // SAFETY: `Gpu` checked both ranges.
-        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.stream) }.map_err(failed("cuMemcpyDtoDAsync"))
+        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.target()) }
+            .map_err(self.failed("cuMemcpyDtoDAsync"))
     }
 
     fn tensor_map(&self, tile: &Tile) -> Result<TensorMap, CudaError> {
@@ -358,9 +433,10 @@ impl Driver for Cuda {
 
     fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
         self.enter()?;
-        let function = self.function(launch.kernel, launch.shared)?;
+        let function = self.function(launch.kernel, launch.shared, launch.block.iter().product())?;
         let mut args = Packed::new(self, &launch.args)?;
         let mut attributes = attributes(launch);
+        let stream = self.target();
         let config = sys::CUlaunchConfig {
             gridDimX: launch.grid[0],
             gridDimY: launch.grid[1],
@@ -369,28 +445,25 @@ impl Driver for Cuda {
             blockDimY: launch.block[1],
             blockDimZ: launch.block[2],
             sharedMemBytes: launch.shared,
-            hStream: self.stream,
+            hStream: stream,
             attrs: attributes.as_mut_ptr(),
             numAttrs: attributes.len() as u32,
         };
         // SAFETY: the family that made the launch gives the kernel's arguments in its order and of its types; its
         // pointers are buffers, which are freed only when the stream is done with them.
-        unsafe { sys::cuLaunchKernelEx(&config, function, args.addresses(), std::ptr::null_mut()) }.result().map_err(
-            |e| {
-                let message =
-                    format!("{} (grid {:?}, block {:?}, {} bytes)", words(e), launch.grid, launch.block, launch.shared);
-                CudaError::Launch { kernel: launch.kernel.into(), message }
-            },
-        )?;
-        if self.recording.load(Ordering::Relaxed) {
+        unsafe { sys::cuLaunchKernelEx(&config, function, args.addresses(), std::ptr::null_mut()) }
+            .result()
+            .map_err(|e| self.recent.refused(launch, e))?;
+        if stream != self.stream {
+            record::note(launch.kernel);
             return Ok(());
         }
-        lock(&self.recent).insert(launch.kernel);
+        self.recent.add(launch.kernel);
         if self.each { self.wait() } else { Ok(()) }
     }
 
     fn synchronize(&self) -> Result<(), CudaError> {
-        self.enter()?;
+        self.enter_now("cuStreamSynchronize")?;
         self.wait()
     }
 
@@ -399,24 +472,8 @@ impl Driver for Cuda {
         if self.each {
             return Ok(None);
         }
-        self.enter()?;
-        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: the stream lives as long as `self`.
-        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))?;
-        self.recording.store(true, Ordering::Relaxed);
-        let done = body();
-        self.recording.store(false, Ordering::Relaxed);
-        // SAFETY: the capture was begun above.
-        let graph = unsafe { result::stream::end_capture(self.stream) }.map_err(failed("cuStreamEndCapture"));
-        done?;
-        let graph = graph?;
-        // SAFETY: the graph is whole; what is instantiated does not need it.
-        let ready = unsafe {
-            let ready = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags_enum(0));
-            let _ = result::graph::destroy(graph);
-            ready.map_err(failed("cuGraphInstantiate"))?
-        };
-        Ok(Some(Box::new(Graph { ready, context: self.context, stream: self.stream })))
+        self.enter_now("cuStreamBeginCapture")?;
+        record::record(self, body)
     }
 
     #[cfg(feature = "bench")]
@@ -425,20 +482,31 @@ impl Driver for Cuda {
     }
 
     fn timed(&self, body: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError> {
-        self.enter()?;
-        let event =
-            || result::event::create(sys::CUevent_flags_enum::CU_EVENT_DEFAULT).map_err(failed("cuEventCreate"));
+        self.enter_now("cuEventRecord")?;
+        let event = || {
+            let event = result::event::create(sys::CUevent_flags_enum::CU_EVENT_DEFAULT);
+            event.map(Event).map_err(self.failed("cuEventCreate"))
+        };
         let (start, end) = (event()?, event()?);
-        // SAFETY: events and stream are of this context; events are destroyed once, at the end.
-        unsafe {
-            result::event::record(start, self.stream).map_err(failed("cuEventRecord"))?;
-            body()?;
-            result::event::record(end, self.stream).map_err(failed("cuEventRecord"))?;
-            self.wait()?;
-            let ms = result::event::elapsed(start, end).map_err(failed("cuEventElapsedTime"))?;
-            let _ = (result::event::destroy(start), result::event::destroy(end));
-            Ok(f64::from(ms) / 1e3)
-        }
+        // SAFETY: events and stream are of this context and live until the end.
+        let record =
+            |e: &Event| unsafe { result::event::record(e.0, self.stream) }.map_err(self.failed("cuEventRecord"));
+        record(&start)?;
+        body()?;
+        record(&end)?;
+        self.wait()?;
+        // SAFETY: as above.
+        let ms = unsafe { result::event::elapsed(start.0, end.0) }.map_err(self.failed("cuEventElapsedTime"))?;
+        Ok(f64::from(ms) / 1e3)
+    }
+}
+
+struct Event(sys::CUevent);
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: it is destroyed once; the driver waits for its users.
+        let _ = unsafe { result::event::destroy(self.0) };
     }
 }
 
@@ -449,41 +517,11 @@ impl Drop for Cuda {
         }
         // SAFETY: all of it was made by `new` and is used by nobody else any more; buffers hold the device.
         unsafe {
+            let _ = result::stream::synchronize(self.stream);
             let _ = result::stream::destroy(self.stream);
+            let _ = result::stream::destroy(lock(&self.tape).0);
             let _ = result::free_host(lock(&self.staging).base.cast());
             let _ = result::primary_ctx::release(self.device);
-        }
-    }
-}
-
-/// A CUDA graph.
-struct Graph {
-    ready: sys::CUgraphExec,
-    context: sys::CUcontext,
-    stream: sys::CUstream,
-}
-
-// SAFETY: as for `Cuda`, which a `Recorded` keeps alive.
-unsafe impl Send for Graph {}
-
-impl Replay for Graph {
-    fn replay(&self) -> Result<(), CudaError> {
-        // SAFETY: context and stream live as long as the device, which `Recorded` holds.
-        unsafe {
-            result::ctx::set_current(self.context).map_err(failed("cuCtxSetCurrent"))?;
-            result::graph::launch(self.ready, self.stream)
-                .map_err(|e| CudaError::Launch { kernel: "a program's graph".into(), message: words(e) })
-        }
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // SAFETY: as above; it is destroyed once.
-        unsafe {
-            if result::ctx::set_current(self.context).is_ok() {
-                let _ = result::graph::exec_destroy(self.ready);
-            }
         }
     }
 }

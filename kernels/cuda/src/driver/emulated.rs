@@ -2,8 +2,9 @@
 //! kernels is launched first ([`compile`]); the device's memory is the host's.
 
 mod compile;
+mod tape;
 
-use super::{Driver, Info, Packed, TensorMap};
+use super::{Driver, Info, Packed, Replay, TensorMap};
 use crate::{CudaError, Launch, Ptr, Tile};
 pub use compile::found;
 use compile::{Toolchain, unavailable};
@@ -134,6 +135,7 @@ impl Driver for Emulated {
     }
 
     fn alloc(&self, bytes: usize) -> Result<Ptr, CudaError> {
+        tape::not_now("alloc")?;
         let out = || CudaError::OutOfMemory {
             asked: bytes,
             free: self.info.memory,
@@ -167,24 +169,32 @@ impl Driver for Emulated {
     }
 
     fn upload(&self, to: Ptr, from: &[u8]) -> Result<(), CudaError> {
+        tape::not_now("upload")?;
         // SAFETY: `Gpu` checked the range; nothing runs between calls.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
         Ok(())
     }
 
     fn download(&self, from: Ptr, to: &mut [u8]) -> Result<(), CudaError> {
+        tape::not_now("download")?;
         // SAFETY: as above.
         unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
     fn fill(&self, to: Ptr, byte: u8, bytes: usize) -> Result<(), CudaError> {
+        if tape::note(|| tape::Step::Fill(to, byte, bytes)) {
+            return Ok(());
+        }
         // SAFETY: as above.
         unsafe { (to.0 as *mut u8).write_bytes(byte, bytes) };
         Ok(())
     }
 
     fn copy(&self, from: Ptr, to: Ptr, bytes: usize) -> Result<(), CudaError> {
+        if tape::note(|| tape::Step::Copy(from, to, bytes)) {
+            return Ok(());
+        }
         // SAFETY: both ranges are of buffers and do not overlap (`Gpu::copy`); nothing runs between calls.
         unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.0 as *mut u8, bytes) };
         Ok(())
@@ -196,6 +206,9 @@ impl Driver for Emulated {
     }
 
     fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
+        if tape::note(|| tape::Step::Launch(launch.clone())) {
+            return Ok(());
+        }
         let library = self.library(launch.kernel)?;
         let kernel: Kernel = symbol(&library, &format!("cuemu_{}", launch.kernel))?;
         let config: unsafe extern "C" fn(*const Settings) = symbol(&library, "cuemu_config")?;
@@ -228,7 +241,11 @@ impl Driver for Emulated {
     }
 
     fn synchronize(&self) -> Result<(), CudaError> {
-        Ok(())
+        tape::not_now("synchronize")
+    }
+
+    fn record(&self, body: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<Option<Box<dyn Replay>>, CudaError> {
+        tape::record(body).map(Some)
     }
 }
 

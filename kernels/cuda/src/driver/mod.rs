@@ -130,7 +130,8 @@ trait Driver: Send + Sync {
 
 /// Work that was recorded.
 trait Replay: Send {
-    fn replay(&self) -> Result<(), CudaError>;
+    /// Runs it on the device on which it was recorded.
+    fn replay(&self, driver: &dyn Driver) -> Result<(), CudaError>;
 }
 
 /// A device. Clones are the same device.
@@ -246,10 +247,13 @@ impl Gpu {
     /// Runs launches in order. An empty grid runs nothing.
     ///
     /// # Errors
-    /// When a kernel is not to be had or fails.
+    /// When a kernel is not to be had or fails; a [`check`](Launch::check) that a launch does not pass.
     pub fn run(&self, launches: &[Launch]) -> Result<(), CudaError> {
         let mut some = launches.iter().filter(|l| l.grid.iter().all(|n| *n > 0));
-        some.try_for_each(|l| self.guarded(|d| d.launch(l)))
+        some.try_for_each(|l| {
+            l.check(self.info())?;
+            self.guarded(|d| d.launch(l))
+        })
     }
 
     /// Copies values from the host to an address on the device.
@@ -360,7 +364,7 @@ impl Recorded {
     /// # Errors
     /// Failures of the driver, and of what ran before.
     pub fn replay(&self) -> Result<(), CudaError> {
-        self.gpu.guarded(|_| self.work.replay())
+        self.gpu.guarded(|d| self.work.replay(d))
     }
 }
 

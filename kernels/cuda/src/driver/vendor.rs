@@ -86,6 +86,12 @@ impl Vendor {
             let transa = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA;
             result::set_matmul_desc_attribute(desc, transa, (&raw const transposed).cast(), 4)
                 .map_err(failed("cublasLtMatmulDescSetAttribute"))?;
+            if element == Element::E4M3 {
+                // Sums as tensor cores keep them, as our products by tensor have them.
+                let (fast, on) = (sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_FAST_ACCUM, 1i8);
+                result::set_matmul_desc_attribute(desc, fast, (&raw const on).cast(), 1)
+                    .map_err(failed("cublasLtMatmulDescSetAttribute"))?;
+            }
             let preference = result::create_matmul_pref().map_err(failed("cublasLtMatmulPreferenceCreate"))?;
             let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
             result::set_matmul_pref_attribute(preference, most, (&raw const workspace).cast(), size_of::<usize>())

@@ -230,6 +230,7 @@ impl Grouped {
         // Without a choice there is one row, of zeros by its place alone.
         let tall = (self.tall() * HIGH).max(1);
         let side = |at: Ptr, width: usize| {
+            let at = if self.tall() > 0 { at } else { self.workspace };
             let x = Matrix::rows(at, line(width)).of(self.element);
             Arg::Tile(map(&x, [1, 1], width, tall, line(width), [64, 64]))
         };

@@ -363,6 +363,31 @@ WRONG(w_too_many_registers) {
   reg_inc<256>();
 }
 CUEMU_EXPORT(w_too_many_registers)
+WRONG(w_registers_the_wrong_way) {
+  reg_dec<240>();
+}
+CUEMU_EXPORT(w_registers_the_wrong_way)
+WRONG(w_operand_moved_off) {
+  OPERANDS
+  wgmma_fence();
+  wgmma<64, bf16>(d, a, b + 128 / 16);
+  wgmma_commit();
+  wgmma_wait<0>();
+  KEEP
+}
+CUEMU_EXPORT(w_operand_moved_off)
+WRONG(w_barrier_not_shown) {
+  DYN_SMEM(float, s);
+  __shared__ uint64_t bar;
+  if (threadIdx.x == 0) mbar_init(&bar, 1);
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    mbar_expect(&bar, 256);
+    tma_load_2d(s, &map, &bar, 0, 0);
+  }
+  mbar_wait(&bar, 0);
+}
+CUEMU_EXPORT(w_barrier_not_shown)
 
 // ---- clusters
 WRONG(w_neighbour_has_ended) {

@@ -250,6 +250,9 @@ pub const MUTATIONS: &[Mutation] = &[
         0,
     ),
     // The same in products of matrices.
+    m(PIPE, HOPPERS, "new barriers not shown", "mbar_init_fence();", "", 0),
+    m(PIPE, HOPPERS, "registers given back by nobody", "reg_dec<40>();", "", 0),
+    m("attention_sm90.cu", HOPPER, "new barriers not shown", "mbar_init_fence();", "", 0),
     m(PIPE, HOPPERS, "a slot overwritten", "mbar_wait(&empty[slot], parity ^ 1);", "", 0),
     m(
         PIPE,
