@@ -1,5 +1,6 @@
 //! Attention with 16,384 tokens in all and a model width of 2,048, as in FlashAttention's own figures.
 
+use crate::check::{self, Arrays};
 use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::attention::{
     Element as Half, Gradients, Kernels, Operand, Packed, Problem, Sizes, backward16, backward16_workspace, decode,
@@ -138,6 +139,7 @@ fn launches(o: &mut Operands, n: Sizes, causal: bool, half: bool) -> Result<Vec<
     let v = Operand::packed(o.random(n.b * n.s * n.g * n.e, element)?, n.s, n.g, n.e);
     let (out, lse) = (o.space(n.b * n.t * heads * n.e * element.bytes())?, o.space(4 * n.b * heads * n.t)?);
     let problem = Problem { causal, ..Problem::new(n) };
+    o.check(check::attention(problem, Arrays { element, q, k, v }, out, element), if half { 0.02 } else { 1e-4 });
     let info = o.gpu().info().clone();
     if n.t == 1 {
         let element = if half { Half::Bf16 } else { Half::F32 };
@@ -182,6 +184,7 @@ fn passes(o: &mut Operands, n: Sizes) -> Result<Vec<Launch>, CudaError> {
     let kernels = Kernels::of(&info);
     let workspace = o.space(backward16_workspace(&problem, None)?)?;
     let to = Gradients { out, lse, g, g_lse: Ptr::NULL, dq, dk, dv, dmask: Ptr::NULL };
+    o.check(check::gradients(problem, Arrays { element: Element::Bf16, q, k, v }, g, dq, dv), 0.03);
     let mut all = forward16(&problem, &info, kernels, Half::Bf16, [q, k, v], None, out, lse)?;
     all.extend(backward16(&problem, &info, kernels, Half::Bf16, [q, k, v], None, &to, workspace)?);
     Ok(all)

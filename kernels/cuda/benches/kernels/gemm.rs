@@ -1,5 +1,6 @@
 //! Products, beside cuBLASLt on the same sizes: large ones, and one row by weights of several formats.
 
+use crate::check;
 use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::experts::{Grouped, Routed, route};
 use mobilis_cuda::gemm::{Blocks, Element, Epilogue, Gemm, Matrix, choose, gemm};
@@ -87,6 +88,7 @@ fn scaled_launches(o: &mut Operands, [m, n, k]: [usize; 3], each_column: bool) -
         each_column,
     };
     let product = Gemm { m, n, k, batch: [1, 1], a, b, c, blocks: Some(factors), ..Gemm::default() };
+    o.check(check::product(product), 0.03);
     let choice = choose(&product, o.gpu().info())?;
     let workspace = o.space(choice.workspace)?;
     gemm(&product, &choice, workspace)
@@ -158,6 +160,8 @@ fn launches(o: &mut Operands, row: &Row, (m, n, k): (usize, usize, usize)) -> Re
     if row.b == I8 {
         product.epilogue.column_scales = o.random(n, F32)?;
     }
+    // Tensor cores keep 14 bits of sums of products of eight.
+    o.check(check::product(product), if (row.a, row.b) == (E4M3, E4M3) { 0.1 } else { 0.03 });
     let choice = choose(&product, o.gpu().info())?;
     let workspace = o.space(choice.workspace)?;
     gemm(&product, &choice, workspace)

@@ -1,5 +1,6 @@
 //! Measuring: random operands, rotating sets, medians, and what the device could do at best.
 
+use crate::check::Check;
 use mobilis_cuda::driver::vendor::Vendor;
 use mobilis_cuda::gemm::Element;
 use mobilis_cuda::{Buffer, CudaError, Gpu, Launch, Ptr};
@@ -50,6 +51,7 @@ pub struct Case {
 pub struct Operands<'b> {
     bench: &'b Bench<'b>,
     held: Vec<Buffer>,
+    checks: Vec<(Check, f64)>,
 }
 
 impl Operands<'_> {
@@ -67,8 +69,12 @@ impl Operands<'_> {
         };
         let bytes = count * element.bytes().max(1);
         let buffer = self.bench.gpu.alloc(bytes)?;
-        for at in (0..bytes).step_by(source.bytes()) {
-            self.bench.gpu.copy(source.ptr(), buffer.ptr().at(at), source.bytes().min(bytes - at))?;
+        // Each begins elsewhere: the sides of a product are not alike.
+        let (mut from, mut to) = (self.held.len() * 1_000_003 * 256 % source.bytes(), 0);
+        while to < bytes {
+            let piece = (source.bytes() - from).min(bytes - to);
+            self.bench.gpu.copy(source.ptr().at(from), buffer.ptr().at(to), piece)?;
+            (from, to) = (0, to + piece);
         }
         let at = buffer.ptr();
         self.held.push(buffer);
@@ -82,6 +88,11 @@ impl Operands<'_> {
         let at = buffer.ptr();
         self.held.push(buffer);
         Ok(at)
+    }
+
+    /// What must hold of the results before they are measured: how far they are off, and may be.
+    pub fn check(&mut self, check: Check, most: f64) {
+        self.checks.push((check, most));
     }
 
     fn bytes(&self) -> usize {
@@ -199,7 +210,7 @@ impl<'g> Bench<'g> {
         let Some(vendor) = self.vendor else { return Ok(None) };
         let mut product = vendor.product((m, n, k), element, tf32)?;
         let out = if element == Element::F32 { 4 } else { 2 };
-        let mut operands = Operands { bench: self, held: vec![] };
+        let mut operands = Operands { bench: self, held: vec![], checks: vec![] };
         let mut sets = vec![];
         while sets.is_empty() || (operands.bytes() < ROTATE && sets.len() < 64) {
             let (a, b) = (operands.random(m * k, element)?, operands.random(n * k, element)?);
@@ -219,7 +230,7 @@ impl<'g> Bench<'g> {
 
     /// Measures a case.
     pub fn run(&mut self, case: &Case) -> Result<Line, CudaError> {
-        let mut operands = Operands { bench: self, held: vec![] };
+        let mut operands = Operands { bench: self, held: vec![], checks: vec![] };
         let mut sets = vec![];
         while sets.is_empty() || (!self.small && operands.bytes() < ROTATE && sets.len() < 64) {
             sets.push((case.make[self.small as usize])(&mut operands)?);
@@ -228,6 +239,14 @@ impl<'g> Bench<'g> {
         // Kernels are loaded before anything is recorded.
         run()?;
         self.gpu.synchronize()?;
+        for (check, most) in &operands.checks {
+            let off = check(self.gpu)?;
+            if off > *most {
+                let message = format!("its results are off by {off:.2e} of their size, at most {most} is right");
+                return Err(CudaError::Refused { kernel: "WRONG", message });
+            }
+        }
+        let checked = !operands.checks.is_empty();
         let recorded = self.gpu.record(run)?;
         let mut all = || recorded.as_ref().map_or_else(run, |r| r.replay());
         let seconds = self.median(&mut all)? / sets.len() as f64;
@@ -249,6 +268,7 @@ impl<'g> Bench<'g> {
             ratio: peer.map(|peer| peer / seconds),
             share: (known && measured).then_some(least / seconds),
             measured,
+            checked,
         })
     }
 }
@@ -265,31 +285,37 @@ pub struct Line {
     pub share: Option<f64>,
     /// Whether it ran with full sizes on a device.
     measured: bool,
+    /// Whether its results were compared with what they should be.
+    checked: bool,
 }
 
 impl Line {
     /// The table's head.
     pub fn head() -> String {
-        format!("{:44} {:>10} {:>9} {:>8} {:>9} {:>9}", "kernel", "us", "TFLOP/s", "GB/s", "x vendor", "% ceiling")
+        format!(
+            "{:44} {:>10} {:>9} {:>8} {:>9} {:>9} right",
+            "kernel", "us", "TFLOP/s", "GB/s", "x vendor", "% ceiling"
+        )
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.measured {
-            return write!(f, "{:44} ran", self.name);
+            return write!(f, "{:44} ran{}", self.name, if self.checked { ", right" } else { "" });
         }
         let or_dash = |v: Option<String>| v.unwrap_or_else(|| "-".into());
         let flops = (self.flops > 0.0).then(|| format!("{:.1}", self.flops / self.seconds / 1e12));
         write!(
             f,
-            "{:44} {:>10.2} {:>9} {:>8.0} {:>9} {:>9}",
+            "{:44} {:>10.2} {:>9} {:>8.0} {:>9} {:>9} {}",
             self.name,
             self.seconds * 1e6,
             or_dash(flops),
             self.bytes / self.seconds / 1e9,
             or_dash(self.ratio.map(|r| format!("{r:.3}"))),
-            or_dash(self.share.map(|s| format!("{:.1}", 100.0 * s)))
+            or_dash(self.share.map(|s| format!("{:.1}", 100.0 * s))),
+            if self.checked { "yes" } else { "-" }
         )
     }
 }

@@ -1,5 +1,6 @@
 //! What only moves bytes: copies, rows, elementwise chains.
 
+use crate::check::{self, numbers};
 use crate::measure::{Case, Make, Operands, Peak};
 use mobilis_cuda::chain::{self, Input, Kind, Member, Op, Step};
 use mobilis_cuda::copy::{Strided, copy};
@@ -11,7 +12,7 @@ use mobilis_cuda::rope::Rope;
 use mobilis_cuda::rows::Number;
 use mobilis_cuda::sample::sample;
 use mobilis_cuda::softmax::{Along, softmax};
-use mobilis_cuda::{CudaError, Launch, Ptr};
+use mobilis_cuda::{CudaError, Gpu, Launch, Ptr};
 
 /// A case of `rows` by `n` values of `f32`: a name, how often each value is read or written, and its launches.
 type Row = (&'static str, usize, usize, usize, fn(&mut Operands, usize, usize) -> Result<Vec<Launch>, CudaError>);
@@ -84,6 +85,7 @@ fn adamw(o: &mut Operands, arrays: usize, n: usize) -> Result<Vec<Launch>, CudaE
 
 fn contiguous(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
     let (x, y) = (o.random(rows * n, Element::F32)?, o.space(4 * rows * n)?);
+    o.check(check::rows([rows, n], y, Element::F32, move |gpu, i| numbers(gpu, x, Element::F32, i * n, n)), 0.0);
     let at = |at| Strided { at, strides: vec![1] };
     copy(&at(x), &at(y), &[rows * n], 4)
 }
@@ -96,11 +98,26 @@ fn transposed(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, Cu
 
 fn rows_of_softmax(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
     let (x, y) = (o.random(rows * n, Element::F32)?, o.space(4 * rows * n)?);
+    let expected = move |gpu: &Gpu, i| {
+        let exp: Vec<f64> = numbers(gpu, x, Element::F32, i * n, n)?.iter().map(|v| v.exp()).collect();
+        let sum: f64 = exp.iter().sum();
+        Ok(exp.iter().map(|v| v / sum).collect())
+    };
+    o.check(check::rows([rows, n], y, Element::F32, expected), 1e-4);
     softmax(x, y, Along { outer: rows, n, inner: 1 }, false, Number::F32)
+}
+
+/// A row by its root mean square, times weights.
+fn normed(row: &[f64], weight: Ptr, gpu: &Gpu) -> Result<Vec<f64>, CudaError> {
+    let mean = row.iter().map(|v| v * v).sum::<f64>() / row.len() as f64;
+    let weights = numbers(gpu, weight, Element::F32, 0, row.len())?;
+    Ok(row.iter().zip(&weights).map(|(v, w)| v / (mean + 1e-5).sqrt() * w).collect())
 }
 
 fn rms(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
     let (x, weight, y) = (o.random(rows * n, Element::F32)?, o.random(n, Element::F32)?, o.space(4 * rows * n)?);
+    let expected = move |gpu: &Gpu, i| normed(&numbers(gpu, x, Element::F32, i * n, n)?, weight, gpu);
+    o.check(check::rows([rows, n], y, Element::F32, expected), 1e-4);
     let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
     norm.forward(x, None, weight, Ptr::NULL, y)
 }
@@ -108,6 +125,11 @@ fn rms(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError
 fn rms_of_sum(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
     let (x, residual) = (o.random(rows * n, Element::F32)?, o.random(rows * n, Element::F32)?);
     let (weight, sum, y) = (o.random(n, Element::F32)?, o.space(4 * rows * n)?, o.space(4 * rows * n)?);
+    let expected = move |gpu: &Gpu, i| {
+        let [a, b] = [x, residual].map(|at| numbers(gpu, at, Element::F32, i * n, n));
+        normed(&a?.iter().zip(&b?).map(|(a, b)| a + b).collect::<Vec<f64>>(), weight, gpu)
+    };
+    o.check(check::rows([rows, n], y, Element::F32, expected), 1e-4);
     let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
     norm.forward(x, Some((residual, sum)), weight, Ptr::NULL, y)
 }
@@ -184,7 +206,13 @@ fn gated(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaErr
     };
     let inputs = [input()?, input()?];
     let steps = [step(Op::Call("sigmoid"), &[0]), step(Op::Call("mul"), &[0, 2]), step(Op::Call("mul"), &[3, 1])];
-    chain::chain(&inputs, &steps, &[(2, o.space(4 * rows * n)?)], &[rows, n])
+    let (to, [x, y]) = (o.space(4 * rows * n)?, [inputs[0].at, inputs[1].at]);
+    let expected = move |gpu: &Gpu, i| {
+        let [a, b] = [x, y].map(|at| numbers(gpu, at, Element::F32, i * n, n));
+        Ok(a?.iter().zip(&b?).map(|(a, b)| a / (1.0 + (-a).exp()) * b).collect())
+    };
+    o.check(check::rows([rows, n], to, Element::F32, expected), 1e-4);
+    chain::chain(&inputs, &steps, &[(2, to)], &[rows, n])
 }
 
 fn scaled_residual(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
