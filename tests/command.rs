@@ -192,6 +192,43 @@ fn inspect_refuses_what_is_no_checkpoint() {
     assert!(message.contains("damaged.safetensors"), "{message}");
 }
 
+#[test]
+fn average_writes_the_mean() {
+    use mobilis::checkpoint::Writer;
+    use mobilis::module::store::Data;
+    let folder = scratch("averaged");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let place = |name: &str| folder.join(name).to_str().expect("text").to_string();
+    for (step, value) in [(10, 1.0), (20, 2.0), (30, 6.0)] {
+        let values = Data::F32(vec![value; 8]);
+        let writer = Writer::new().add("w", &[8], &values).expect("added");
+        writer.save(place(&format!("step-{step}.safetensors"))).expect("written");
+    }
+    std::fs::write(place("config.json"), "{\"model_type\": \"mystery\"}").expect("written");
+    // The folder of a run, whose second model was the best.
+    let kept = |step| format!("{{\"model\": \"step-{step}.safetensors\", \"score\": 0.5, \"step\": {step}}}");
+    let state = format!("{{\"kept\": [{}, {}, {}]}}", kept(20), kept(10), kept(30));
+    std::fs::write(place("state.json"), state).expect("written");
+    let mean = |models: &[&str]| {
+        let to = place("mean.safetensors");
+        json(&[&["average", "--force", "-o", &to][..], models].concat());
+        Checkpoint::open(&to).expect("a file").read("w", DType::F32).expect("values").to_f64()[0]
+    };
+    let [first, third] = [place("step-10.safetensors"), place("step-30.safetensors")];
+    assert_eq!(mean(&[&first, &third]), 3.5);
+    let run = folder.to_str().expect("text");
+    assert_eq!((mean(&[run]), mean(&[run, "--best", "2"]), mean(&[run, "--last", "2"])), (3.0, 1.5, 4.0));
+    let to = place("mean.safetensors");
+    assert!(bad(&["average", &first, "-o", &to], 1).contains("--force"));
+    assert!(bad(&["average", run, "--best", "4", "-o", &place("x.nemo")], 1).contains("has kept 3 models"));
+    assert!(bad(&["average", &first, "--last", "1", "-o", &place("x.nemo")], 1).contains("no run's folder"));
+    let writer = Writer::new().add("v", &[1], &Data::F32(vec![0.0])).map(|w| w.save(place("other.safetensors")));
+    writer.expect("added").expect("written");
+    let other = place("other.safetensors");
+    assert!(bad(&["average", &first, &other, "-o", &place("x")], 1).contains("`w` is in the first alone"));
+}
+
 /// A model of one linear layer, as PyTorch-like tools and llama.cpp would not read it: for `inspect` and `convert`.
 #[test]
 fn convert_writes_folders_that_are_read_again() {

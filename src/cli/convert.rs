@@ -110,7 +110,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
 }
 
 /// Bytes of all tensors.
-fn total(source: &dyn Source) -> u64 {
+pub(super) fn total(source: &dyn Source) -> u64 {
     source.names().into_iter().filter_map(|n| source.info(n)).map(|i| i.bytes()).sum()
 }
 

@@ -4,6 +4,7 @@
 //! one JSON object. Notes and progress go to standard error and are left out with `--quiet`.
 //! A failure is one message on standard error and exit code 1; a misused option exits with 2.
 
+mod average;
 mod chat;
 mod choosing;
 mod completions;
@@ -59,6 +60,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Write a model in another format or precision: a folder for `transformers`, a GGUF file.
     Convert(convert::Arguments),
+    /// Write the mean of several checkpoints of one model: the best or last of a training run, for example.
+    Average(average::Arguments),
     /// Hold a model against the outputs of its reference implementation.
     Verify(verify::Arguments),
     /// Turn texts into vectors.
@@ -217,6 +220,7 @@ pub fn main() -> ExitCode {
         Command::Devices(arguments) => devices::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Convert(arguments) => convert::run(arguments, &output),
+        Command::Average(arguments) => average::run(arguments, &output),
         Command::Verify(arguments) => verify::run(arguments, &output),
         Command::Embed(arguments) => embed::run(arguments, &output),
         Command::Generate(arguments) => generate::run(arguments, &output),

@@ -2,6 +2,7 @@
 
 use super::language::Bar;
 use super::{CliError, Output};
+use mobilis_runtime::Device;
 use mobilis_zoo::asr::train::{Note, Outcome, Prepared, Scores};
 use mobilis_zoo::recipe::document;
 use serde_json::{Value, json};
@@ -16,6 +17,10 @@ pub(super) struct Arguments {
     /// Settings that go before those of the recipe: `model.optim.lr=0.01`, `trainer.max_time=5m`.
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Where it trains: cpu, cuda (the first GPU), cuda:1, emulated (the GPU's kernels on the CPU, slow). The same as
+    /// `trainer.accelerator=DEVICE` [default: cpu].
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Print the complete recipe, defaults included, and do not train.
     #[arg(long)]
     print: bool,
@@ -27,7 +32,9 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 /// Trains. With `--json`, a line for everything that happens, and a last one with the outcome.
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let failed = |e: mobilis_zoo::asr::train::TrainingError| CliError::Train(Box::new(e));
-    let document = document::read(&arguments.recipe, &arguments.settings).map_err(|e| failed(e.into()))?;
+    let mut settings = arguments.settings.clone();
+    settings.extend(arguments.device.map(|device| format!("trainer.accelerator='{device}'")));
+    let document = document::read(&arguments.recipe, &settings).map_err(|e| failed(e.into()))?;
     let prepared = Prepared::read(document).map_err(failed)?;
     if arguments.print {
         return output.result(|| prepared.yaml(), || prepared.recipe().clone());

@@ -36,8 +36,10 @@ pub struct TransducerOptions {
     pub durations: Vec<usize>,
     /// TDT: what is taken off the logarithm of every token's probability, so that long durations pay.
     pub sigma: f64,
-    /// TDT: the part of the loss that is RNN-T's over the tokens alone. NeMo takes that loss in this part of the steps,
-    /// by chance; here it has this weight in each, which is the same on average (and doubles the work).
+    /// TDT: the part of the loss that is RNN-T's over the tokens alone, without sigma. NeMo tosses a coin for each batch
+    /// and takes that loss with this probability; here it has this weight in every batch, and TDT's the rest. Loss and
+    /// gradients are what NeMo's are on average over the coin, without the coin's noise, and a step is the same again;
+    /// it takes both sums over paths, where NeMo takes one.
     pub omega: f64,
     /// FastEmit (Yu et al. 2021): how much more the gradients of labels count. The loss itself is reported without
     /// it (NeMo's is `1 + fastemit` times that).

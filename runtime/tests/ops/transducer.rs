@@ -93,6 +93,31 @@ fn lengths() -> [Given; 3] {
     batch(&[4, 3, 4, 1, 0, 9], &[2, 1, 0, 2, 1, 5], &targets)
 }
 
+/// Omega: the mean over NeMo's coin, which is RNN-T's loss over the tokens with this probability, and else TDT's.
+#[test]
+fn omega_is_the_mean_over_a_coin() {
+    let o = TransducerOptions { sigma: 0.05, omega: 0.25, ..TransducerOptions::tdt(2, [0, 1, 3]) };
+    let x = real(&[2, 4, 3, 7], 1);
+    let tokens = {
+        let (all, mut few) = (x.array.clone(), real(&[2, 4, 3, 4], 1));
+        for (i, value) in few.array.data.iter_mut().enumerate() {
+            *value = all.data[i / 4 * 7 + i % 4];
+        }
+        few
+    };
+    let rest = || batch(&[4, 3], &[2, 1], &index_values(&[2, 2], &[1, 1, 3, 0]));
+    let loss = |x: &Given, o: &TransducerOptions| {
+        let given: Vec<Given> = [x.clone()].into_iter().chain(rest()).collect();
+        evaluate(&given, f(None, o)).remove(0).data
+    };
+    let (mixed, tdt) = (loss(&x, &o), loss(&x, &TransducerOptions { omega: 0.0, ..o.clone() }));
+    let rnnt = loss(&tokens, &TransducerOptions::rnnt(2));
+    for i in 0..2 {
+        assert!((mixed[i] - 0.75 * tdt[i] - 0.25 * rnnt[i]).abs() < 1e-12, "{mixed:?} {tdt:?} {rnnt:?}");
+        assert!((tdt[i] - rnnt[i]).abs() > 0.1);
+    }
+}
+
 /// A loss that no path has is infinite: these sequences are summed without it.
 fn finite(losses: Handle) -> Vec<Handle> {
     use mobilis_runtime::graph::trace::type_of;

@@ -11,15 +11,19 @@
 //! | `nemo.rs`, `torch.rs` | the writer of `.nemo` archives, and of PyTorch's files |
 //! | `names.rs` | tensors under GGUF's names, as llama.cpp's converter lays them out |
 //! | `settings.rs` | a configuration as metadata |
+//! | `mean.rs` | the mean of several checkpoints |
 //! | `vocabulary.rs` | tokenizers between both worlds |
 
 mod folder;
 pub mod gguf;
+mod mean;
 mod names;
 mod nemo;
 mod settings;
 mod torch;
 mod vocabulary;
+
+pub use mean::{Mean, average};
 
 use crate::import::{ImportError, Pretrained};
 use mobilis_runtime::checkpoint::{Blocks, Encoding, write::SHARD_BYTES};

@@ -139,6 +139,36 @@ fn noise_comes_from_archives_too() {
     }
     let missing = heard(json!({"manifest_path": "list.json", "audio_tar_filepaths": "n_0.tar"})).unwrap_err();
     assert!(missing.contains("`hiss.wav` is not in"), "{missing}");
+
+    // So do answers of rooms, alone and with noises.
+    let step = |name: &str, section: Value| {
+        let config = Config::new("config", json!({ name: section }));
+        let augmentor = Augmentor::from_config(&config, &folder, RATE, 3).map_err(|e| e.to_string())?;
+        Ok::<_, String>(augmentor.apply(tone(8_000), 0, 0).unwrap())
+    };
+    let list = "list.json";
+    let room = step("impulse", json!({"manifest_path": list})).unwrap();
+    let section = json!({"manifest_path": list, "audio_tar_filepaths": "n__OP_0..1_CL_.tar"});
+    assert_eq!(step("impulse", section).unwrap(), room);
+    let plain = json!({
+        "rir_manifest_path": list, "rir_prob": 1.0, "noise_manifest_paths": [list, list], "min_snr_db": [0, 5],
+        "max_snr_db": [0, 5], "bg_noise_manifest_paths": [list], "bg_min_snr_db": 3, "bg_max_snr_db": 3,
+    });
+    let files = step("rir_noise_aug", plain.clone()).unwrap();
+    assert_ne!(files, room);
+    let mut tarred = plain.clone();
+    tarred["rir_tar_filepaths"] = "n_{0..1}.tar".into();
+    tarred["noise_tar_filepaths"] = json!(["n_{0..1}.tar", "n_1.tar"]);
+    tarred["bg_noise_tar_filepaths"] = json!(["n_1.tar"]);
+    assert_eq!(step("rir_noise_aug", tarred.clone()).unwrap(), files);
+    for key in ["rir_tar_filepaths", "noise_tar_filepaths", "bg_noise_tar_filepaths"] {
+        let mut wrong = tarred.clone();
+        wrong[key] = if key.starts_with("noise") { json!(["n_1.tar", "n_0.tar"]) } else { json!(["n_0.tar"]) };
+        let missing = step("rir_noise_aug", wrong).unwrap_err();
+        assert!(missing.contains("`hiss.wav` is not in"), "{key}: {missing}");
+    }
+    tarred["noise_tar_filepaths"] = json!(["n_1.tar"]);
+    assert!(step("rir_noise_aug", tarred).unwrap_err().contains("2 texts, one for each list"));
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -293,8 +293,8 @@ fn gradients_reach_the_samples_on_every_device() {
             let Some([first, slope]) = &expected else {
                 let largest = gradient.iter().fold(0f32, |m, v| m.max(v.abs()));
                 assert!(largest > 1e-4, "{name}: a gradient of {largest}");
-                // Every seventh sample: the reference takes its time.
-                for i in (0..x.len()).step_by(7) {
+                // Samples of each place of a hop: the reference takes its time.
+                for i in (0..x.len()).step_by(19) {
                     let moved = |steps: f32| {
                         let mut x = x.clone();
                         x[i] += steps * STEP;
@@ -317,4 +317,75 @@ fn gradients_reach_the_samples_on_every_device() {
             close(&gradient, slope, 2e-3 * largest(slope), &format!("{name}'s gradient on {device}"));
         }
     }
+}
+
+/// Kaldi's `compute-fbank-feats` and `compute-mfcc-feats` once more, in double precision and as they are written down:
+/// one frame after another, a sum over samples for each frequency.
+fn as_kaldi_has_it(x: &[f32], o: &Fbank) -> Vec<Vec<f64>> {
+    use std::f64::consts::PI;
+    let rate = f64::from(o.sample_frequency);
+    let (length, shift) = ((rate * o.frame_length / 1000.0) as usize, (rate * o.frame_shift / 1000.0) as usize);
+    let n = length.next_power_of_two();
+    let mel = |f: f64| 1127.0 * (1.0 + f / 700.0).ln();
+    let high = if o.high_freq > 0.0 { o.high_freq } else { rate / 2.0 + o.high_freq };
+    let step = (mel(high) - mel(o.low_freq)) / (o.num_mel_bins + 1) as f64;
+    let floored = |e: f64| e.max(f64::from(f32::EPSILON)).ln();
+    let frame = |t: usize| -> Vec<f64> {
+        let mut w: Vec<f64> = x[t * shift..][..length].iter().map(|v| f64::from(*v) * o.scale).collect();
+        let mean = w.iter().sum::<f64>() / length as f64;
+        w.iter_mut().for_each(|v| *v -= mean);
+        let energy = floored(w.iter().map(|v| v * v).sum());
+        for i in (1..length).rev() {
+            w[i] -= o.preemphasis_coefficient * w[i - 1];
+        }
+        w[0] -= o.preemphasis_coefficient * w[0];
+        for (i, v) in w.iter_mut().enumerate() {
+            *v *= (0.5 - 0.5 * (2.0 * PI * i as f64 / (length - 1) as f64).cos()).powf(0.85);
+        }
+        let power = |k: usize| {
+            let at = |i: usize| -2.0 * PI * (k * i % n) as f64 / n as f64;
+            let sum = |f: fn(f64) -> f64| w.iter().enumerate().map(|(i, v)| v * f(at(i))).sum::<f64>();
+            sum(f64::cos).powi(2) + sum(f64::sin).powi(2)
+        };
+        let powers: Vec<f64> = (0..n / 2).map(power).collect();
+        let filter = |b: usize| {
+            let left = mel(o.low_freq) + b as f64 * step;
+            let weight = |m: f64| ((m - left) / step).min((left + 2.0 * step - m) / step).max(0.0);
+            floored(powers.iter().enumerate().map(|(k, p)| p * weight(mel(k as f64 * rate / n as f64))).sum())
+        };
+        let bands: Vec<f64> = (0..o.num_mel_bins).map(filter).collect();
+        let Some(kept) = o.num_ceps else { return bands };
+        let m = o.num_mel_bins as f64;
+        let cepstrum = |k: usize| {
+            let scale = (if k == 0 { 1.0 } else { 2.0 } / m).sqrt();
+            let sum: f64 =
+                bands.iter().enumerate().map(|(i, b)| b * (PI / m * (i as f64 + 0.5) * k as f64).cos()).sum();
+            let lift = 1.0 + 0.5 * o.cepstral_lifter * (PI * k as f64 / o.cepstral_lifter).sin();
+            if k == 0 && o.use_energy { energy } else { scale * sum * lift }
+        };
+        (0..kept).map(cepstrum).collect()
+    };
+    (0..(x.len() - length) / shift + 1).map(frame).collect()
+}
+
+#[test]
+fn settings_files_of_kaldi_mean_what_they_say() {
+    let folder = std::env::temp_dir().join(format!("mobilis-conf-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let x: Vec<f32> = values(&fixture(), "audio").into_iter().take(2_000).collect();
+    for (name, text) in [
+        ("fbank.conf", "--num-mel-bins=40\n--low-freq=40\n--high-freq=-200\n--dither=0"),
+        ("mfcc.conf", "# ten ceps\n--num-ceps=10\n--dither=0\n"),
+        ("mfcc_hires.conf", "--use-energy=false\n--num-mel-bins=30\n--num-ceps=30\n--sample-frequency=8000\n"),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+        let features = Features::kaldi_conf(&folder.join(name)).unwrap();
+        let read = if name.starts_with("mfcc") { Fbank::mfcc_conf } else { Fbank::fbank_conf };
+        let expected = as_kaldi_has_it(&x, &read(name, text).unwrap());
+        assert_eq!(features.width(), expected[0].len());
+        let found = Extractor::new(features, Device::Cpu).unwrap().run(&[&x]).unwrap();
+        let expected: Vec<f32> = expected.concat().into_iter().map(|v| v as f32).collect();
+        close(found.of(0), &expected, 5e-3, name);
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// A FastConformer of a layer that learns four words of tones by heart.
-fn recipe(folder: &Path) -> Value {
+pub(super) fn recipe(folder: &Path) -> Value {
     let data = json!({"manifest_filepath": folder.join("four.json"), "batch_size": 4, "shuffle": false});
     json!({
         "name": "four", "seed": 5,
@@ -35,7 +35,7 @@ fn recipe(folder: &Path) -> Value {
 }
 
 /// The same as a transducer with durations, of pieces of words.
-fn transducer(folder: &Path) -> Value {
+pub(super) fn transducer(folder: &Path) -> Value {
     let mut recipe = recipe(folder);
     let model = recipe["model"].as_object_mut().unwrap();
     model.remove("labels");
@@ -48,7 +48,7 @@ fn transducer(folder: &Path) -> Value {
     recipe
 }
 
-fn four() -> Scratch {
+pub(super) fn four() -> Scratch {
     let folder = Scratch::new();
     corpus(folder.path(), "four", 4, 4, 21);
     folder
@@ -169,6 +169,54 @@ fn a_hybrid_has_both_heads() {
     ] {
         let error = run(&recipe, &[setting.to_string()], &mut |_| true).unwrap_err().to_string();
         assert!(error.contains(says), "{setting}: {error}");
+    }
+}
+
+/// NeMo's training of streaming models: each step sees one of the look-aheads, drawn from the seed and the step.
+#[test]
+fn look_aheads_are_drawn() {
+    let folder = four();
+    let mut recipe = recipe(folder.path());
+    recipe["model"]["preprocessor"]["dither"] = 0.into();
+    recipe["model"]["encoder"]["att_context_style"] = "chunked_limited".into();
+    // Nothing is learned, so that a step's loss tells what it saw.
+    recipe["model"]["optim"] = json!({"name": "sgd", "lr": 1e-12});
+    let losses = |name: &str, sizes: Value, probs: Value, steps: usize| {
+        let mut recipe = recipe.clone();
+        recipe["exp_manager"]["name"] = name.into();
+        recipe["model"]["encoder"]["att_context_size"] = sizes;
+        recipe["model"]["encoder"]["att_context_probs"] = probs;
+        let settings = [format!("trainer.max_steps={steps}"), "trainer.val_check_interval=1000".into()];
+        run(&recipe, &settings, &mut |_| true).map(|o| o.losses).map_err(|e| e.to_string())
+    };
+    let all = || json!([[-1, -1], [4, 1], [0, 0]]);
+    let alone: Vec<f64> = all()
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .map(|(i, pair)| {
+            let alone = losses(&format!("alone-{i}"), pair.clone(), Value::Null, 1).unwrap()[0];
+            let mut sure = [0.0; 3];
+            sure[i] = 1.0;
+            let drawn = losses(&format!("sure-{i}"), all(), json!(sure), 1).unwrap()[0];
+            assert!((drawn - alone).abs() < 1e-5 * alone, "{pair}: {drawn} {alone}");
+            alone
+        })
+        .collect();
+    let seen = |loss: &f64| alone.iter().position(|a| (a - loss).abs() < 1e-5 * a).expect("one of the three");
+    let found = losses("drawn", all(), json!([0.5, 0.5, 0.0]), 12).unwrap();
+    let kinds: Vec<usize> = found.iter().map(seen).collect();
+    assert!(kinds.contains(&0) && kinds.contains(&1) && !kinds.contains(&2), "{kinds:?}");
+    // The same again, also where the run was stopped.
+    let again = [
+        losses("again", all(), json!([0.5, 0.5, 0.0]), 5).unwrap(),
+        losses("again", all(), json!([0.5, 0.5, 0.0]), 12).unwrap(),
+    ];
+    assert_eq!(again.concat(), found);
+    for (probs, says) in [(json!([0.5, 0.5]), "3 probabilities"), (json!([0.5, 0.4, 0.0]), "add up to 1")] {
+        let error = losses("faulty", all(), probs, 1).unwrap_err();
+        assert!(error.contains(says), "{error}");
     }
 }
 

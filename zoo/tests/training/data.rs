@@ -2,6 +2,9 @@
 
 use super::{Random, Scratch};
 use mobilis_zoo::asr::data::{Sound, Utterance, manifest, shards};
+use mobilis_zoo::asr::train::Corpus;
+use mobilis_zoo::recipe::Keys;
+use serde_json::{Value, json};
 use std::path::Path;
 
 #[test]
@@ -129,6 +132,45 @@ fn shards_are_read_in_place() {
     folder.write("zip.tar", [b"\x1f\x8b".to_vec(), vec![1; 1000]].concat());
     let error = shards::members(&folder.path().join("zip.tar")).unwrap_err().to_string();
     assert!(error.contains("compressed"), "{error}");
+}
+
+/// NeMo's buckets: lists of lists, of which each of the archives belongs to each of the manifests.
+#[test]
+fn lists_of_lists() {
+    let folder = Scratch::new();
+    let line = |name: &str, text: &str| {
+        format!("{{\"audio_filepath\": \"{name}.wav\", \"duration\": 1, \"text\": \"{text}\"}}\n")
+    };
+    for (list, names) in [("short", ["a", "b"]), ("long", ["a", "c"])] {
+        // The same names in both: each is found in its own.
+        folder.write(&format!("{list}.json"), names.map(|n| line(n, &format!("{list} {n}"))).concat());
+        for (i, name) in names.iter().enumerate() {
+            let sound = format!("{list} sound of {name}");
+            folder.write(&format!("{list}_{i}.tar"), tar_of(&[(&format!("{name}.wav"), sound.as_bytes())], false));
+        }
+    }
+    let listed = |section: Value| {
+        let mut keys = Keys::new(json!({ "train_ds": section })).unwrap();
+        let corpus = keys.section("train_ds", |k| Corpus::read(k, 16_000, true)).map_err(|e| e.to_string())?;
+        corpus.listed(folder.path()).map_err(|e| e.to_string())
+    };
+    let found = listed(json!({
+        "manifest_filepath": [["short.json"], ["long.json"]],
+        "tarred_audio_filepaths": [["short_{0..1}.tar"], ["long__OP_0..1_CL_.tar"]],
+    }));
+    let found = found.unwrap();
+    let texts: Vec<_> = found.iter().map(|u| u.text.clone().unwrap()).collect();
+    assert_eq!(texts, ["short a", "short b", "long a", "long c"]);
+    for (utterance, text) in found.iter().zip(&texts) {
+        assert_eq!(String::from_utf8(read(utterance)).unwrap(), text.replace(' ', " sound of "));
+    }
+    // One list of as many as there are manifests: one each, and `b` is in the next one.
+    let flat = json!({"manifest_filepath": "{short,long}.json", "tarred_audio_filepaths": "short_0.tar,short_1.tar"});
+    assert!(listed(flat).unwrap_err().contains("`b.wav` is not in"));
+    let three = json!({"manifest_filepath": ["short.json", "long.json"], "tarred_audio_filepaths": "long_{0..0}.tar"});
+    assert!(listed(three).unwrap_err().contains("2 manifests tell of 1 shards"));
+    let uneven = json!({"manifest_filepath": [["short.json"], ["long.json"]], "tarred_audio_filepaths": "short_0.tar"});
+    assert!(listed(uneven).unwrap_err().contains("has 1 lists, and `manifest_filepath` 2"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ extern crate mobilis_runtime as mobilis;
 
 mod conformers;
 mod data;
+mod devices;
 mod kaldi;
 mod runs;
 

@@ -11,9 +11,9 @@
 //! by block, and so are the sums: a stream's frames equal those of the whole recording bit for bit.
 
 use super::axes::ConformerAxes;
-use super::mask::{both, in_context, indices, number, over_rows};
+use super::mask::{both, in_sight, indices, number, over_rows};
 use super::network::ROWS;
-use super::pass::{Flow, Pass};
+use super::pass::{Flow, Pass, Sight};
 use super::position::{by_key, distances};
 use super::settings::Context;
 use crate::audio::Batch;
@@ -76,6 +76,14 @@ impl Windows {
         }
     }
 
+    /// The windows of a pass. What is drawn may be any of several: all frames are compared with all.
+    fn in_sight(sight: &Sight<'_>) -> Option<Windows> {
+        match sight {
+            Sight::One(context) => Windows::of(*context),
+            Sight::Drawn(..) => None,
+        }
+    }
+
     fn keys(self) -> usize {
         self.queries + self.before + self.behind
     }
@@ -89,7 +97,7 @@ pub fn remembered(context: Context) -> Option<usize> {
 /// The vectors of the distances that attention over `frames` frames meets, `[Distances, Hidden]`.
 pub(super) fn positions(frames: Dim, hidden: Dim, pass: &Pass<'_>) -> Handle {
     let constant = |n: usize| Extent::constant(n as u64);
-    let windows = Windows::of(pass.context);
+    let windows = Windows::in_sight(&pass.sight);
     // Products of few columns are summed in another order than others, as those of few rows are.
     let more = windows.map_or(0, |w| ROWS.saturating_sub(w.queries + w.keys() - 1));
     match (&pass.flow, windows) {
@@ -133,7 +141,7 @@ impl<A: ConformerAxes> RelPositionAttention<A> {
         let v: Split<A, T> = self.linear_v.forward(x).reshape();
         let [q_u, q_v] = [&self.pos_bias_u, &self.pos_bias_v].map(|bias| (q + bias.get()).raw());
         let (k, v) = (k.raw(), v.raw());
-        let seen = match (&pass.flow, Windows::of(pass.context)) {
+        let seen = match (&pass.flow, Windows::in_sight(&pass.sight)) {
             (Flow::Stream(stream), _) => {
                 let (k, v) = (stream.extended::<A>("keys", k), stream.extended::<A>("values", v));
                 let dims = score_dims(q_u, k);
@@ -141,14 +149,14 @@ impl<A: ConformerAxes> RelPositionAttention<A> {
                 let query = ew::add(start, leaf::iota(1, &indices(&dims)));
                 let left = movement::broadcast(leaf::index(stream.left.extent.clone()), dims.clone());
                 let key = ew::sub(ew::add(start, leaf::iota(2, &indices(&dims))), left);
-                let visible = visible(query, key, over_rows(pass.lengths, &dims), pass.context);
+                let visible = visible(query, key, over_rows(pass.lengths, &dims), &pass.sight);
                 self.attend(q_u, q_v, k, v, visible, pass.positions)
             }
             (Flow::Whole, Some(windows)) => self.windowed(q_u, q_v, k, v, windows, pass),
             (Flow::Whole, None) => {
                 let dims = score_dims(q_u, k);
                 let frame = |axis: usize| leaf::iota(axis, &indices(&dims));
-                let visible = visible(frame(1), frame(2), over_rows(pass.lengths, &dims), pass.context);
+                let visible = visible(frame(1), frame(2), over_rows(pass.lengths, &dims), &pass.sight);
                 self.attend(q_u, q_v, k, v, visible, pass.positions)
             }
         };
@@ -164,11 +172,11 @@ fn score_dims(q: Handle, k: Handle) -> Vec<Dim> {
 }
 
 /// Whether a query sees a key: both are frames of the recording, and the context allows it.
-fn visible(query: Handle, key: Handle, length: Handle, context: Context) -> Handle {
+fn visible(query: Handle, key: Handle, length: Handle, sight: &Sight<'_>) -> Handle {
     let less = |a, b| ew::compare(CompareKind::Lt, a, b);
     let dims = type_of(key).dims;
     let there = both(less(query, length), both(less(key, length), ew::compare(CompareKind::Ge, key, number(0, &dims))));
-    in_context(query, key, context).map_or(there, |near| both(there, near))
+    in_sight(query, key, sight).map_or(there, |near| both(there, near))
 }
 
 impl<A: ConformerAxes> RelPositionAttention<A> {
@@ -225,7 +233,7 @@ impl<A: ConformerAxes> RelPositionAttention<A> {
         let first = ew::mul(place(1), number(windows.queries as i64, &dims));
         let query = ew::add(first, place(2));
         let key = ew::sub(ew::add(first, place(3)), number(windows.before as i64, &dims));
-        let visible = visible(query, key, over_rows(pass.lengths, &dims), pass.context);
+        let visible = visible(query, key, over_rows(pass.lengths, &dims), &pass.sight);
         let visible = movement::reshape(visible, vec![rows.clone(), queries.clone(), keys.clone()]);
 
         let out = self.attend(blocks(q_u), blocks(q_v), around(k), around(v), visible, pass.positions);

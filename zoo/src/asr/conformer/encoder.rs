@@ -3,7 +3,7 @@
 use super::attention::{positions, remembered};
 use super::axes::{ConformerAxes, Rate};
 use super::layer::{ConformerLayer, Stream};
-use super::pass::{self, Flow, Left, Pass};
+use super::pass::{self, Flow, Left, Pass, Sight};
 use super::settings::{Context, Dropouts, Settings};
 use super::subsampling::ConvSubsampling;
 use crate::audio::Batch;
@@ -33,6 +33,9 @@ pub struct ConformerEncoder<A: ConformerAxes, R: Rate> {
     /// What frames see, for each look-ahead; the first is what holds unless another is asked for.
     #[skip]
     pub contexts: Vec<Context>,
+    /// How often each of them is trained.
+    #[skip]
+    pub probabilities: Vec<f64>,
     /// What is dropped while training.
     #[skip]
     pub dropouts: Dropouts,
@@ -52,6 +55,7 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
             layers,
             xscaling: settings.xscaling,
             contexts: settings.contexts.clone(),
+            probabilities: settings.probabilities.clone(),
             dropouts: settings.dropouts,
         }
     }
@@ -65,11 +69,35 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
         context: Context,
         notes: Option<&RefCell<Vec<Handle>>>,
     ) -> (Stream<A, R::Of<F>>, Counts<R::Of<F>>) {
+        self.encode_seeing(x, lengths, Sight::One(context), notes)
+    }
+
+    /// The same with the first look-ahead; while training with one of all, drawn for each run by their probabilities
+    /// (NeMo: `att_context_probs`).
+    pub fn encode_training<F: Axis>(
+        &self,
+        x: Tensor<(Batch, F, A::Mels), impl Float>,
+        lengths: Counts<F>,
+    ) -> (Stream<A, R::Of<F>>, Counts<R::Of<F>>) {
+        let sight = match trace::mode() {
+            Mode::Train if self.contexts.len() > 1 => Sight::drawn(&self.contexts, &self.probabilities),
+            _ => Sight::One(self.contexts[0]),
+        };
+        self.encode_seeing(x, lengths, sight, None)
+    }
+
+    fn encode_seeing<F: Axis>(
+        &self,
+        x: Tensor<(Batch, F, A::Mels), impl Float>,
+        lengths: Counts<F>,
+        sight: Sight<'_>,
+        notes: Option<&RefCell<Vec<Handle>>>,
+    ) -> (Stream<A, R::Of<F>>, Counts<R::Of<F>>) {
         let _scope = trace::scope(self);
         let x = Tensor::from_raw(x.raw());
         let x: Stream<A, R::Of<F>> = self.pre_encode.apply::<F, R::Of<F>>(x, lengths.raw(), None);
         let counts = ConvSubsampling::<A, R>::lengths(lengths.raw());
-        let pass = Pass { lengths: counts, context, flow: Flow::Whole, positions: counts };
+        let pass = Pass { lengths: counts, sight, flow: Flow::Whole, positions: counts };
         (self.layers(x, pass, notes), Tensor::from_raw(counts))
     }
 
@@ -99,7 +127,7 @@ impl<A: ConformerAxes, R: Rate> ConformerEncoder<A, R> {
             active: active.raw(),
             left: Left::dim(),
         };
-        let pass = Pass { lengths, context, flow: Flow::Stream(stream), positions: lengths };
+        let pass = Pass { lengths, sight: Sight::One(context), flow: Flow::Stream(stream), positions: lengths };
         let x: Stream<A, R::Next<F>> =
             self.pre_encode.apply::<F, R::Next<F>>(Tensor::from_raw(x.raw()), counts.raw(), Some(&pass));
         (self.layers(x, pass, None), Tensor::from_raw(lengths))

@@ -4,11 +4,12 @@
 //! behind its end are zeroed before every layer that mixes frames (NeMo's `MaskedConvSequential`), and
 //! attention does not see them.
 
+use super::pass::Sight;
 use super::settings::Context;
 use mobilis_runtime::graph::trace::{Handle, type_of};
 use mobilis_runtime::graph::{DType, Dim, TensorType};
 use mobilis_runtime::ops::elementwise::{self as ew, BinaryKind, CompareKind};
-use mobilis_runtime::ops::{leaf, reduce};
+use mobilis_runtime::ops::{leaf, movement, reduce};
 
 /// Whole numbers over some dimensions.
 pub(super) fn indices(dims: &[Dim]) -> TensorType {
@@ -43,7 +44,26 @@ pub(super) fn both(a: Handle, b: Handle) -> Handle {
 
 /// Whether frame `query` sees frame `key` of the same recording, by their numbers and what the context
 /// allows: the same for whole recordings and for parts of them.
-pub(super) fn in_context(query: Handle, key: Handle, context: Context) -> Option<Handle> {
+pub(super) fn in_sight(query: Handle, key: Handle, sight: &Sight<'_>) -> Option<Handle> {
+    let (contexts, number) = match sight {
+        Sight::One(context) => return in_context(query, key, *context),
+        Sight::Drawn(contexts, number) => (*contexts, *number),
+    };
+    let dims = type_of(query).dims;
+    let number = movement::broadcast(number, dims.clone());
+    let seen = |context: &Context| {
+        let all = || leaf::fill(1.0, TensorType::new(dims.clone(), DType::Bool));
+        in_context(query, key, *context).unwrap_or_else(all)
+    };
+    let (first, others) = contexts.split_first()?;
+    let chosen = |found, (i, context): (usize, &Context)| {
+        let this = ew::compare(CompareKind::Eq, number, self::number(i as i64 + 1, &dims));
+        ew::select(this, seen(context), found)
+    };
+    Some(others.iter().enumerate().fold(seen(first), chosen))
+}
+
+fn in_context(query: Handle, key: Handle, context: Context) -> Option<Handle> {
     let dims = type_of(query).dims;
     let constant = |v: usize| number(v as i64, &dims);
     match context {

@@ -7,8 +7,9 @@ use super::settings::Context;
 use crate::audio::Batch;
 use crate::llm::Caches;
 use mobilis_runtime::graph::trace::{Handle, type_of};
-use mobilis_runtime::graph::{Dim, Extent};
+use mobilis_runtime::graph::{DType, Dim, Extent, TensorType};
 use mobilis_runtime::ops::elementwise::{self as ew, CompareKind};
+use mobilis_runtime::ops::random::{Distribution, random};
 use mobilis_runtime::ops::{leaf, slice};
 use mobilis_runtime::prelude::*;
 
@@ -40,12 +41,34 @@ pub(super) struct Stream<'p> {
     pub left: Dim,
 }
 
+/// What frames see.
+#[derive(Clone)]
+pub(super) enum Sight<'p> {
+    One(Context),
+    /// One of these, of a number that is drawn anew for each run: `[]`.
+    Drawn(&'p [Context], Handle),
+}
+
+impl<'p> Sight<'p> {
+    /// One of several contexts, drawn with these probabilities: the same for the whole batch.
+    pub(super) fn drawn(contexts: &'p [Context], probabilities: &[f64]) -> Sight<'p> {
+        let scalar = |dtype| TensorType::new(vec![], dtype);
+        let drawn = random(Distribution::Uniform, &scalar(DType::F32));
+        let mut sum = 0.0;
+        let passed = probabilities.iter().take(contexts.len().saturating_sub(1)).map(|p| {
+            sum += p;
+            ew::cast(ew::compare(CompareKind::Ge, drawn, leaf::scalar(sum)), DType::I32)
+        });
+        Sight::Drawn(contexts, passed.fold(leaf::fill(0.0, scalar(DType::I32)), ew::add))
+    }
+}
+
 /// What a call of the encoder stands in.
 #[derive(Clone)]
 pub struct Pass<'p> {
     /// `[Batch]`: how many frames each recording has; of a stream counted from its beginning.
     pub(super) lengths: Handle,
-    pub(super) context: Context,
+    pub(super) sight: Sight<'p>,
     pub(super) flow: Flow<'p>,
     /// The vectors of distances, `[Distances, Hidden]`.
     pub(super) positions: Handle,

@@ -66,6 +66,7 @@ pub fn conformer(size: Size) -> Settings {
         untie_biases: true,
         bias: true,
         contexts: vec![Context::Whole],
+        probabilities: vec![1.0],
         dropouts: DROPOUTS,
     }
 }
@@ -97,6 +98,7 @@ pub fn streaming_fast_conformer(size: Size) -> Settings {
         conv: [plain.conv[0] + plain.conv[1], 0],
         conv_norm: ConvNorm::Layer,
         contexts: [13, 6, 1, 0].map(chunk).to_vec(),
+        probabilities: vec![0.25; 4],
         ..plain
     }
 }

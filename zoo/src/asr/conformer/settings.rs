@@ -117,6 +117,8 @@ pub struct Settings {
     /// What frames see, for each look-ahead that the model was trained for; the first is what holds
     /// unless another is asked for.
     pub contexts: Vec<Context>,
+    /// How often each of them is trained.
+    pub probabilities: Vec<f64>,
     /// What is dropped while training.
     pub dropouts: Dropouts,
 }
@@ -164,6 +166,7 @@ impl Settings {
         let kernel = config.count("conv_kernel_size")?.unwrap_or(31);
         let dropout = config.number("dropout", 0.1)?;
         let depth = config.number("stochastic_depth_drop_prob", 0.0)?;
+        let contexts = contexts(config, chunked, local)?;
         let settings = Settings {
             mels: config.size("feat_in")?,
             hidden,
@@ -183,7 +186,8 @@ impl Settings {
             xscaling: config.flag("xscaling", true)?,
             untie_biases: config.flag("untie_biases", true)?,
             bias: config.flag("use_bias", true)?,
-            contexts: contexts(config, chunked, local)?,
+            probabilities: probabilities(config, contexts.len())?,
+            contexts,
             dropouts: Dropouts {
                 layer: dropout,
                 pre_encoder: config.number("dropout_pre_encoder", 0.1)?,
@@ -236,6 +240,7 @@ impl Settings {
             untie_biases: true,
             bias,
             contexts: vec![Context::Whole],
+            probabilities: vec![1.0],
             dropouts: Dropouts {
                 layer: config.number("activation_dropout", 0.1)?,
                 pre_encoder: config.number("dropout", 0.1)?,
@@ -322,4 +327,19 @@ fn contexts(config: &Config, chunked: bool, local: bool) -> Result<Vec<Context>,
         return Err(config.wrong(KEY, "frames on both sides, which rel_pos_local_attn needs"));
     }
     Ok(found)
+}
+
+/// `att_context_probs`: one for each look-ahead; all alike where nothing is said.
+fn probabilities(config: &Config, count: usize) -> Result<Vec<f64>, ConfigError> {
+    const KEY: &str = "att_context_probs";
+    match config.numbers(KEY)?.filter(|list| !list.is_empty()) {
+        None => Ok(vec![1.0 / count.max(1) as f64; count]),
+        Some(list) => {
+            let right = list.len() == count && list.iter().all(|p| (0.0..=1.0).contains(p));
+            let one = (list.iter().sum::<f64>() - 1.0).abs() < 1e-6;
+            let wrong =
+                || config.wrong(KEY, format!("{count} probabilities, as many as `att_context_size`, that add up to 1"));
+            if right && one { Ok(list) } else { Err(wrong()) }
+        }
+    }
 }

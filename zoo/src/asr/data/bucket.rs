@@ -194,7 +194,8 @@ impl Plan {
             heard += durations().sum::<f64>();
             all += durations().fold(0.0, f64::max) * batch.len() as f64;
         }
-        if all > 0.0 { 1.0 - heard / all } else { 0.0 }
+        // Durations may be so long that their sum is no number.
+        if all > 0.0 && all.is_finite() { 1.0 - heard / all } else { 0.0 }
     }
 }
 

@@ -157,7 +157,7 @@ impl<R: Rate> Acoustic for Conformer<AnyConformer, R> {
     fn say(&self, front: &Front, objective: &Objective, (sound, samples, labels, counts): Args) -> Said {
         type Classes = <AnyConformer as ConformerAxes>::Classes;
         let (x, lengths) = front.trace::<<AnyConformer as ConformerAxes>::Mels>(sound, samples);
-        let (stream, steps) = self.encoder.encode_noting(x, lengths, self.encoder.contexts[0], None);
+        let (stream, steps) = self.encoder.encode_training(x, lengths);
         match &self.head {
             Head::Bare => {
                 trace::fail("an encoder alone has no loss");

@@ -1,10 +1,10 @@
 //! From corpora to batches of arrays: what a recipe's section names, read, cut, labelled and padded.
 
-use super::settings::Corpus;
+use super::corpus::Corpus;
 use super::{Tokens, TrainingError};
 use crate::asr::data::bucket::{Bucketing, Plan};
 use crate::asr::data::parallel::Ordered;
-use crate::asr::data::{DataError, Sound, Utterance, kaldi, manifest, shards};
+use crate::asr::data::{DataError, Sound, Utterance};
 use crate::audio::features::{Features, SampleCountArray, SampleCounts, Sound as Packed, SoundArray};
 use crate::audio::{AudioError, Batch, Reader, Wanted};
 use mobilis_runtime::prelude::*;
@@ -58,7 +58,7 @@ pub struct Feed {
 pub struct LeftOut(pub Vec<String>);
 
 impl Feed {
-    /// Batches of a corpus's utterances, which [`listed`] gives. `label` gives an utterance's labels, or why it has
+    /// Batches of a corpus's utterances, which [`Corpus::listed`] gives. `label` gives an utterance's labels, or why it has
     /// none.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Feed {
                 continue;
             }
             let labels = label(&utterance).map_err(|fault| {
-                let path = folder.join(corpus.manifests.first().map_or("", String::as_str));
+                let path = folder.join(corpus.name());
                 DataError::Corpus { path, fault: format!("{}: {fault}", utterance.sound) }
             })?;
             kept.push((utterance, labels));
@@ -101,7 +101,7 @@ impl Feed {
             ..Bucketing::default()
         };
         let plan = Plan::of(durations, rules).ok_or_else(|| {
-            let path = folder.join(corpus.manifests.first().or(corpus.archives.first()).map_or("", String::as_str));
+            let path = folder.join(corpus.name());
             DataError::Corpus { path, fault: format!("no utterances are left of {all}") }
         })?;
         let (rate, features) = (features.sample_rate(), features.clone());
@@ -162,25 +162,6 @@ impl Feed {
         let sounds: Vec<&[f32]> = sounds.iter().map(Vec::as_slice).collect();
         Ok(arrays(&self.features, &sounds, &labels))
     }
-}
-
-/// The utterances that a corpus lists; `folder` is where names begin.
-///
-/// # Errors
-/// Lists that cannot be read.
-pub fn listed(corpus: &Corpus, folder: &Path) -> Result<Vec<Utterance>, TrainingError> {
-    let mut found = vec![];
-    if !corpus.archives.is_empty() && corpus.manifests.is_empty() {
-        found.extend(shards::web(folder, &corpus.archives)?);
-    } else if !corpus.archives.is_empty() {
-        found.extend(shards::tarred(folder, &corpus.manifests, &corpus.archives)?);
-    } else {
-        found.extend(manifest::read_all(folder, &corpus.manifests)?);
-    }
-    for directory in &corpus.kaldi {
-        found.extend(kaldi::read(&folder.join(directory))?);
-    }
-    Ok(found)
 }
 
 /// Batches have a multiple of so many frames, so that few sizes come up and programs keep their plans.

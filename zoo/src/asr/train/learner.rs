@@ -17,7 +17,7 @@ use crate::audio::Batch;
 use crate::audio::features::Features;
 use crate::export::{self, ExportOptions};
 use crate::import::{Pretrained, TokenizerFiles};
-use mobilis_runtime::checkpoint::{Checkpoint, Writer};
+use mobilis_runtime::checkpoint::{Checkpoint, Encoding, Writer};
 use mobilis_runtime::module::store::Data;
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::train::{Optimizer, TrainOptions, TrainStep};
@@ -34,6 +34,11 @@ pub(super) enum Reader {
     Ctc,
     /// The joint and the predictor of this network.
     Transducer(Box<Network>, GreedyOptions),
+}
+
+/// What a network is judged by that tells classes apart, or writes.
+pub(super) fn scores(classifies: bool) -> &'static [&'static str] {
+    if classifies { &["accuracy", "loss"] } else { &["wer", "cer", "loss"] }
 }
 
 type Judge = Program<Args, (Tensor<(Batch, Inner, Width)>, Tensor<(Batch,), Index>, Tensor<()>)>;
@@ -154,7 +159,12 @@ impl<N: Acoustic> Learner for AcousticLearner<N> {
             let mut writer = Writer::new().metadata("format", "pt");
             for declared in self.model.catalog().vars() {
                 if let Some(entry) = store.get(declared.id) {
-                    writer = writer.add(declared.name(), &entry.sizes, &entry.data)?;
+                    let (name, sizes) = (declared.name(), &entry.sizes);
+                    writer = match &entry.data {
+                        // The reference device's are wider than a model's.
+                        wide @ Data::F64(_) => writer.add_as(name, sizes, wide, Encoding::F32)?,
+                        data => writer.add(name, sizes, data)?,
+                    };
                 }
             }
             for (name, sizes, values) in &buffers {

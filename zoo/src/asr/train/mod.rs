@@ -17,12 +17,15 @@
 //! | `last.safetensors` | parameters, moments, counters: what the run goes on from |
 //! | `tokenizer.model`, .. | the tokenizer, where there is one |
 //! | `best.nemo`, `last.nemo` | the model, for `mobilis transcribe`, `evaluate`, and NeMo |
-//! | `state.json` | the best score so far |
+//! | `step-000120.nemo`, .. | the models of the best validations, where more than one is kept (`save_top_k`) |
+//! | `state.json` | the best score so far, and what is kept |
 //! | `log.jsonl` | a line a note: losses, rates, scores |
 //! | `events.out.tfevents.*` | the same for TensorBoard |
 
 mod acoustic;
+mod corpus;
 mod feed;
+mod folder;
 mod learner;
 mod network;
 mod prepared;
@@ -31,17 +34,20 @@ mod settings;
 mod tokens;
 
 pub use acoustic::{Acoustic, Objective, Said};
-pub use feed::{Args, Arrays, Augment, Feed, LeftOut, listed, samples};
+pub use corpus::Corpus;
+pub use feed::{Args, Arrays, Augment, Feed, LeftOut, samples};
+pub use folder::kept;
 pub use network::NetworkRecipe;
 pub use prepared::Prepared;
 pub use run::{Learner, Note, Outcome, Scores, Session, run};
-pub use settings::{Corpus, Experiment, Interval, Trainer};
+pub use settings::{Accelerator, Experiment, Interval, Kept, Trainer};
 pub use tokens::{TokensRecipe, Vocabulary};
 
 use crate::asr::data::DataError;
 use crate::audio::AudioError;
 use crate::recipe::RecipeError;
 use mobilis_runtime::checkpoint::CheckpointError;
+use mobilis_runtime::devices::DeviceError;
 use mobilis_runtime::prelude::*;
 use mobilis_runtime::train::TrainError;
 use std::path::PathBuf;
@@ -63,6 +69,9 @@ pub enum TrainingError {
     /// A recording is faulty.
     #[error(transparent)]
     Audio(#[from] AudioError),
+    /// The device is not here.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A step failed.
     #[error(transparent)]
     Train(#[from] TrainError),

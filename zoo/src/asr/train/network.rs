@@ -330,8 +330,8 @@ impl NetworkRecipe {
         Ok(config)
     }
 
-    /// Builds the network with new values, or with those of the archive that it starts from so far as they fit.
-    /// `section` is the whole `model` section. What should be known of it is added to `notes`.
+    /// Builds the network on a device, with new values, or with those of the archive that it starts from so far as they
+    /// fit. `section` is the whole `model` section. What should be known of it is added to `notes`.
     ///
     /// # Errors
     /// Features, blocks or heads that make no sense.
@@ -340,6 +340,7 @@ impl NetworkRecipe {
         section: &Value,
         tokens: Vocabulary,
         start: Option<&Archive>,
+        device: Device,
         notes: &mut Vec<String>,
     ) -> Result<Box<dyn Learner>, TrainingError> {
         let config = self.config(section, &tokens)?;
@@ -349,7 +350,7 @@ impl NetworkRecipe {
             return Err(RecipeError::new("model.encoder.feat_in", fault).into());
         }
         let typed = Config::new("`model`", config.clone());
-        let making = Making { front, tokens, config, start, seed: self.seed, notes };
+        let making = Making { front, tokens, config, start, device, seed: self.seed, notes };
         if self.task == Task::Classes {
             let (module, sizes) = ConvClassifier::of(&typed, &making.front).map_err(TrainingError::model)?;
             let objective = making.objective(&typed, vec![])?;
@@ -397,6 +398,7 @@ struct Making<'a> {
     tokens: Vocabulary,
     config: Value,
     start: Option<&'a Archive>,
+    device: Device,
     seed: u64,
     notes: &'a mut Vec<String>,
 }
@@ -422,7 +424,9 @@ impl Making<'_> {
                 false => format!("starts from {from}: of {all} tensors {taken} fit, the others are new"),
             });
         }
-        let model = Rc::new(model);
+        // What training draws is the seed's too: what is dropped, hidden, looked ahead.
+        model.store().seed(self.seed as u32);
+        let model = Rc::new(model.on(self.device));
         let reader = reader(&model);
         Ok(Box::new(AcousticLearner::new(model, self.front, self.tokens, objective, self.config, reader)?))
     }

@@ -1,14 +1,17 @@
 //! From a recipe to a run.
 
 use super::TrainingError;
-use super::feed::{Augment, Feed, listed};
+use super::corpus::Corpus;
+use super::feed::{Augment, Feed};
+use super::learner::scores;
 use super::network::NetworkRecipe;
 use super::run::{Note, Outcome, Session, run};
-use super::settings::{Corpus, Experiment, Trainer};
+use super::settings::{Experiment, Trainer};
 use crate::audio::augment::Augmentor;
 use crate::import::nemo::{self, Archive, yaml};
 use crate::llm::config::Config;
 use crate::recipe::{Keys, optim};
+use mobilis_runtime::prelude::Device;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +53,7 @@ impl Prepared {
             Ok((network, train, validation))
         })?;
         let trainer = keys.section("trainer", Trainer::read)?;
-        let experiment = keys.section("exp_manager", |k| Experiment::read(k, &name))?;
+        let experiment = keys.section("exp_manager", |k| Experiment::read(k, &name, scores(network.classifies())))?;
         let (recipe, notes) = keys.finish()?;
         Ok(Prepared { recipe, notes, seed, network, start, train, validation, trainer, experiment })
     }
@@ -90,13 +93,17 @@ impl Prepared {
     /// Those of [`run`]; a corpus that cannot be read; a network that cannot be built.
     pub fn run(self, watch: &mut dyn FnMut(&Note) -> bool) -> Result<Outcome, TrainingError> {
         let here = Path::new("");
-        let utterances = listed(&self.train, here)?;
+        let device = self.trainer.place.found()?;
+        let utterances = self.train.listed(here)?;
         let (start, folder) = (self.start.as_ref(), &self.experiment.folder);
         let tokens = self.network.tokens.open(self.network.classifies(), folder, start, &utterances)?;
-        let mut notes = vec![];
+        let mut notes = match device {
+            Device::Cpu => vec![],
+            other => vec![format!("on {other}")],
+        };
         // A tokenizer that was trained is kept before the first step, for a run that goes on.
         tokens.write(folder)?;
-        let learner = self.network.build(&self.recipe["model"], tokens, start, &mut notes)?;
+        let learner = self.network.build(&self.recipe["model"], tokens, start, device, &mut notes)?;
         let mut open = |corpus: &Corpus, utterances| -> Result<Feed, TrainingError> {
             let label = |u: &_| learner.tokens().of(u);
             let (feed, left) = Feed::open(corpus, here, utterances, learner.features(), self.seed, &label)?;
@@ -107,7 +114,7 @@ impl Prepared {
         let train = train.augmented(self.augment()?);
         let validation = match &self.validation {
             None => None,
-            Some(corpus) => Some(Arc::new(open(corpus, listed(corpus, here)?)?)),
+            Some(corpus) => Some(Arc::new(open(corpus, corpus.listed(here)?)?)),
         };
         let total = self.trainer.total(train.batches_per_epoch());
         let mut keys = Keys::new(json!({ "model": { "optim": self.recipe["model"]["optim"] } }))?;

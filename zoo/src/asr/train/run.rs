@@ -7,16 +7,13 @@
 
 use super::TrainingError;
 use super::feed::{Args, Arrays, Feed};
+use super::folder::Folder;
 use super::settings::{Experiment, Trainer};
 use super::tokens::Vocabulary;
 use crate::audio::features::Features;
-use mobilis_runtime::checkpoint::atomic;
-use mobilis_runtime::train::tensorboard::EventFile;
 use mobilis_runtime::train::{Optimizer, Schedule, TrainError, TrainOptions, TrainStep};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +31,7 @@ pub struct Scores {
 }
 
 impl Scores {
-    fn first(&self) -> f64 {
+    pub(super) fn first(&self) -> f64 {
         self.values.first().map_or(f64::NAN, |v| v.1)
     }
 }
@@ -268,12 +265,8 @@ pub fn run(
         {
             // What is judged and kept are the averages, where there are any.
             let averaged = step.swap_averages();
-            let scores = learner.score(feed)?;
-            let (score, greater) = (scores.first(), scores.greater);
-            let best = folder.best.is_none_or(|(old, _)| if greater { score > old } else { score < old });
-            if best {
-                folder.keep_best(learner, score, report.step)?;
-            }
+            let scores = experiment.kept.watched(learner.score(feed)?);
+            let best = folder.keep(learner, &scores, report.step, experiment.kept.top)?;
             if averaged {
                 step.swap_averages();
             }
@@ -282,6 +275,13 @@ pub fn run(
         }
         if saves {
             step.save(&folder.last)?;
+            if experiment.kept.always {
+                let averaged = step.swap_averages();
+                learner.save(&folder.path.join("last"))?;
+                if averaged {
+                    step.swap_averages();
+                }
+            }
         }
     }
     // Also what the last update before a stop has given.
@@ -304,109 +304,4 @@ fn computed(step: &TrainStep<Args>) -> String {
     }
     let told: Vec<String> = counts.into_iter().map(|(numbers, count)| format!("{count} of {numbers}")).collect();
     format!("products in a step: {}", told.join(", "))
-}
-
-/// The folder of a run.
-struct Folder {
-    path: PathBuf,
-    last: PathBuf,
-    log: File,
-    events: Option<EventFile>,
-    /// The best score and its step.
-    best: Option<(f64, u64)>,
-    best_file: Option<String>,
-}
-
-impl Folder {
-    fn open(experiment: &Experiment, recipe: &Value) -> Result<Folder, TrainingError> {
-        let path = experiment.folder.clone();
-        let failed = |action, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| TrainingError::Io { action, path, source }
-        };
-        std::fs::create_dir_all(&path).map_err(failed("make", &path))?;
-        let (last, state, kept) = (path.join(LAST), path.join("state.json"), path.join("recipe.json"));
-        if last.exists() && !experiment.resume {
-            let fault = "holds a run, and `exp_manager.resume_if_exists` is false: choose another `name`, or remove it";
-            return Err(TrainingError::Folder { folder: path, fault: fault.into() });
-        }
-        if last.exists() && kept.exists() {
-            let before = std::fs::read(&kept).map_err(failed("read", &kept))?;
-            let before: Value = serde_json::from_slice(&before).unwrap_or(Value::Null);
-            if let Some(key) = difference(&before["model"], &recipe["model"], "model") {
-                let fault =
-                    format!("holds a run with another `{key}`: choose another `name`, remove it, or set it as it was");
-                return Err(TrainingError::Folder { folder: path, fault });
-            }
-        }
-        atomic::replace_text(&kept, &format!("{recipe:#}\n")).map_err(failed("write", &kept))?;
-        let (mut best, mut best_file) = (None, None);
-        if last.exists()
-            && let Ok(text) = std::fs::read(&state)
-            && let Ok(found) = serde_json::from_slice::<Value>(&text)
-        {
-            best = found["score"].as_f64().zip(found["step"].as_u64());
-            best_file = found["model"].as_str().map(str::to_string);
-        }
-        let log = path.join("log.jsonl");
-        let log = OpenOptions::new().create(true).append(true).open(&log).map_err(failed("write", &log))?;
-        let events = experiment.tensorboard.then(|| EventFile::create(&path)).transpose();
-        let events = events.map_err(failed("write", &path))?;
-        Ok(Folder { path, last, log, events, best, best_file })
-    }
-
-    /// Writes a note down.
-    fn note(&mut self, note: &Note, every: u64) -> Result<(), TrainingError> {
-        let mut values = vec![];
-        let step = match note {
-            Note::Step { step, loss, grad_norm, rate, epoch, .. } if step.is_multiple_of(every) => {
-                let names = ["train_loss", "grad_norm", "learning_rate", "epoch"].map(str::to_string);
-                values.extend(names.into_iter().zip([*loss, *grad_norm, *rate, *epoch as f64]));
-                *step
-            }
-            Note::Step { .. } => return Ok(()),
-            Note::Validation { step, scores, .. } => {
-                values.extend(scores.values.iter().map(|(name, value)| (format!("val_{name}"), *value)));
-                *step
-            }
-            Note::Begin { step, .. } | Note::LeftOut { step, .. } => *step,
-        };
-        let failed = |path: PathBuf| move |source| TrainingError::Io { action: "write", path, source };
-        let line = format!("{}\n", note.object());
-        self.log.write_all(line.as_bytes()).map_err(failed(self.path.join("log.jsonl")))?;
-        if let Some(events) = self.events.as_mut().filter(|_| !values.is_empty()) {
-            let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-            let path = events.path().to_path_buf();
-            events.scalars(step, &values).map_err(failed(path))?;
-        }
-        Ok(())
-    }
-
-    fn keep_best(&mut self, learner: &dyn Learner, score: f64, step: u64) -> Result<(), TrainingError> {
-        let model = learner.save(&self.path.join("best"))?;
-        let name = model.file_name().map(|n| n.to_string_lossy().into_owned());
-        let state = self.path.join("state.json");
-        let text = format!("{:#}\n", json!({"score": score, "step": step, "model": name}));
-        let failed = |source| TrainingError::Io { action: "write", path: state.clone(), source };
-        atomic::replace_text(&state, &text).map_err(failed)?;
-        (self.best, self.best_file) = (Some((score, step)), name);
-        Ok(())
-    }
-
-    fn best_model(&self) -> Option<PathBuf> {
-        self.best_file.as_ref().map(|name| self.path.join(name))
-    }
-}
-
-/// The first key at which two documents differ.
-fn difference(a: &Value, b: &Value, key: &str) -> Option<String> {
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            let keys = x.keys().chain(y.keys());
-            let null = Value::Null;
-            let of = |map: &Map<String, Value>, k: &String| map.get(k).unwrap_or(&null).clone();
-            keys.into_iter().find_map(|k| difference(&of(x, k), &of(y, k), &format!("{key}.{k}")))
-        }
-        _ => (a != b).then(|| key.to_string()),
-    }
 }

@@ -1,7 +1,11 @@
-//! What a recipe says beside the model: how long, how often, where to, on which data.
+//! What a recipe says beside the model: how long, how often, on which device, where to.
 
+use super::run::Scores;
 use crate::recipe::{Keys, RecipeError};
+use mobilis_runtime::devices::DeviceError;
 use mobilis_runtime::precision::{Compute, Precision, Recipe};
+use mobilis_runtime::prelude::Device;
+use mobilis_runtime::suggest::did_you_mean;
 use mobilis_runtime::train::Clip;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -30,6 +34,60 @@ pub struct Trainer {
     pub skip_non_finite: u32,
     /// How products are computed.
     pub precision: Precision,
+    /// Where.
+    pub place: Accelerator,
+}
+
+/// Where to train: `accelerator` and `devices`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// On the first GPU where there is one, else on the CPU.
+    Any,
+    /// There.
+    One(Device),
+}
+
+impl Accelerator {
+    /// Lightning's words (`cpu`, `gpu`, `cuda`, `auto`) with its `devices` (a count, -1, or a list of numbers), or a
+    /// device as it is called here (`cuda:1`, `emulated`). One device trains.
+    fn read(keys: &mut Keys) -> Result<Accelerator, RecipeError> {
+        let word = keys.or("accelerator", "cpu".to_string())?;
+        let gpu = match word.as_str() {
+            "gpu" | "cuda" => true,
+            "auto" => false,
+            name => {
+                keys.without_effect(&["devices"]);
+                return name.parse().map(Accelerator::One).map_err(|_: DeviceError| {
+                    let fault = "cpu, gpu, auto, or a device is expected: cuda:1, emulated, reference";
+                    keys.fault("accelerator", format!("is \"{name}\"; {fault}"))
+                });
+            }
+        };
+        let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+        match keys.get::<Value>("devices")? {
+            None => {}
+            Some(Value::Array(list)) if list.len() == 1 && number(&list[0]).is_some() => {
+                return Ok(Accelerator::One(Device::Cuda(number(&list[0]).unwrap_or(0))));
+            }
+            Some(value) if value == "auto" || [Some(1), Some(-1)].contains(&value.as_i64()) => {}
+            Some(value) => {
+                let fault = format!("is {value}; one device trains here: 1, or [2] for the third GPU, is expected");
+                return Err(keys.fault("devices", fault));
+            }
+        }
+        Ok(if gpu { Accelerator::One(Device::Cuda(0)) } else { Accelerator::Any })
+    }
+
+    /// The device, which is here.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn found(self) -> Result<Device, DeviceError> {
+        match self {
+            Accelerator::Any => Ok(Device::cuda(0).unwrap_or(Device::Cpu)),
+            Accelerator::One(device) => device.found(),
+        }
+    }
 }
 
 /// Every so many steps, or shares of an epoch.
@@ -57,11 +115,9 @@ impl Trainer {
     /// # Errors
     /// Keys that are not known, values out of range; a training without end.
     pub fn read(keys: &mut Keys) -> Result<Trainer, RecipeError> {
-        // What NeMo's recipes say of processes, devices and Lightning's own habits.
+        // What NeMo's recipes say of processes and Lightning's own habits.
         keys.without_effect(&[
-            "devices",
             "num_nodes",
-            "accelerator",
             "strategy",
             "sync_batchnorm",
             "enable_checkpointing",
@@ -129,6 +185,7 @@ impl Trainer {
             save_every: keys.or("save_every_n_steps", 200u64)?.max(1),
             skip_non_finite: keys.or("skip_non_finite", 8u64)?.min(1 << 20) as u32,
             precision,
+            place: Accelerator::read(keys)?,
         })
     }
 
@@ -190,17 +247,89 @@ pub struct Experiment {
     pub tensorboard: bool,
     /// How much of parameters' averages stays at each step, where averages are what is judged and kept: `ema`.
     pub average: Option<f64>,
+    /// Which models are kept.
+    pub kept: Kept,
+}
+
+/// Which models a run keeps: `checkpoint_callback_params`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The score that counts (`monitor`, without its `val_`); where nothing is said, the first of the network's.
+    pub monitor: Option<String>,
+    /// Whether it is better when it is greater (`mode`); where nothing is said, as it is of that score.
+    pub greater: Option<bool>,
+    /// How many of the best models stay (`save_top_k`): 1 is `best.nemo` alone; all, where nothing is said.
+    pub top: Option<usize>,
+    /// Whether `last.nemo` is written as often as the checkpoint is (`always_save_nemo`).
+    pub always: bool,
+}
+
+impl Kept {
+    fn read(keys: &mut Keys, scores: &[&str]) -> Result<Kept, RecipeError> {
+        keys.without_effect(&[
+            "filename",
+            "dirpath",
+            "prefix",
+            "postfix",
+            "verbose",
+            "save_best_model",
+            "save_last",
+            "save_weights_only",
+            "auto_insert_metric_name",
+            "every_n_epochs",
+            "every_n_train_steps",
+            "train_time_interval",
+            "save_on_train_epoch_end",
+            "save_nemo_on_train_end",
+            "model_parallel_size",
+            "save_last_n_optim_states",
+            "enable_version_counter",
+            "async_save",
+        ]);
+        let monitor = keys.get::<String>("monitor")?;
+        let monitor = monitor.map(|name| match name.strip_prefix("val_").filter(|n| scores.contains(n)) {
+            Some(own) => Ok(own.to_string()),
+            None => {
+                let known: Vec<String> = scores.iter().map(|s| format!("val_{s}")).collect();
+                let hint = did_you_mean(&name, &known);
+                Err(keys.fault("monitor", format!("is \"{name}\"; {} are known{hint}", known.join(", "))))
+            }
+        });
+        let greater = match keys.get::<String>("mode")?.as_deref() {
+            None => None,
+            Some("min") => Some(false),
+            Some("max") => Some(true),
+            Some(other) => return Err(keys.fault("mode", format!("is \"{other}\"; min or max is expected"))),
+        };
+        let top = match keys.or("save_top_k", 1.0)? {
+            -1.0 => None,
+            n if n >= 0.0 && n.fract() == 0.0 && n < 1e6 => Some(n as usize),
+            n => return Err(keys.fault("save_top_k", format!("is {n}; a whole number, or -1 for all, is expected"))),
+        };
+        Ok(Kept { monitor: monitor.transpose()?, greater, top, always: keys.or("always_save_nemo", false)? })
+    }
+
+    /// The scores with the one first that counts.
+    pub(super) fn watched(&self, mut scores: Scores) -> Scores {
+        let name = self.monitor.as_deref();
+        if let Some(at) = scores.values.iter().position(|(own, _)| Some(*own) == name) {
+            // Of what can be first otherwise, accuracies alone are better when greater.
+            scores.greater = scores.values[at].0 == "accuracy";
+            scores.values[..=at].rotate_right(1);
+        }
+        scores.greater = self.greater.unwrap_or(scores.greater);
+        scores
+    }
 }
 
 impl Experiment {
-    /// Reads the section; `name` is the recipe's.
+    /// Reads the section; `name` is the recipe's, `scores` what its network is judged by.
     ///
     /// # Errors
-    /// Keys that are not known.
-    pub fn read(keys: &mut Keys, name: &str) -> Result<Experiment, RecipeError> {
+    /// Keys and scores that are not known, values out of range.
+    pub fn read(keys: &mut Keys, name: &str, scores: &[&str]) -> Result<Experiment, RecipeError> {
         keys.without_effect(&[
             "create_checkpoint_callback",
-            "checkpoint_callback_params",
             "resume_ignore_no_checkpoint",
             "create_wandb_logger",
             "wandb_logger_kwargs",
@@ -226,107 +355,8 @@ impl Experiment {
             resume: keys.or("resume_if_exists", true)?,
             tensorboard: keys.or("create_tensorboard_logger", true)?,
             average: average.flatten(),
+            kept: keys.section("checkpoint_callback_params", |k| Kept::read(k, scores))?,
         })
-    }
-}
-
-/// A corpus and how it is cut into batches: `train_ds`, `validation_ds`, `test_ds`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Corpus {
-    /// Manifests, or patterns of their names.
-    pub manifests: Vec<String>,
-    /// Tar archives, or patterns of their names.
-    pub archives: Vec<String>,
-    /// Kaldi's data directories.
-    pub kaldi: Vec<String>,
-    /// The most utterances in a batch.
-    pub batch_size: usize,
-    /// The most seconds in a batch, padding included.
-    pub batch_duration: Option<f64>,
-    /// Buckets of like length.
-    pub buckets: usize,
-    /// Whether each epoch has an order of its own.
-    pub shuffle: bool,
-    /// Utterances that are shorter are left out.
-    pub min_duration: f64,
-    /// Utterances that are longer are left out.
-    pub max_duration: Option<f64>,
-    /// Threads that read.
-    pub workers: usize,
-    /// What happens to the waveforms: the key `augmentor`.
-    pub augmentor: Option<Value>,
-}
-
-impl Corpus {
-    /// Reads a section of a model at `rate` hertz. Whether `training`, so that the order is shuffled.
-    ///
-    /// # Errors
-    /// Keys that are not known; no corpus; another rate than the model's.
-    pub fn read(keys: &mut Keys, rate: u32, training: bool) -> Result<Corpus, RecipeError> {
-        keys.without_effect(&[
-            "labels",
-            "trim_silence",
-            "pin_memory",
-            "shuffle_n",
-            "bucketing_strategy",
-            "bucketing_batch_size",
-            "use_start_end_token",
-            "int_values",
-            "tarred_shard_strategy",
-            "vad_stream",
-            "is_concat",
-            "is_tarred",
-            "parser",
-            "normalize_transcripts",
-        ]);
-        let own = keys.or("sample_rate", u64::from(rate))?;
-        if own != u64::from(rate) {
-            return Err(
-                keys.fault("sample_rate", format!("is {own}, and the model's is {rate}: sound is resampled to it"))
-            );
-        }
-        let list = |keys: &mut Keys, key: &str| -> Result<Vec<String>, RecipeError> {
-            // NeMo nests lists of buckets.
-            match keys.get::<Value>(key)? {
-                Some(value) => {
-                    flat(&value).ok_or_else(|| keys.fault(key, "is expected to be a name or a list of names"))
-                }
-                None => Ok(vec![]),
-            }
-        };
-        let (manifests, archives) = (list(keys, "manifest_filepath")?, list(keys, "tarred_audio_filepaths")?);
-        let kaldi = list(keys, "kaldi_dir")?;
-        if manifests.is_empty() && archives.is_empty() && kaldi.is_empty() {
-            let fault = "is missing: a manifest, `tarred_audio_filepaths` or `kaldi_dir` is expected";
-            return Err(keys.fault("manifest_filepath", fault));
-        }
-        let batch_duration = keys.get::<f64>("batch_duration")?;
-        if batch_duration.is_some_and(|s| s <= 0.0) {
-            return Err(keys.fault("batch_duration", "must be more than 0 seconds"));
-        }
-        // Seconds alone may bound a batch.
-        let default = if batch_duration.is_some() { 1024 } else { 32 };
-        Ok(Corpus {
-            manifests,
-            archives,
-            kaldi,
-            batch_size: keys.or("batch_size", default)?.max(1),
-            batch_duration,
-            buckets: keys.or("num_buckets", 1usize)?.max(1),
-            shuffle: keys.or("shuffle", training)?,
-            min_duration: keys.or("min_duration", 0.0)?,
-            max_duration: keys.get::<f64>("max_duration")?,
-            workers: keys.or("num_workers", 1usize)?.clamp(1, 64),
-            augmentor: keys.get::<Value>("augmentor")?,
-        })
-    }
-}
-
-fn flat(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::String(name) => Some(vec![name.clone()]),
-        Value::Array(items) => items.iter().map(flat).collect::<Option<Vec<_>>>().map(|all| all.concat()),
-        _ => None,
     }
 }
 
@@ -369,27 +399,28 @@ mod tests {
     }
 
     #[test]
-    fn corpora() {
-        let read = |section: Value| {
-            let mut keys = Keys::new(json!({ "train_ds": section })).unwrap();
-            keys.section("train_ds", |k| Corpus::read(k, 16000, true)).map_err(|e| e.to_string())
-        };
-        let found =
-            read(json!({"manifest_filepath": [["a.json"], ["b.json"]], "batch_duration": 60, "pin_memory": true}));
-        let found = found.unwrap();
-        assert_eq!((found.manifests.len(), found.batch_size, found.shuffle), (2, 1024, true));
-        assert!(read(json!({})).unwrap_err().contains("`train_ds.manifest_filepath` is missing"));
-        assert!(read(json!({"manifest_filepath": "a", "sample_rate": 8000})).unwrap_err().contains("is 8000"));
-        assert!(read(json!({"manifest_filpath": "a"})).is_err());
-    }
-
-    #[test]
     fn a_run_s_folder() {
         let read = |section: Value| {
             let mut keys = Keys::new(json!({ "exp_manager": section })).unwrap();
-            keys.section("exp_manager", |k| Experiment::read(k, "words")).map_err(|e| e.to_string())
+            keys.section("exp_manager", |k| Experiment::read(k, "words", &["wer", "cer", "loss"]))
+                .map_err(|e| e.to_string())
         };
         assert_eq!(read(json!({"exp_dir": "/x"})).unwrap().folder, PathBuf::from("/x/words"));
         assert!(read(json!({"name": "../../etc"})).unwrap_err().contains("name of a folder"));
+        let keep = |section: Value| read(json!({ "checkpoint_callback_params": section })).map(|e| e.kept);
+        let found = keep(json!({"monitor": "val_loss", "save_top_k": -1, "filename": "x"})).unwrap();
+        assert_eq!(found, Kept { monitor: Some("loss".into()), greater: None, top: None, always: false });
+        let scores = || Scores { values: vec![("wer", 0.5), ("cer", 0.3), ("loss", 2.0)], greater: false };
+        assert_eq!(found.watched(scores()).values, [("loss", 2.0), ("wer", 0.5), ("cer", 0.3)]);
+        assert!(keep(json!({"mode": "max"})).unwrap().watched(scores()).greater);
+        for (section, says) in [
+            (json!({"monitor": "val_weer"}), "did you mean `val_wer`"),
+            (json!({"mode": "best"}), "min or max"),
+            (json!({"save_top_k": -2}), "-1 for all"),
+            (json!({"save_topk": 2}), "did you mean `save_top_k`"),
+        ] {
+            let error = keep(section).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

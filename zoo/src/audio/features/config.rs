@@ -30,6 +30,14 @@ pub enum FeatureError {
         /// What there is.
         known: &'static str,
     },
+    /// A file that cannot be read.
+    #[error("cannot read `{}`: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A module that cannot be made.
     #[error(transparent)]
     Model(#[from] mobilis_runtime::ModelError),

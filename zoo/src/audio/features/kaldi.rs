@@ -1,10 +1,11 @@
-//! Kaldi's filter banks (`compute-fbank-feats`; torchaudio: `compliance.kaldi.fbank`).
+//! Kaldi's filter banks and cepstra (`compute-fbank-feats`, `compute-mfcc-feats`; torchaudio: `compliance.kaldi`).
 //!
 //! Each frame is prepared by itself: its mean is removed, then preemphasis within the frame, then a
 //! window; the transform's length is the next power of two. With `snip_edges` only frames that lie
-//! within the recording count; without, the recording is mirrored at its ends.
+//! within the recording count; without, the recording is mirrored at its ends. Cepstra are the cosine transform of the
+//! filter banks, the higher ones lifted.
 
-use super::filters::{Bank, Scale};
+use super::filters::{Bank, Scale, cosines};
 use super::frames::{self, Mirror, masked};
 use super::window::Shape;
 use mobilis_runtime::graph::trace::{self, Handle, Mode, type_of};
@@ -18,7 +19,7 @@ use mobilis_runtime::ops::{contraction, leaf, movement, pad, reduce, slice, wind
 /// The least energy whose logarithm is taken.
 const EPSILON: f64 = f32::EPSILON as f64;
 
-/// Settings of Kaldi's filter banks, under its names.
+/// Settings of Kaldi's filter banks and cepstra, under its names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fbank {
     /// The rate of recordings, in hertz.
@@ -45,6 +46,10 @@ pub struct Fbank {
     pub round_to_power_of_two: bool,
     /// Whether only frames within the recording count.
     pub snip_edges: bool,
+    /// How many cepstra, of which the first is left out where there is energy; none: filter banks.
+    pub num_ceps: Option<usize>,
+    /// Cepstrum `i` is multiplied by `1 + this / 2 sin(pi i / this)`; 0: by nothing.
+    pub cepstral_lifter: f64,
     /// Whether a frame's energy comes first of its features.
     pub use_energy: bool,
     /// Whether it is taken before preemphasis and window.
@@ -77,6 +82,8 @@ impl Default for Fbank {
             window_type: Shape::Povey,
             round_to_power_of_two: true,
             snip_edges: true,
+            num_ceps: None,
+            cepstral_lifter: 22.0,
             use_energy: false,
             raw_energy: true,
             energy_floor: 1.0,
@@ -101,7 +108,7 @@ impl Fbank {
 
     /// Features of a frame.
     pub fn width(&self) -> usize {
-        self.num_mel_bins + usize::from(self.use_energy)
+        self.num_ceps.unwrap_or(self.num_mel_bins + usize::from(self.use_energy))
     }
 
     /// The length of the transform.
@@ -130,6 +137,13 @@ impl Fbank {
         if !(3..=8192).contains(&self.num_mel_bins) {
             return Some(("num_mel_bins", format!("{}, 3 to 8192 are possible", self.num_mel_bins)));
         }
+        if self.num_ceps.is_some_and(|n| !(1..=self.num_mel_bins).contains(&n)) {
+            let n = self.num_ceps.unwrap_or(0);
+            return Some(("num_ceps", format!("{n}, 1 to {} are possible, as many as filters", self.num_mel_bins)));
+        }
+        if self.num_ceps.is_some() && !(self.use_power && self.use_log_fbank) {
+            return Some(("num_ceps", "cepstra of other than logarithms of powers, which Kaldi does not have".into()));
+        }
         let nyquist = f64::from(self.sample_frequency) / 2.0;
         if !(0.0 <= self.low_freq && self.low_freq < self.high() && self.high() <= nyquist) {
             return Some(("high_freq", format!("{} to {} Hz within 0 to {nyquist} Hz", self.low_freq, self.high())));
@@ -148,6 +162,7 @@ pub(super) struct Kaldi {
     pub(super) settings: Fbank,
     window: Table,
     filters: Table,
+    cosines: Option<Table>,
 }
 
 impl Kaldi {
@@ -164,12 +179,13 @@ impl Kaldi {
             norm: false,
         };
         let mut filters = single(bank.weights());
-        if settings.use_energy {
+        if settings.use_energy && settings.num_ceps.is_none() {
             // Its place; the filter lets nothing pass.
             filters.splice(0..0, vec![0.0; n_fft / 2 + 1]);
         }
         let window = single(settings.window_type.values(settings.length(), false));
-        Self { window: Table::new("window", window), filters: Table::new("filters", filters), settings }
+        let cosines = settings.num_ceps.map(|kept| Table::new("cosines", single(lifted(&settings, kept))));
+        Self { window: Table::new("window", window), filters: Table::new("filters", filters), cosines, settings }
     }
 
     /// As [`super::spectral::Spectral::trace`].
@@ -228,10 +244,15 @@ impl Kaldi {
             let root = ew::unary(UnaryKind::Sqrt, ew::select(positive, power, number(1.0)));
             power = ew::select(positive, root, number(0.0));
         }
-        let filters = self.filters.get(vec![width, dims[2].clone()]);
+        let rows = if s.num_ceps.is_some() { Dim::fixed(s.num_mel_bins as u64) } else { width.clone() };
+        let filters = self.filters.get(vec![rows.clone(), dims[2].clone()]);
         let mut y = contraction::einsum(&[power, filters], &[b"btk", b"mk"], b"btm");
         if s.use_log_fbank {
             y = ew::unary(UnaryKind::Log, ew::maximum(y, number(EPSILON)));
+        }
+        if let Some(table) = &self.cosines {
+            let cosines = table.get(vec![width, rows]);
+            y = contraction::einsum(&[y, cosines], &[b"btm", b"cm"], b"btc");
         }
         let ty = type_of(y);
         if let Some(energy) = energy {
@@ -246,4 +267,11 @@ impl Kaldi {
         }
         (masked(y, counted, 0.0), counted)
     }
+}
+
+/// The cosine transform with what lifts each cepstrum, `[kept, num_mel_bins]`.
+fn lifted(settings: &Fbank, kept: usize) -> Vec<f64> {
+    let (n, q) = (settings.num_mel_bins, settings.cepstral_lifter);
+    let lift = |i: usize| if q == 0.0 { 1.0 } else { 1.0 + 0.5 * q * (std::f64::consts::PI * i as f64 / q).sin() };
+    cosines(kept, n).into_iter().enumerate().map(|(i, v)| v * lift(i / n)).collect()
 }

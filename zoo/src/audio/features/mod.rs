@@ -12,6 +12,7 @@
 //!
 //! [`Extractor`] is for features alone, without an encoder.
 
+mod conf;
 mod config;
 mod extractor;
 mod filters;
@@ -135,7 +136,7 @@ impl Features {
         }
     }
 
-    /// Kaldi's filter banks.
+    /// Kaldi's filter banks, or cepstra.
     ///
     /// # Errors
     /// Settings that contradict themselves.
