@@ -1,4 +1,5 @@
-// Layer and RMS norm of rows, forward and backward; a residual may be added first.
+// Layer and RMS norm of rows, forward and backward; a residual may be added first. Forward, weights are f32 and the result is of a
+// type that the host passes, so that rounding to 16 bits takes no pass of its own.
 //
 // y = (x - mean) r w + b with r = 1 / sqrt(var + eps); RMS norm without the mean and with mean(x^2).
 // gx = r (d - mean(d) - xhat mean(d xhat)), d = g w (RMS norm without mean(d)); gw = sum g xhat, gb = sum g.
@@ -102,7 +103,7 @@ template <class T, int THREADS> DEVFN void stream_statistics(const T* row, const
 }
 
 template <class T, int G, int V, int THREADS>
-DEVFN void norm_rows(const T* x, const T* more, const T* w, const T* b, T* sums, T* y, long long rows, int n, float eps, int centred, int even) {
+DEVFN void norm_rows(const T* x, const T* more, const float* w, const float* b, T* sums, char* y, int to, long long rows, int n, float eps, int centred, int even) {
   constexpr int W = Lanes<T>::W;
   const long long r = (long long)blockIdx.x * (THREADS / G) + threadIdx.x / G;
   const int t = threadIdx.x % G, len = r < rows ? n : 0;
@@ -124,20 +125,20 @@ DEVFN void norm_rows(const T* x, const T* more, const T* w, const T* b, T* sums,
   for (int v = 0; v < V; v++) {
     float p[W], q[W];
     const int i = (v * G + t) * W;
-    if (w) read_part<T, W>(p, w, i, len, even, 0.0f);
-    if (b) read_part<T, W>(q, b, i, len, even, 0.0f);
+    if (w) read_wide<float, W>(p, w, i, len, even, 0.0f);
+    if (b) read_wide<float, W>(q, b, i, len, even, 0.0f);
 #pragma unroll
     for (int k = 0; k < W; k++) {
       a[v][k] = (a[v][k] - mean) * scale;
       if (w) a[v][k] *= p[k];
       if (b) a[v][k] += q[k];
     }
+    if (r < rows) write_as<W>(y, to, at, a[v], i, len, even);
   }
-  if (r < rows) write_row<T, G, V, W>(y + at, a, t, len, even);
 }
 
 template <class T, int THREADS>
-DEVFN void norm_stream(const T* x, const T* more, const T* w, const T* b, T* sums, T* y, int n, float eps, int centred, int even) {
+DEVFN void norm_stream(const T* x, const T* more, const float* w, const float* b, T* sums, char* y, int to, int n, float eps, int centred, int even) {
   constexpr int W = Lanes<T>::W;
   const long long first = (long long)blockIdx.x * n;
   float mean, r;
@@ -147,15 +148,15 @@ DEVFN void norm_stream(const T* x, const T* more, const T* w, const T* b, T* sum
   for (int at = threadIdx.x * W; at < n; at += THREADS * W) {
     float a[W], p[W], q[W];
     read_part<T, W>(a, from + first, at, n, even, 0.0f);
-    if (w) read_part<T, W>(p, w, at, n, even, 0.0f);
-    if (b) read_part<T, W>(q, b, at, n, even, 0.0f);
+    if (w) read_wide<float, W>(p, w, at, n, even, 0.0f);
+    if (b) read_wide<float, W>(q, b, at, n, even, 0.0f);
 #pragma unroll
     for (int k = 0; k < W; k++) {
       a[k] = (a[k] - mean) * r;
       if (w) a[k] *= p[k];
       if (b) a[k] += q[k];
     }
-    write_part<T, W>(y + first, a, at, n, even);
+    write_as<W>(y, to, first, a, at, n, even);
   }
 }
 
@@ -276,9 +277,9 @@ template <class T> DEVFN void norm_columns(const T* x, const T* g, const float* 
 
 #define FORWARD(NAME, T, G, V, THREADS)                                                                                 \
   extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
-      NAME(const T* x, const T* more, const T* w, const T* b, T* sums, T* y, long long rows, int n, float eps,          \
-           int centred, int even) {                                                                                     \
-    norm_rows<T, G, V, THREADS>(x, more, w, b, sums, y, rows, n, eps, centred, even);                                   \
+      NAME(const T* x, const T* more, const float* w, const float* b, T* sums, char* y, int to, long long rows, int n,  \
+           float eps, int centred, int even) {                                                                          \
+    norm_rows<T, G, V, THREADS>(x, more, w, b, sums, y, to, rows, n, eps, centred, even);                               \
   }
 #define BACKWARD(NAME, T, G, V, THREADS, PARAMETERS)                                                                    \
   extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
@@ -288,9 +289,9 @@ template <class T> DEVFN void norm_columns(const T* x, const T* g, const float* 
   }
 #define STREAM(NAME, BACK, COLUMNS, T)                                                                                  \
   extern "C" __global__ void __launch_bounds__(512)                                                                     \
-      NAME(const T* x, const T* more, const T* w, const T* b, T* sums, T* y, long long rows, int n, float eps,          \
-           int centred, int even) {                                                                                     \
-    norm_stream<T, 512>(x, more, w, b, sums, y, n, eps, centred, even);                                                 \
+      NAME(const T* x, const T* more, const float* w, const float* b, T* sums, char* y, int to, long long rows, int n,  \
+           float eps, int centred, int even) {                                                                          \
+    norm_stream<T, 512>(x, more, w, b, sums, y, to, n, eps, centred, even);                                             \
   }                                                                                                                     \
   extern "C" __global__ void __launch_bounds__(512)                                                                     \
       BACK(const T* x, const T* w, const T* g, T* gx, float* stats, int n, float eps, int centred, int even) {          \

@@ -4,7 +4,7 @@
 // quantize_amax: a pass over the values, a warp's maximum goes to memory by its bits. quantize_scaled: with a given scale,
 // 64 x 64 values a block through shared memory, so that both ways of writing are by whole lines; the greatest magnitude in
 // the same pass. quantize_tiles_*: a thread, a warp or a block finds a tile's greatest magnitude, its scale, and reads it
-// again from cache. round_bf16, convert: without scales. Threads 256; registers at most 40; shared memory 17 KiB at most.
+// again from cache. round_bf16, convert_*: without scales. Threads 256; registers at most 40; shared memory 17 KiB at most.
 // Bound: bytes read and written over bandwidth.
 #include "gpu.cuh"
 #include "number.cuh"
@@ -147,6 +147,46 @@ extern "C" __global__ void __launch_bounds__(THREADS) round_bf16(const float* x,
   if (i < count) y[i] = (float)bf16(x[i]);
 }
 CUEMU_EXPORT(round_bf16)
+
+// Eight neighbours as numbers, and back: in 16 bytes, or twice 16.
+template <class T> DEVFN void eight_from(float (&v)[8], const T* x) {
+  constexpr int W = 16 / sizeof(T);
+#pragma unroll
+  for (int h = 0; h < 8 / W; h++) {
+    const Vec<T, W> part = load<W>(x + h * W);
+#pragma unroll
+    for (int k = 0; k < W; k++) v[h * W + k] = (float)part[k];
+  }
+}
+template <class T> DEVFN void eight_to(T* y, const float (&v)[8]) {
+  constexpr int W = 16 / sizeof(T);
+#pragma unroll
+  for (int h = 0; h < 8 / W; h++) {
+    Vec<T, W> part;
+#pragma unroll
+    for (int k = 0; k < W; k++) part[k] = T(v[h * W + k]);
+    store<W>(y + h * W, part);
+  }
+}
+
+// Values one after the other as values of another type, of f32, bf16 and f16: eight a thread, by vectors where both places
+// begin at 16 bytes (`even`).
+extern "C" __global__ void __launch_bounds__(THREADS) convert_flat(const char* x, int from, char* y, int to, long long count, int even) {
+  const long long i = ((long long)blockIdx.x * THREADS + threadIdx.x) * 8;
+  float v[8];
+  if (even && i + 8 <= count) {
+    if (from == F32) eight_from(v, (const float*)x + i);
+    else if (from == BF16) eight_from(v, (const bf16*)x + i);
+    else eight_from(v, (const f16*)x + i);
+    if (to == F32) eight_to((float*)y + i, v);
+    else if (to == BF16) eight_to((bf16*)y + i, v);
+    else eight_to((f16*)y + i, v);
+    return;
+  }
+  for (int k = 0; k < 8; k++)
+    if (i + k < count) num_store(y, to, i + k, num_load(x, from, i + k));
+}
+CUEMU_EXPORT(convert_flat)
 
 // [outer, inner, rows, columns] of any strides, times a scale or none, as values of another type, the columns together, rows
 // `line` apart.

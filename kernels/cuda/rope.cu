@@ -5,7 +5,7 @@
 //   length of the text: a larger base (dynamic), or a second set of them (LongRoPE).
 // rope: (a, b) -> (a c - b s, b c + a s), features behind the pairs pass. A row of features has units of 16
 //   bytes: a unit is as many pairs (two loads, two stores) or features that pass; a thread a unit.
-//   The table's row follows from the row of x through up to four of its dimensions.
+//   The table's row follows from the row of x through up to four of its dimensions. The result is of a type that the host passes.
 // Bound: x read and written; tables are read from L2. Registers 40: full occupancy.
 #include "rows.cuh"
 
@@ -50,7 +50,7 @@ struct Follow {
 };
 
 template <class T>
-DEVFN void rope(const T* x, const float* cosines, const float* sines, T* y, long long rows, int features, int half, int interleaved, int inverse,
+DEVFN void rope(const T* x, const float* cosines, const float* sines, char* y, int type, long long rows, int features, int half, int interleaved, int inverse,
                 const Follow& follow, int even) {
   constexpr int W = Lanes<T>::W;
   // Units of W pairs, then units of W features that pass.
@@ -60,12 +60,12 @@ DEVFN void rope(const T* x, const float* cosines, const float* sines, T* y, long
   const long long r = id / (turning + passing);
   const int unit = (int)(id - r * (turning + passing));
   const T* from = x + r * features;
-  T* to = y + r * features;
+  const long long first = r * features;
   float a[W], b[W];
   if (unit >= turning) {
     const int at = 2 * half + (unit - turning) * W;
     read_part<T, W>(a, from, at, features, even, 0.0f);
-    write_part<T, W>(to, a, at, features, even);
+    write_as<W>(y, type, first, a, at, features, even);
     return;
   }
   long long row = 0;
@@ -102,8 +102,8 @@ DEVFN void rope(const T* x, const float* cosines, const float* sines, T* y, long
     b[k] = x2;
   }
   if (!interleaved) {
-    write_part<T, W>(to, a, i, half, even);
-    write_part<T, W>(to + half, b, i, half, even);
+    write_as<W>(y, type, first, a, i, half, even);
+    write_as<W>(y, type, first + half, b, i, half, even);
   } else {
     float p[W], q[W];
 #pragma unroll
@@ -111,18 +111,18 @@ DEVFN void rope(const T* x, const float* cosines, const float* sines, T* y, long
       p[k] = k % 2 ? b[k / 2] : a[k / 2];
       q[k] = k % 2 ? b[W / 2 + k / 2] : a[W / 2 + k / 2];
     }
-    write_part<T, W>(to, p, 2 * i, 2 * half, even);
-    write_part<T, W>(to, q, 2 * i + W, 2 * half, even);
+    write_as<W>(y, type, first, p, 2 * i, 2 * half, even);
+    write_as<W>(y, type, first, q, 2 * i + W, 2 * half, even);
   }
 }
 
 #define ROPE(NAME, T)                                                                                                       \
   extern "C" __global__ void __launch_bounds__(256)                                                                         \
-      NAME(const T* x, const float* cosines, const float* sines, T* y, long long rows, int features, int half,              \
+      NAME(const T* x, const float* cosines, const float* sines, char* y, int type, long long rows, int features, int half, \
            int interleaved, int inverse, int even, int count, long long p0, long long n0, long long t0, long long p1,       \
            long long n1, long long t1, long long p2, long long n2, long long t2, long long p3, long long n3, long long t3) {\
     const Follow follow = {count, {p0, p1, p2, p3}, {n0, n1, n2, n3}, {t0, t1, t2, t3}};                                    \
-    rope<T>(x, cosines, sines, y, rows, features, half, interleaved, inverse, follow, even);                                \
+    rope<T>(x, cosines, sines, y, type, rows, features, half, interleaved, inverse, follow, even);                                \
   }
 ROPE(rope_f32, float) CUEMU_EXPORT(rope_f32)
 ROPE(rope_bf16, bf16) CUEMU_EXPORT(rope_bf16)

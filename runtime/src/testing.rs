@@ -261,7 +261,7 @@ mod gpu {
     }
 }
 
-fn outputs_on_cpu(graph: &Graph, given: &[Given]) -> Vec<RefArray> {
+pub(crate) fn outputs_on_cpu(graph: &Graph, given: &[Given]) -> Vec<RefArray> {
     let mut bound = cpu::bind(graph, &Sizes::new()).unwrap_or_else(|e| panic!("{e}"));
     let reals: Vec<Vec<f32>> = given.iter().map(|g| g.array.data.iter().map(|v| *v as f32).collect()).collect();
     let wholes: Vec<Vec<i32>> = given.iter().map(|g| g.array.data.iter().map(|v| *v as i32).collect()).collect();

@@ -1,5 +1,5 @@
 // What generated chains (src/chain.rs) are made of: vectors of values to and from memory, and division by
-// numbers that the host prepared.
+// numbers that the host prepared. Numbers of 16 bits (base.cuh, which the text includes where it has such) are `float` in registers.
 #pragma once
 #include "math.cuh"
 
@@ -12,7 +12,7 @@ template <int V, class T, class R> __device__ __forceinline__ void load(R (&to)[
   struct alignas(V * sizeof(T)) Pack { T v[V]; };
   Pack pack = *(const Pack*)from;
 #pragma unroll
-  for (int k = 0; k < V; k++) to[k] = pack.v[k];
+  for (int k = 0; k < V; k++) to[k] = (R)pack.v[k];
 }
 template <int V, class T, class R> __device__ __forceinline__ void store(T* to, const R (&from)[V]) {
   struct alignas(V * sizeof(T)) Pack { T v[V]; };

@@ -5,6 +5,7 @@
 // wide where the row is `even` (its first value and its length are multiples of them), single values else.
 // Everything is computed in `float`.
 #pragma once
+#include "number.cuh"
 #include "warp.cuh"
 
 template <class T> struct Lanes { static const int W = 16 / sizeof(T); };
@@ -39,6 +40,40 @@ template <class T, int W> DEVFN void write_part(T* row, const float (&from)[W], 
 #pragma unroll
   for (int k = 0; k < W; k++)
     if (at + k < n) row[at + k] = T(from[k]);
+}
+
+// W values of more than 16 bytes together go in two parts.
+template <class T, int W> DEVFN void read_wide(float (&to)[W], const T* row, int at, int n, bool even, float rest) {
+  if constexpr (sizeof(T) * W <= 16) {
+    read_part<T, W>(to, row, at, n, even, rest);
+  } else {
+    float part[W / 2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      read_wide<T, W / 2>(part, row, at + h * (W / 2), n, even, rest);
+#pragma unroll
+      for (int k = 0; k < W / 2; k++) to[h * (W / 2) + k] = part[k];
+    }
+  }
+}
+template <class T, int W> DEVFN void write_wide(T* row, const float (&from)[W], int at, int n, bool even) {
+  if constexpr (sizeof(T) * W <= 16) {
+    write_part<T, W>(row, from, at, n, even);
+  } else {
+    float part[W / 2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+#pragma unroll
+      for (int k = 0; k < W / 2; k++) part[k] = from[h * (W / 2) + k];
+      write_wide<T, W / 2>(row, part, at + h * (W / 2), n, even);
+    }
+  }
+}
+// To a row that begins at value `first` of `y`, whose type the host passes (number.cuh): f32 or 16 bits.
+template <int W> DEVFN void write_as(char* y, int type, long long first, const float (&from)[W], int at, int n, bool even) {
+  if (type == F32) write_wide<float, W>((float*)y + first, from, at, n, even);
+  else if (type == BF16) write_wide<bf16, W>((bf16*)y + first, from, at, n, even);
+  else write_wide<f16, W>((f16*)y + first, from, at, n, even);
 }
 
 // A thread's values of a row.

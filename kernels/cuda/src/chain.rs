@@ -35,12 +35,30 @@ pub enum Kind {
     I32,
     /// Truth values, 0 or 1.
     U8,
+    /// Real numbers, the upper 16 bits of them: `f32` in registers, as those of the next kind.
+    Bf16,
+    /// Real numbers in IEEE 754's 16 bits.
+    F16,
 }
 
 impl Kind {
     /// Bytes of a value.
     pub fn bytes(self) -> usize {
-        if self == Kind::U8 { 1 } else { 4 }
+        match self {
+            Kind::U8 => 1,
+            Kind::Bf16 | Kind::F16 => 2,
+            Kind::F32 | Kind::I32 => 4,
+        }
+    }
+
+    /// Whether values are real numbers.
+    pub fn real(self) -> bool {
+        matches!(self, Kind::F32) || self.narrow()
+    }
+
+    /// Whether values are real numbers of 16 bits.
+    pub fn narrow(self) -> bool {
+        matches!(self, Kind::Bf16 | Kind::F16)
     }
 }
 
@@ -58,7 +76,7 @@ pub enum Op {
     Call(&'static str),
     /// The second operand where the first is true, else the third.
     Select,
-    /// The operand in the step's own kind.
+    /// The operand in the step's own kind: to 16 bits the nearest number, which is left to the store of a result.
     Cast,
 }
 
@@ -192,23 +210,23 @@ fn check(inputs: &[Input], steps: &[Step], outputs: &[Output], sizes: &[usize]) 
         if step.args.iter().any(|a| *a as usize >= inputs.len() + i) {
             return wrong("reads what comes later");
         }
-        let real = step.args.first().is_some_and(|a| kind(*a) == Kind::F32);
+        let real = step.args.first().is_some_and(|a| kind(*a).real());
         let fits = match &step.op {
             Op::Constant(_) | Op::Size(_) => step.args.is_empty(),
-            Op::Iota(axis) => step.args.is_empty() && *axis < sizes.len() && step.kind != Kind::F32,
+            Op::Iota(axis) => step.args.is_empty() && *axis < sizes.len() && !step.kind.real(),
             Op::Call(name) => FUNCTIONS.iter().any(|f| {
                 f.0 == *name
                     && f.1 == step.args.len()
                     && (if real { f.2 } else { f.3 })
-                    && step.args.iter().all(|a| (kind(*a) == Kind::F32) == real)
+                    && step.args.iter().all(|a| kind(*a).real() == real)
             }),
             Op::Select => {
                 step.args.len() == 3
-                    && kind(step.args[0]) != Kind::F32
-                    && step.args[1..].iter().all(|a| (kind(*a) == Kind::F32) == (step.kind == Kind::F32))
+                    && !kind(step.args[0]).real()
+                    && step.args[1..].iter().all(|a| kind(*a).real() == step.kind.real())
             }
             Op::Cast => step.args.len() == 1,
-        };
+        } && (!step.kind.narrow() || step.op == Op::Cast);
         if !fits {
             return wrong("has operands that it does not take");
         }

@@ -16,7 +16,7 @@ pub struct Norm {
     pub eps: f32,
     /// Mean 0 and variance 1, else mean square 1.
     pub centred: bool,
-    /// How values, weights and biases are stored; gradients of weights are `f32`.
+    /// How values are stored, backwards weights too; forward, weights and biases are `f32`, and so are gradients of weights.
     pub number: Number,
 }
 
@@ -46,7 +46,7 @@ impl Norm {
     }
 
     /// `y = norm(x) * weight + bias`; null for what there is not. With a `residual`, `(residual, sum)`: `sum = x +
-    /// residual` is written and normalised. `y` may lie where `x` does.
+    /// residual` is written and normalised. The result is stored as `to`; `y` may lie where `x` does if that is its type too.
     ///
     /// # Errors
     /// 2³¹ values or more in a row, more rows than a grid has blocks.
@@ -56,7 +56,7 @@ impl Norm {
         residual: Option<(Ptr, Ptr)>,
         weight: Ptr,
         bias: Ptr,
-        y: Ptr,
+        (y, to): (Ptr, Number),
     ) -> Result<Vec<Launch>, CudaError> {
         let (rows, n, eps, centred) = self.args("norm")?;
         if self.rows == 0 || n == 0 {
@@ -66,7 +66,7 @@ impl Norm {
         let shape = Shape::choose(shapes, self.n, self.number);
         let (more, sums) = residual.unwrap_or((Ptr::NULL, Ptr::NULL));
         let even = even(self.n, self.number, &[x, more, weight, bias, sums, y]);
-        let args = args![x, more, weight, bias, sums, y, rows, n, eps, centred, even];
+        let args = args![x, more, weight, bias, sums, y, to as i32, rows, n, eps, centred, even];
         let name = kernel("norm", self.number, shape.name);
         Ok(vec![Launch::new(name, [shape.grid("norm", self.rows)?, 1, 1], shape.threads as u32, args)])
     }

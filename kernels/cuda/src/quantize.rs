@@ -167,6 +167,22 @@ pub fn round_bf16(x: Ptr, y: Ptr, count: usize) -> Result<Vec<Launch>, CudaError
     Ok(vec![Launch::new("round_bf16", [grid(count.div_ceil(256))?, 1, 1], 256, args![x, y, count as i64])])
 }
 
+/// `count` values one after the other as values of another type, each the nearest number: of `f32`, bf16 and f16.
+///
+/// # Errors
+/// Another type; more values than a grid has threads.
+pub fn recast((x, from): (Ptr, Element), (y, to): (Ptr, Element), count: usize) -> Result<Vec<Launch>, CudaError> {
+    if let Some(other) = [from, to].into_iter().find(|e| !matches!(e, Element::F32 | Element::Bf16 | Element::F16)) {
+        return Err(refused("convert", format!("{other:?} as values one by one, expected f32 or 16 bits")));
+    }
+    if count == 0 {
+        return Ok(vec![]);
+    }
+    let even = i32::from((x.0 | y.0).is_multiple_of(16));
+    let list = args![x, from as i32, y, to as i32, count as i64, even];
+    Ok(vec![Launch::new("convert_flat", [grid(count.div_ceil(256 * 8))?, 1, 1], 256, list)])
+}
+
 /// The reciprocal of one scale.
 pub fn back(scale: Ptr, to: Ptr) -> Vec<Launch> {
     vec![Launch::new("quantize_back", [1, 1, 1], 1, args![scale, to])]

@@ -1,7 +1,7 @@
 //! Rotary embedding: tables and rotation (`rope.cu`).
 
 use crate::rows::{Number, count};
-use crate::{CudaError, Launch, Ptr, args};
+use crate::{Arg, CudaError, Launch, Ptr, args};
 
 /// Where the frequencies of a table come from; pointers are to `f64` on the device.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -61,11 +61,11 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// `y` from `x` by the tables `[.., half]`. May work in place where pairs are neighbours or not.
+    /// `y`, stored as `to`, from `x` by the tables `[.., half]`. May work in place, where both are stored alike.
     ///
     /// # Errors
     /// More than four dimensions, pairs that do not fit, more values than a grid has threads.
-    pub fn apply(&self, x: Ptr, cosines: Ptr, sines: Ptr, y: Ptr) -> Result<Vec<Launch>, CudaError> {
+    pub fn apply(&self, x: Ptr, cosines: Ptr, sines: Ptr, (y, to): (Ptr, Number)) -> Result<Vec<Launch>, CudaError> {
         let refused = |message| CudaError::Refused { kernel: "rope", message };
         let Rope { rows, features, half, .. } = *self;
         if self.follow.len() > 4 || 2 * half > features {
@@ -80,8 +80,8 @@ impl Rope {
         let grid = [count("rope", "blocks", (rows * units).div_ceil(256))? as u32, 1, 1];
         let even = half.is_multiple_of(w) && features.is_multiple_of(w) && (x.0 | y.0).is_multiple_of(16);
         let flags = [self.interleaved, self.inverse, even].map(i32::from);
-        let mut args =
-            args![x, cosines, sines, y, rows as i64, f, h, flags[0], flags[1], flags[2], self.follow.len() as i32];
+        let mut args = args![x, cosines, sines, y, to as i32, rows as i64, f, h, flags[0], flags[1], flags[2]];
+        args.push(Arg::I32(self.follow.len() as i32));
         for d in 0..4 {
             let (step, size, table) = self.follow.get(d).copied().unwrap_or((1, 1, 0));
             args.extend(args![step as i64, size as i64, table as i64]);

@@ -119,6 +119,7 @@ fn all_functions(names: &[&'static str], data: [Data; 2], result: impl Fn(&str) 
                 Kind::F32 => download::<f32>(out, n).into_iter().map(f64::from).collect(),
                 Kind::I32 => download::<i32>(out, n).into_iter().map(f64::from).collect(),
                 Kind::U8 => download::<u8>(out, n).into_iter().map(f64::from).collect(),
+                other => panic!("no function gives {other:?}"),
             };
             for (i, f) in found.into_iter().enumerate() {
                 let (a, b) = (data[0].at(i), data[1].at(i));
@@ -236,6 +237,52 @@ fn inputs_lie_anyhow() {
                     expected[i]
                 );
                 assert_eq!(mask[i] == 1, found[i] > -0.5, "{i}");
+            }
+        }
+    }
+}
+
+/// Numbers of 16 bits are read and written as such, by vectors and value by value, and computed with in `f32`.
+#[test]
+fn numbers_of_sixteen_bits() {
+    use half::{bf16, f16};
+    for (n, m) in [(3, 8), (5, 7), (1, 1), (0, 4)] {
+        let (a, b, row) = (values(n * m, 1), values(n * m, 2), values(m, 3));
+        let small = |v: &[f32]| v.iter().map(|v| bf16::from_f32(*v).to_bits()).collect::<Vec<u16>>();
+        let halves = row.iter().map(|v| f16::from_f32(*v).to_bits()).collect::<Vec<u16>>();
+        let value = |i: usize| {
+            let (a, b) = (bf16::from_f32(a[i]).to_f32(), bf16::from_f32(b[i]).to_f32());
+            a * b + f16::from_f32(row[i % m]).to_f32()
+        };
+        // a b + row, as it is, rounded to both, and as a truth value.
+        let steps = [
+            call("mul", &[0, 1], Kind::F32),
+            call("add", &[3, 2], Kind::F32),
+            call("bf16", &[4], Kind::F32),
+            step(Op::Cast, &[5], Kind::Bf16),
+            step(Op::Cast, &[4], Kind::F16),
+            step(Op::Cast, &[0], Kind::U8),
+        ];
+        for gpu in devices() {
+            // One that does not begin where vectors do.
+            let shifted = upload(&gpu, &[&[0u16][..], &small(&b)].concat());
+            let (a_at, row_at) = (upload(&gpu, &small(&a)), upload(&gpu, &halves));
+            let input = |at, kind, strides: [usize; 2]| Input { at, kind, strides: strides.to_vec() };
+            let inputs = [
+                input(a_at.ptr(), Kind::Bf16, [m, 1]),
+                input(shifted.ptr().at(2), Kind::Bf16, [m, 1]),
+                input(row_at.ptr(), Kind::F16, [0, 1]),
+            ];
+            let outs = [4, 2, 2, 1].map(|bytes| gpu.alloc(n * m * bytes).unwrap());
+            let outputs: Vec<Output> = [1, 3, 4, 5].into_iter().zip(outs.iter().map(Buffer::ptr)).collect();
+            gpu.run(&chain(&inputs, &steps, &outputs, &[n, m]).unwrap()).unwrap();
+            let (whole, truth) = (download::<f32>(&outs[0], n * m), download::<u8>(&outs[3], n * m));
+            let [rounded, halved] = [1, 2].map(|k| download::<u16>(&outs[k], n * m));
+            for i in 0..n * m {
+                assert_eq!(whole[i], value(i), "{i} of {n} {m}");
+                assert_eq!(rounded[i], bf16::from_f32(value(i)).to_bits(), "{i} of {n} {m}");
+                assert_eq!(halved[i], f16::from_f32(value(i)).to_bits(), "{i} of {n} {m}");
+                assert_eq!(truth[i] != 0, bf16::from_f32(a[i]).to_f32() != 0.0);
             }
         }
     }

@@ -34,13 +34,17 @@ fn forward_and_backward_equal_the_formulas() {
                 let [more, g] = [4, 5].map(|seed| some(len, seed, number));
                 let [w, b] = [6, 7].map(|seed| some(n, seed, number));
                 let summed: Vec<f32> = rounded(&x.iter().zip(&more).map(|(a, b)| a + b).collect::<Vec<_>>(), number);
-                let [xs, ms, gs, ws, bs] = [&x, &more, &g, &w, &b].map(|v| put(&gpu, v, number));
-                let [y, sums, gx] = [0; 3].map(|_| gpu.alloc(len * number.bytes()).unwrap());
+                let [xs, ms, gs, ws] = [&x, &more, &g, &w].map(|v| put(&gpu, v, number));
+                let [w32, b32] = [&w, &b].map(|v| put(&gpu, v, Number::F32));
+                // The result in another type: rounded to 16 bits, or whole.
+                let to = NUMBERS[(i + d) % 3];
+                let [sums, gx] = [0; 2].map(|_| gpu.alloc(len * number.bytes()).unwrap());
+                let y = gpu.alloc(len * 4).unwrap();
                 let [gw, gb] = [0; 2].map(|_| gpu.alloc(n * 4).unwrap());
                 let multiprocessors = gpu.info().multiprocessors;
                 let workspace = gpu.alloc(norm.workspace(multiprocessors)).unwrap();
                 let optional = |b: &Buffer| if weighted { b.ptr() } else { Ptr::NULL };
-                let (wp, bp) = (optional(&ws), optional(&bs));
+                let (wp, w32p, b32p) = (optional(&ws), optional(&w32), optional(&b32));
                 let what = format!("{count} by {n} {number:?} centred {centred} weighted {weighted}");
 
                 let weight = |i: usize| if weighted { w[i] as f64 } else { 1.0 };
@@ -52,10 +56,11 @@ fn forward_and_backward_equal_the_formulas() {
                     })
                     .collect()
                 };
-                gpu.run(&norm.forward(xs.ptr(), None, wp, bp, y.ptr()).unwrap()).unwrap();
-                let off = difference(&get(&y, len, number), &forward(&x));
-                assert!(off < tolerance(number), "{what}: {off}");
-                gpu.run(&norm.forward(xs.ptr(), Some((ms.ptr(), sums.ptr())), wp, bp, y.ptr()).unwrap()).unwrap();
+                gpu.run(&norm.forward(xs.ptr(), None, w32p, b32p, (y.ptr(), to)).unwrap()).unwrap();
+                let off = difference(&get(&y, len, to), &forward(&x));
+                assert!(off < tolerance(to), "{what} to {to:?}: {off}");
+                let residual = Some((ms.ptr(), sums.ptr()));
+                gpu.run(&norm.forward(xs.ptr(), residual, w32p, b32p, (y.ptr(), number)).unwrap()).unwrap();
                 assert_eq!(get(&sums, len, number), summed, "{what}");
                 let off = difference(&get(&y, len, number), &forward(&summed));
                 // The kernel normalises the sum before it is rounded for storage.
@@ -96,7 +101,8 @@ fn long_rows_far_from_zero_keep_their_variance() {
         let x: Vec<f32> = some(n, 3, Number::F32).iter().map(|v| v + 1000.0).collect();
         let norm = Norm { rows: 1, n, eps: 0.0, centred: true, number: Number::F32 };
         let (from, to) = (put(&gpu, &x, Number::F32), gpu.alloc(n * 4).unwrap());
-        gpu.run(&norm.forward(from.ptr(), None, Ptr::NULL, Ptr::NULL, to.ptr()).unwrap()).unwrap();
+        let to_f32 = (to.ptr(), Number::F32);
+        gpu.run(&norm.forward(from.ptr(), None, Ptr::NULL, Ptr::NULL, to_f32).unwrap()).unwrap();
         assert!(difference(&download(&to, n), &normalized(norm, &x).0) < 1e-4);
     }
 }

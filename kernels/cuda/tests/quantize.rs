@@ -2,7 +2,7 @@
 
 use mobilis_cuda::Ptr;
 use mobilis_cuda::gemm::{Element, Matrix};
-use mobilis_cuda::quantize::{Format, Scale, Tiles, To, amax, convert, round_bf16, scale, scaled, tiles};
+use mobilis_cuda::quantize::{Format, Scale, Tiles, To, amax, convert, recast, round_bf16, scale, scaled, tiles};
 use mobilis_cuda::testing::{devices, download, upload, values};
 use mobilis_kernels::cpu::quantize as cpu;
 use mobilis_kernels::fp8::{self, Fp8};
@@ -132,6 +132,30 @@ fn other_types_and_lines() {
         gpu.run(&round_bf16(from.ptr(), to.ptr(), 1000).unwrap()).unwrap();
         let expected: Vec<f32> = x.iter().map(|v| half::bf16::from_f32(*v).to_f32()).collect();
         assert_eq!(bits(&download(&to, 1000)), bits(&expected));
+        // To 16 bits and back, whole vectors and not, by vectors and value by value.
+        for (element, count, first) in [
+            (Element::Bf16, 1000, 0),
+            (Element::Bf16, 13, 0),
+            (Element::Bf16, 500, 1),
+            (Element::F16, 997, 0),
+            (Element::F16, 3, 2),
+            (Element::F16, 0, 0),
+        ] {
+            let (small, back) = (upload(&gpu, &vec![7u16; count + 1]), upload(&gpu, &vec![7f32; count + 1]));
+            let x_at = (from.ptr().at(4 * first), Element::F32);
+            gpu.run(&recast(x_at, (small.ptr(), element), count).unwrap()).unwrap();
+            gpu.run(&recast((small.ptr(), element), (back.ptr(), Element::F32), count).unwrap()).unwrap();
+            let (small, back): (Vec<u16>, Vec<f32>) = (download(&small, count + 1), download(&back, count + 1));
+            for (k, v) in x[first..first + count].iter().enumerate() {
+                let (bits, value) = match element {
+                    Element::Bf16 => (half::bf16::from_f32(*v).to_bits(), half::bf16::from_f32(*v).to_f32()),
+                    _ => (half::f16::from_f32(*v).to_bits(), half::f16::from_f32(*v).to_f32()),
+                };
+                assert!(v.is_nan() && back[k].is_nan() || (small[k], back[k]) == (bits, value), "{k}: {v}");
+            }
+            assert_eq!((small[count], back[count]), (7, 7.0), "what lies behind stays");
+        }
+        assert!(recast((from.ptr(), Element::I8), (to.ptr(), Element::F32), 1).is_err());
         let (o, i, rows, columns) = (2, 3, 40, 4);
         for (row, col) in [(1, 40), (4, 1)] {
             let at = Matrix { at: from.ptr(), row, col, outer: 480, inner: 160, ..Matrix::default() };

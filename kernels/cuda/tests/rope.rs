@@ -34,7 +34,13 @@ fn rotations_in_all_layouts() {
                     }
                     let rope = Rope { rows, features, half, interleaved, inverse, follow, number };
                     let (xs, cs, ss) = (put(&gpu, &x, number), upload(&gpu, &cos), upload(&gpu, &sin));
-                    gpu.run(&rope.apply(xs.ptr(), cs.ptr(), ss.ptr(), xs.ptr()).unwrap()).unwrap();
+                    // To another type, then in place.
+                    let to = NUMBERS[(i + number as usize) % 3];
+                    let other = gpu.alloc(4 * x.len()).unwrap();
+                    gpu.run(&rope.apply(xs.ptr(), cs.ptr(), ss.ptr(), (other.ptr(), to)).unwrap()).unwrap();
+                    let off = difference(&get(&other, x.len(), to), &expected);
+                    assert!(off < tolerance(to), "{rope:?} to {to:?}: {off}");
+                    gpu.run(&rope.apply(xs.ptr(), cs.ptr(), ss.ptr(), (xs.ptr(), number)).unwrap()).unwrap();
                     let off = difference(&get(&xs, x.len(), number), &expected);
                     assert!(off < tolerance(number), "{rope:?}: {off}");
                 }

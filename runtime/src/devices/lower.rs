@@ -98,6 +98,12 @@ impl<'g> Places<'g> {
         &self.shapes[v.node as usize][v.port as usize]
     }
 
+    /// The sizes of a value.
+    #[cfg(feature = "cuda")]
+    pub(super) fn sizes_of(&self, v: Value) -> &[usize] {
+        &self.shapes[v.node as usize][v.port as usize]
+    }
+
     /// The sizes of an output.
     pub fn output_sizes(&self, port: usize) -> &[usize] {
         &self.shapes[self.node as usize][port]
@@ -138,6 +144,18 @@ impl<'g> Places<'g> {
         }
     }
 
+    /// The slot that the next buffer will have.
+    #[cfg(feature = "cuda")]
+    pub(super) fn next_slot(&self) -> u32 {
+        self.externals + self.lives.len() as u32
+    }
+
+    /// The bytes of a buffer of the arena; nothing for other slots.
+    #[cfg(feature = "cuda")]
+    pub(super) fn buffer_bytes(&self, slot: u32) -> Option<usize> {
+        self.index(slot).map(|i| self.lives[i].bytes)
+    }
+
     /// Whether a slot is a buffer of the arena.
     #[cfg(feature = "cuda")]
     pub(super) fn is_buffer(&self, slot: u32) -> bool {
@@ -160,20 +178,30 @@ impl<'g> Places<'g> {
 
     /// A new arena buffer that lives for this node, and longer if it is touched again.
     pub fn buffer(&mut self, len: usize, dtype: DType) -> Piece {
+        self.buffer_of(len, dtype.bytes())
+    }
+
+    /// The same for values that take `bytes` each.
+    fn buffer_of(&mut self, len: usize, bytes: usize) -> Piece {
         let now = self.node as usize;
-        self.lives.push(Life { bytes: len * dtype.bytes(), first: now, last: now, heir_of: None });
+        self.lives.push(Life { bytes: len * bytes, first: now, last: now, heir_of: None });
         Piece { slot: self.externals + self.lives.len() as u32 - 1, offset: 0, len }
     }
 
     /// The place of an output, contiguous, which may take over the place of input `heir_of`.
     pub(super) fn place(&mut self, port: usize, heir_of: Option<usize>) -> Piece {
+        self.place_of(port, heir_of, self.output_dtype(port).bytes())
+    }
+
+    /// The same where values take `bytes` each; it must not [update a variable](Self::home) then.
+    pub(super) fn place_of(&mut self, port: usize, heir_of: Option<usize>, bytes: usize) -> Piece {
         let v = Value { node: self.node, port: port as u16 };
         let dtype = self.output_dtype(port);
         let sizes = self.output_sizes(port).to_vec();
         let len = sizes.iter().product();
         let piece = match self.homes.get(&v) {
             Some(slot) => Piece { slot: *slot, offset: 0, len },
-            None => self.buffer(len, dtype),
+            None => self.buffer_of(len, bytes),
         };
         if let Some(i) = heir_of {
             let parent = self.view_of(self.value(i)).slot;
@@ -234,9 +262,14 @@ pub trait Emit<'g> {
     /// Notes that a buffer is read as it is.
     fn reads(&self, _slot: u32) {}
 
+    /// A value as everyone can read it.
+    fn shown(&mut self, v: Value) -> View {
+        self.places().view_of(v)
+    }
+
     /// A value as contiguous values, copied if it is a view that is not.
     fn piece_of(&mut self, v: Value) -> Piece {
-        let view = self.places().view_of(v);
+        let view = self.shown(v);
         self.reads(view.slot);
         if view.is_contiguous() {
             return Piece { slot: view.slot, offset: view.offset, len: view.count() };

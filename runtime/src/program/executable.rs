@@ -193,6 +193,12 @@ impl Executable {
         on_cpu.or_else(|| self.on_gpu.copies())
     }
 
+    /// Bytes that the kernels of a GPU program for the last sizes read and write in a run, as far as the plan tells: of all
+    /// places that each of them is given. Nothing before the first run, and on other devices.
+    pub fn bytes_moved(&self) -> Option<usize> {
+        self.on_gpu.moved()
+    }
+
     /// The operations that a GPU program for the last sizes runs on the host because the device has no kernel
     /// for them, with the reason. Empty on other devices.
     pub fn fallbacks(&self) -> Vec<Fallback> {

@@ -35,6 +35,10 @@ impl Programs {
         lock(&self.0).last().map(|p| (p.bound.arena_bytes(), p.bound.lower_bound))
     }
 
+    pub(super) fn moved(&self) -> Option<usize> {
+        lock(&self.0).last().map(|p| p.bound.moved)
+    }
+
     pub(super) fn copies(&self) -> Option<usize> {
         lock(&self.0).last().map(|p| p.bound.copied)
     }

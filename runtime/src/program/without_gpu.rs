@@ -17,6 +17,10 @@ impl Programs {
         None
     }
 
+    pub(super) fn moved(&self) -> Option<usize> {
+        None
+    }
+
     pub(super) fn copies(&self) -> Option<usize> {
         None
     }

@@ -119,7 +119,7 @@ fn rms(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError
     let expected = move |gpu: &Gpu, i| normed(&numbers(gpu, x, Element::F32, i * n, n)?, weight, gpu);
     o.check(check::rows([rows, n], y, Element::F32, expected), 1e-4);
     let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
-    norm.forward(x, None, weight, Ptr::NULL, y)
+    norm.forward(x, None, weight, Ptr::NULL, (y, Number::F32))
 }
 
 fn rms_of_sum(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
@@ -131,7 +131,7 @@ fn rms_of_sum(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, Cu
     };
     o.check(check::rows([rows, n], y, Element::F32, expected), 1e-4);
     let norm = Norm { rows, n, eps: 1e-5, centred: false, number: Number::F32 };
-    norm.forward(x, Some((residual, sum)), weight, Ptr::NULL, y)
+    norm.forward(x, Some((residual, sum)), weight, Ptr::NULL, (y, Number::F32))
 }
 
 /// Rows of twice as many values of 16 bits.
@@ -139,7 +139,7 @@ fn layer_narrow(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, 
     let n = 2 * n;
     let (x, y) = (o.random(rows * n, Element::Bf16)?, o.space(2 * rows * n)?);
     let (weight, bias) = (o.random(n, Element::F32)?, o.random(n, Element::F32)?);
-    Norm { rows, n, eps: 1e-5, centred: true, number: Number::Bf16 }.forward(x, None, weight, bias, y)
+    Norm { rows, n, eps: 1e-5, centred: true, number: Number::Bf16 }.forward(x, None, weight, bias, (y, Number::Bf16))
 }
 
 fn rms_gradient(o: &mut Operands, rows: usize, n: usize) -> Result<Vec<Launch>, CudaError> {
@@ -160,7 +160,7 @@ fn rope(o: &mut Operands, positions: usize, n: usize) -> Result<Vec<Launch>, Cud
     let follow = vec![(heads, positions, 1)];
     let rows = positions * heads;
     let rope = Rope { rows, features, half, interleaved: false, inverse: false, follow, number: Number::F32 };
-    rope.apply(x, cosines, sines, y)
+    rope.apply(x, cosines, sines, (y, Number::F32))
 }
 
 fn sum(o: &mut Operands, sizes: [usize; 2], over: usize) -> Result<Vec<Launch>, CudaError> {

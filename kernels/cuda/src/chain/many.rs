@@ -7,7 +7,7 @@
 //! sixty for AdamW.
 
 use super::layout::{Class, Place, Plan, Stride, contiguous, join};
-use super::text::{expression, register, storage};
+use super::text::{expression, head, loaded, register, storage};
 use super::{Input, Kind, NAME, Op, Output, Step, THREADS, check, refused};
 use crate::{Arg, CudaError, Launch, Ptr, args, generated};
 
@@ -118,7 +118,7 @@ fn text(member: &Member, shared: &[bool], steps: &[Step], size: usize) -> String
     };
     let places = inputs.iter().map(place).collect();
     let plan = Plan { sizes: vec![2], places, vector: v, unroll: u, wide: true, ragged: true };
-    let mut t = String::from("#include \"chain.cuh\"\n");
+    let mut t = head(inputs, steps);
     let mut line = |s: String| {
         t.push_str(&s);
         t.push('\n');
@@ -152,7 +152,7 @@ fn text(member: &Member, shared: &[bool], steps: &[Step], size: usize) -> String
     for (i, input) in inputs.iter().enumerate() {
         line(match class(input) {
             Class::Linear => format!("    load_some<{v}>(a{i}[u], p{i} + i, total - i);"),
-            _ => format!("    a{i}[u][0] = *p{i};"),
+            _ => format!("    a{i}[u][0] = {}*p{i};", loaded(input.kind)),
         });
     }
     line(format!("  }}\n#pragma unroll\n  for (int u = 0; u < {u}; u++) {{"));

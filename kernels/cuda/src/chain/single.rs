@@ -9,6 +9,9 @@ fn name(kind: Kind) -> &'static str {
         Kind::F32 => "f32",
         Kind::I32 => "i32",
         Kind::U8 => "u8",
+        // There are none.
+        Kind::Bf16 => "bf16",
+        Kind::F16 => "f16",
     }
 }
 
@@ -21,6 +24,9 @@ pub(super) fn single(
 ) -> Result<Option<Launch>, CudaError> {
     let ([step], [(0, y)]) = (steps, outputs) else { return Ok(None) };
     let kinds: Vec<Kind> = step.args.iter().filter_map(|a| inputs.get(*a as usize)).map(|i| i.kind).collect();
+    if kinds.iter().any(|k| k.narrow()) || step.kind.narrow() {
+        return Ok(None);
+    }
     let name = match (&step.op, &kinds[..]) {
         (Op::Call(f), [first, ..]) => format!("{f}_{}", name(*first)),
         (Op::Select, [Kind::U8, ..]) => format!("select_{}", name(step.kind)),

@@ -8,18 +8,20 @@ pub(super) fn storage(kind: Kind) -> &'static str {
         Kind::F32 => "float",
         Kind::I32 => "int",
         Kind::U8 => "unsigned char",
+        Kind::Bf16 => "bf16",
+        Kind::F16 => "f16",
     }
 }
 
 /// Truth values are whole numbers in registers.
 pub(super) fn register(kind: Kind) -> &'static str {
-    if kind == Kind::F32 { "float" } else { "int" }
+    if kind.real() { "float" } else { "int" }
 }
 
 pub(super) fn text(plan: &Plan, inputs: &[Input], steps: &[Step], outputs: &[Output]) -> String {
     let (v, u, dims) = (plan.vector, plan.unroll, plan.sizes.len());
     let index = if plan.wide { "unsigned long long" } else { "unsigned" };
-    let mut t = String::from("#include \"chain.cuh\"\n");
+    let mut t = head(inputs, steps);
     let mut parameters = vec!["long long total".to_string()];
     for d in 1..dims {
         parameters.push(format!("{index} n{d}, {index} m{d}, unsigned h{d}"));
@@ -68,11 +70,14 @@ pub(super) fn text(plan: &Plan, inputs: &[Input], steps: &[Step], outputs: &[Out
             (Class::Linear, _) if plan.ragged => format!("    load_some<{v}>(a{i}[u], p{i} + i, {left});"),
             (Class::Linear, _) => format!("    load<{v}>(a{i}[u], p{i} + i);"),
             (Class::Vectors, _) => format!("    load<{v}>(a{i}[u], p{i} + ({at}));"),
-            (Class::Repeated, true) => format!("    a{i}[u][0] = p{i}[{at}];"),
+            (Class::Repeated, true) => format!("    a{i}[u][0] = {}p{i}[{at}];", loaded(inputs[i].kind)),
             (Class::Repeated, false) => format!("    a{i}[u][0] = (int)({at});"),
             (Class::Strided, true) => {
                 let inside = if plan.ragged && v > 1 { "if (i + k < total) " } else { "" };
-                format!("    for (int k = 0; k < {v}; k++) {inside}a{i}[u][k] = p{i}[{at} + k * {inner}];")
+                format!(
+                    "    for (int k = 0; k < {v}; k++) {inside}a{i}[u][k] = {}p{i}[{at} + k * {inner}];",
+                    loaded(inputs[i].kind)
+                )
             }
             (Class::Strided, false) => {
                 format!("    for (int k = 0; k < {v}; k++) a{i}[u][k] = (int)({at} + k * {inner});")
@@ -113,6 +118,17 @@ pub(super) fn text(plan: &Plan, inputs: &[Input], steps: &[Step], outputs: &[Out
     t
 }
 
+/// What the text begins with.
+pub(super) fn head(inputs: &[Input], steps: &[Step]) -> String {
+    let narrow = inputs.iter().map(|i| i.kind).chain(steps.iter().map(|s| s.kind)).any(Kind::narrow);
+    format!("{}#include \"chain.cuh\"\n", if narrow { "#include \"base.cuh\"\n" } else { "" })
+}
+
+/// What makes a value of a register of one in memory.
+pub(super) fn loaded(kind: Kind) -> &'static str {
+    if kind.narrow() { "(float)" } else { "" }
+}
+
 /// Where the first value of a vector of input `i` is.
 fn offset(i: usize, place: &Place) -> String {
     let terms =
@@ -144,15 +160,15 @@ pub(super) fn expression(i: usize, plan: &Plan, inputs: &[Input], steps: &[Step]
         Op::Size(_) => format!("c{i}"),
         Op::Iota(_) => unreachable!("the caller gives positions"),
         Op::Call(name) => {
-            let class = if arg(0).1 == Kind::F32 { "f" } else { "i" };
+            let class = if arg(0).1.real() { "f" } else { "i" };
             let args: Vec<String> = (0..step.args.len()).map(|k| arg(k).0).collect();
             format!("{class}_{name}({})", args.join(", "))
         }
         Op::Select => format!("{} ? {} : {}", arg(0).0, arg(1).0, arg(2).0),
         Op::Cast => match (arg(0), step.kind) {
-            ((a, _), Kind::F32) => format!("(float){a}"),
-            ((a, Kind::F32), Kind::I32) => format!("to_i32({a})"),
-            ((a, Kind::F32), Kind::U8) => format!("{a} != 0.0f"),
+            ((a, _), Kind::F32 | Kind::Bf16 | Kind::F16) => format!("(float){a}"),
+            ((a, from), Kind::I32) if from.real() => format!("to_i32({a})"),
+            ((a, from), Kind::U8) if from.real() => format!("{a} != 0.0f"),
             ((a, Kind::I32), Kind::U8) => format!("{a} != 0"),
             ((a, _), _) => a,
         },

@@ -100,13 +100,13 @@ pub(crate) fn map(
     Tile::new(x.at, bytes as u32, &sizes, &[line, near, wide].map(|n| n as u64), &boxes, Swizzle::B128)
 }
 
-/// Whether a result can leave by TMA: scaled by a number, in its own type.
+/// Whether a result can leave by TMA: scaled by a number, in its own type. Rounding to that type is what storing does.
 fn direct(g: &Gemm) -> bool {
     let e = &g.epilogue;
     let plain = e.beta == 0.0
         && [e.bias, e.gate, e.residual].iter().all(Option::is_none)
         && e.activation == Activation::Identity
-        && e.rounded == [Element::F32; 2]
+        && e.rounded.iter().all(|x| [Element::F32, g.c.element].contains(x))
         && [e.row_scales, e.column_scales, e.scale, e.amax].iter().all(|p| *p == Ptr::NULL);
     let moves = |stride: usize, size: usize| size <= 1 || stride > 0;
     plain

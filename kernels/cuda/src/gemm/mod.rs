@@ -94,6 +94,12 @@ impl Matrix {
         Matrix { row: self.col, col: self.row, ..self }
     }
 
+    /// Whether tensor cores can read it as it lies, as a side of a product with such a batch: rows or columns together, all
+    /// of which begin at 16 bytes.
+    pub fn lined(&self, batch: [usize; 2]) -> bool {
+        self.row > 0 && self.col > 0 && choice::lines(self, batch, self.row, self.col).is_some()
+    }
+
     /// Of another type.
     #[must_use]
     pub fn of(self, element: Element) -> Matrix {

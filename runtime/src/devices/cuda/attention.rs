@@ -7,23 +7,33 @@ mod sixteen;
 
 use super::lower::{Lower, Lowering};
 use crate::devices::reference::array::strides;
+use crate::devices::view::View;
 use crate::graph::DType;
 use crate::ops::attention::{Attention, AttentionGrad, Shape};
 use mobilis_cuda::Ptr;
 use mobilis_cuda::attention as kernel;
 use mobilis_cuda::attention::{Dropout, Gradients, Mask, Operand, Problem, Sizes};
 
-/// Input `i` as it lies, or a copy of it where heads or features do not lie regularly.
-fn operand(i: usize, cx: &mut Lower) -> Operand {
-    let view = cx.view(i);
+/// Where heads and features of a view lie, if they lie regularly.
+fn regular(view: &View, cx: &Lower) -> Option<Operand> {
     let n = &view.sizes;
     let last = n.len() - 1;
     // Two dimensions of heads must be one in memory.
     let joined = last == 3 || n[3] == 1 || n[2] <= 1 || view.strides[2] == n[3] * view.strides[3];
     if view.count() > 0 && (view.strides[last] == 1 || n[last] == 1) && joined {
         let h = if last == 4 && n[3] > 1 { view.strides[3] } else { view.strides[2] };
-        return Operand { at: cx.address(&view), b: view.strides[0], t: view.strides[1], h };
+        return Some(Operand { at: cx.address(view), b: view.strides[0], t: view.strides[1], h });
     }
+    None
+}
+
+/// Input `i` in `f32` as it lies, or a copy of it where heads or features do not lie regularly.
+fn operand(i: usize, cx: &mut Lower) -> Operand {
+    let view = cx.view(i);
+    if let Some(operand) = regular(&view, cx) {
+        return operand;
+    }
+    let (n, last) = (&view.sizes, view.sizes.len() - 1);
     let (positions, heads, features) = (n[1], n[2..last].iter().product(), n[last]);
     Operand::packed(cx.input(i), positions, heads, features)
 }
@@ -58,11 +68,11 @@ fn problem(op: &Attention, cx: &mut Lower) -> Problem {
 
 pub fn lower(op: &Attention, cx: &mut Lower) -> Lowering {
     let problem = problem(op, cx);
-    let operands = [0, 1, 2].map(|i| operand(i, cx));
-    let (out, lse) = (cx.output(0), cx.output(1));
-    if sixteen::forward(&problem, operands, out, lse, cx) {
+    if sixteen::forward(&problem, cx) {
         return Ok(());
     }
+    let operands = [0, 1, 2].map(|i| operand(i, cx));
+    let (out, lse) = (cx.output(0), cx.output(1));
     let scratch = cx.scratch(kernel::forward_workspace(&problem, cx.info())?);
     let launches = kernel::forward(&problem, cx.info(), operands, out, lse, scratch)?;
     cx.launch(launches);
@@ -71,6 +81,9 @@ pub fn lower(op: &Attention, cx: &mut Lower) -> Lowering {
 
 pub fn grad(op: &AttentionGrad, cx: &mut Lower) -> Lowering {
     let problem = problem(&op.attention, cx);
+    if !op.by_mask && sixteen::backward(&problem, op.places(), cx) {
+        return Ok(());
+    }
     let (out, lse, g, g_lse) = op.places();
     let operands = [0, 1, 2].map(|i| operand(i, cx));
     let g = operand(g, cx);
@@ -79,9 +92,6 @@ pub fn grad(op: &AttentionGrad, cx: &mut Lower) -> Lowering {
     let [dq, dk, dv] = [0, 1, 2].map(|port| cx.output(port));
     let dmask = if op.by_mask { cx.output(3) } else { Ptr::NULL };
     let to = Gradients { out, lse, g, g_lse, dq, dk, dv, dmask };
-    if sixteen::backward(&problem, operands, op.places().2, &to, cx) {
-        return Ok(());
-    }
     let scratch = cx.scratch(kernel::backward_workspace(&problem)?);
     cx.launch(kernel::backward(&problem, operands, &to, scratch)?);
     Ok(())

@@ -4,12 +4,16 @@
 //! launched ([`wait`]). Those of the same steps then run as one launch over all parameters ([`together`]).
 
 use super::lower::{Lower, Lowering, Refused};
+use super::narrow::sixteen;
+use super::storage::rounding;
 use crate::devices::view::View;
 use crate::graph::{DType, Value};
 use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
 use crate::ops::leaf::Fill;
 use mobilis_cuda::chain::{self, Input, Kind, Member, alike, chain, many};
+use mobilis_cuda::gemm::Element;
+use mobilis_cuda::quantize::recast;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
@@ -29,30 +33,62 @@ fn kind(dtype: DType) -> Kind {
     }
 }
 
+/// What a chain of roundings alone rounds to.
+fn rounds(op: &Chain) -> Option<Element> {
+    let ([_], 1) = (op.results.as_slice(), op.inputs) else { return None };
+    let mut to = op.steps.iter().map(|s| rounding(&s.op));
+    let first = to.next()??;
+    to.all(|t| t == Some(first)).then_some(first)
+}
+
+/// Rounding that changes nothing, for the values are such numbers or were stored as such, is another name of the same place;
+/// other rounding to 16 bits is a kernel ahead of time. False for what is neither.
+fn round(element: Element, cx: &mut Lower) -> Result<bool, Refused> {
+    let view = cx.as_stored(0);
+    let (stored, planned) = (cx.element(&view), cx.planned(0));
+    let same = view.sizes == cx.output_sizes(0);
+    let lies = stored == element || (planned.is_none() && sixteen(0, cx) == Some(element));
+    if same && lies && cx.home(0).is_none() && !cx.is_updated(view.slot) {
+        cx.output_as(0, view);
+        return Ok(true);
+    }
+    let Some(planned) = planned.filter(|p| *p == element && same && view.is_contiguous()) else { return Ok(false) };
+    let (from, to) = (cx.address(&view), cx.small(0, planned));
+    cx.launch(recast((from, stored), (to, planned), view.count())?);
+    Ok(true)
+}
+
 pub fn lower(op: &Chain, cx: &mut Lower) -> Lowering {
+    if let Some(element) = rounds(op)
+        && round(element, cx)?
+    {
+        return Ok(());
+    }
     let sizes = cx.output_sizes(0).to_vec();
-    let views: Vec<View> = (0..op.inputs).map(|i| cx.view(i)).collect();
+    let views: Vec<View> = (0..op.inputs).map(|i| cx.as_stored(i)).collect();
+    let elements: Vec<Element> = views.iter().map(|v| cx.element(v)).collect();
     // Whether an input is read where an output of this storage would be written, value for value.
-    let aligned = |i: usize, dtype: DType| {
+    let aligned = |i: usize, dtype: DType, element: Element| {
         let v = &views[i];
-        v.dtype == dtype && dtype != DType::Bool && v.sizes == sizes && v.offset == 0 && v.is_contiguous()
+        let same = v.dtype == dtype && elements[i] == element && v.sizes == sizes;
+        same && dtype != DType::Bool && v.offset == 0 && v.is_contiguous()
     };
     let (mut outputs, mut taken) = (vec![], vec![]);
     for (port, result) in op.results.iter().enumerate() {
-        let dtype = cx.output_dtype(port);
+        let (dtype, element) = (cx.output_dtype(port), cx.planned(port).unwrap_or_default());
         // A variable is written in place if what reads it here reads each value where it is written.
         if let Some(home) = cx.home(port)
-            && (0..views.len()).any(|i| views[i].slot == home && !aligned(i, dtype))
+            && (0..views.len()).any(|i| views[i].slot == home && !aligned(i, dtype, element))
         {
             cx.leave_home(port);
         }
         // The output may take the place of an input of the same bytes that no other input shares.
         let heir = (0..views.len()).find(|i| {
             let alone = || (0..views.len()).all(|k| k == *i || views[k].slot != views[*i].slot);
-            !taken.contains(i) && aligned(*i, dtype) && alone()
+            !taken.contains(i) && aligned(*i, dtype, element) && alone()
         });
         taken.extend(heir);
-        outputs.push((*result, cx.output_in_place(port, heir)));
+        outputs.push((*result, cx.output_planned(port, heir)));
     }
     if wait(op, &views, &outputs, &sizes, cx)? {
         return Ok(());
@@ -69,13 +105,7 @@ pub struct Waiting {
 
 /// Keeps a chain for [`together`], where nobody but variables takes its results and no variable that it reads, but its own,
 /// is written before then.
-fn wait(
-    op: &Chain,
-    views: &[View],
-    outputs: &[chain::Output],
-    sizes: &[usize],
-    cx: &mut Lower,
-) -> Result<bool, Refused> {
+fn wait(op: &Chain, views: &[View], outputs: &[To], sizes: &[usize], cx: &mut Lower) -> Result<bool, Refused> {
     let homes: Option<Vec<u32>> = (0..outputs.len()).map(|port| cx.home(port)).collect();
     let Some(homes) = homes else { return Ok(false) };
     let taken = (0..outputs.len()).any(|port| cx.is_read(Value { node: cx.node, port: port as u16 }));
@@ -85,7 +115,8 @@ fn wait(
     }
     let steps = op.steps.iter().map(|s| step(s, cx)).collect::<Result<Vec<_>, String>>()?;
     let positions = steps.iter().any(|s| matches!(s.op, chain::Op::Iota(_) | chain::Op::Size(_)));
-    let member = Member { inputs: inputs(views, sizes, cx), outputs: outputs.to_vec(), sizes: sizes.to_vec() };
+    let outputs = outputs.iter().map(|(step, to)| (*step, cx.address(to))).collect();
+    let member = Member { inputs: inputs(views, sizes, cx), outputs, sizes: sizes.to_vec() };
     if positions || alike(&member).is_none() {
         return Ok(false);
     }
@@ -157,11 +188,33 @@ pub fn together(cx: &mut Lower) -> Lowering {
     Ok(())
 }
 
-/// Adds the launch of a chain over inputs that lie anywhere, to results by number.
-pub fn emit(op: &Chain, views: &[View], outputs: &[chain::Output], sizes: &[usize], cx: &mut Lower) -> Lowering {
-    let steps = op.steps.iter().map(|s| step(s, cx)).collect::<Result<Vec<_>, String>>()?;
-    cx.launch(chain(&inputs(views, sizes, cx), &steps, outputs, sizes)?);
+/// A result: the number of a step, and its place.
+pub type To = (u16, View);
+
+/// Adds the launch of a chain over inputs that lie anywhere, to results by number, each as it is stored.
+pub fn emit(op: &Chain, views: &[View], outputs: &[To], sizes: &[usize], cx: &mut Lower) -> Lowering {
+    let mut steps = op.steps.iter().map(|s| step(s, cx)).collect::<Result<Vec<_>, String>>()?;
+    let mut places = vec![];
+    for (result, to) in outputs {
+        let stored = stored(to, cx);
+        let mut result = *result;
+        if stored.narrow() {
+            steps.push(chain::Step { op: chain::Op::Cast, args: vec![op.inputs as u16 + result], kind: stored });
+            result = steps.len() as u16 - 1;
+        }
+        places.push((result, cx.address(to)));
+    }
+    cx.launch(chain(&inputs(views, sizes, cx), &steps, &places, sizes)?);
     Ok(())
+}
+
+/// How the values of a view are stored.
+fn stored(view: &View, cx: &Lower) -> Kind {
+    match cx.element(view) {
+        Element::Bf16 => Kind::Bf16,
+        Element::F16 => Kind::F16,
+        _ => kind(view.dtype),
+    }
 }
 
 /// Inputs over the positions of results.
@@ -169,7 +222,7 @@ fn inputs(views: &[View], sizes: &[usize], cx: &Lower) -> Vec<Input> {
     let input = |view: &View| {
         let mut strides = vec![0; sizes.len() - view.strides.len()];
         strides.extend(&view.strides);
-        Input { at: cx.address(view), kind: kind(view.dtype), strides }
+        Input { at: cx.address(view), kind: stored(view, cx), strides }
     };
     views.iter().map(input).collect()
 }

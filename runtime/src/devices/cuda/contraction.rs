@@ -14,7 +14,7 @@ use crate::devices::view::View;
 use crate::graph::DType;
 use crate::ops::contraction::Einsum;
 use mobilis_cuda::Ptr;
-use mobilis_cuda::gemm::{Gemm, Matrix, choose, gemm};
+use mobilis_cuda::gemm::{Element, Gemm, Matrix, choose, gemm};
 
 /// Adds the launches of a product.
 pub fn multiply(g: &Gemm, cx: &mut Lower) -> Lowering {
@@ -60,7 +60,8 @@ impl Operand {
 
     fn packed(&self, labels: &[u8], cx: &mut Lower) -> Operand {
         let ordered = self.ordered(labels);
-        let piece = cx.pack(&ordered.view);
+        let wide = cx.wide(ordered.view.clone());
+        let piece = cx.pack(&wide);
         let view = View { offset: piece.offset, ..View::whole(piece.slot, &ordered.view.sizes, DType::F32) };
         Operand { view, labels: ordered.labels }
     }
@@ -78,7 +79,7 @@ pub fn lower(op: &Einsum, cx: &mut Lower) -> Lowering {
     if super::product::stored_side(op, cx)? {
         return Ok(());
     }
-    let views: Vec<View> = (0..op.operands.len()).map(|i| cx.view(i)).collect();
+    let views: Vec<View> = (0..op.operands.len()).map(|i| cx.as_stored(i)).collect();
     let operand = |(view, labels): (View, &Vec<u8>)| diagonal(Operand { view, labels: labels.clone() });
     let operands: Vec<Operand> = views.into_iter().zip(&op.operands).map(operand).collect();
     match operands.as_slice() {
@@ -122,7 +123,8 @@ fn summed(x: &Operand, keep: &[u8], to: Ptr, cx: &mut Lower) -> Lowering {
     let one = cx.constant(&1f32.to_ne_bytes());
     let ones = Matrix { at: cx.address(&one), ..Matrix::default() };
     let at = |group: &[u8]| x.stride(group).expect("a packed group is one dimension");
-    let a = Matrix { at: cx.address(&x.view), row: at(keep), col: at(&rest), ..Matrix::default() };
+    let element = cx.element(&x.view);
+    let a = Matrix { at: cx.address(&x.view), element, row: at(keep), col: at(&rest), ..Matrix::default() };
     let c = Matrix { at: to, row: 1, col: 1, ..Matrix::default() };
     multiply(&Gemm::new([x.size(keep), 1, x.size(&rest)], a, ones, c), cx)
 }
@@ -166,7 +168,7 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) -> Low
     // The inner labels in the order in which the larger operand has them.
     let lead = if a.view.count() >= b.view.count() { &a } else { &b };
     let inner: Vec<u8> = lead.labels.iter().copied().filter(|l| !output.contains(l)).collect();
-    let out = Operand { view: own(0, cx), labels: output.to_vec() };
+    let mut out = Operand { view: cx.output_planned(0, None), labels: output.to_vec() };
     let mut c = out.clone();
     // Where rows or columns are several dimensions of the result, it is made in another order first.
     if c.stride(&rows).is_none() || c.stride(&columns).is_none() {
@@ -193,7 +195,8 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) -> Low
     let matrix = |x: &Operand, rows: &[u8], columns: &[u8], cx: &Lower| {
         let at = |group: &[u8]| x.stride(group).expect("groups are one dimension by now");
         let (outer, inner) = (at(&batches[0]), at(&batches[1]));
-        Matrix { at: cx.address(&x.view), row: at(rows), col: at(columns), outer, inner, ..Matrix::default() }
+        let element = cx.element(&x.view);
+        Matrix { at: cx.address(&x.view), element, row: at(rows), col: at(columns), outer, inner }
     };
     let mut g = Gemm::new(
         [a.size(&rows), b.size(&columns), a.size(&inner)],
@@ -206,6 +209,9 @@ fn product(mut a: Operand, mut b: Operand, output: &[u8], cx: &mut Lower) -> Low
     let g = if whole { packed(&g, [0, 1], cx)? } else { g };
     multiply(&g, cx)?;
     if c.view.slot != out.view.slot {
+        if cx.element(&out.view) != Element::F32 {
+            out.view = own(0, cx);
+        }
         cx.copy_strided(&c.ordered(output).view, &out.view)?;
     }
     Ok(())

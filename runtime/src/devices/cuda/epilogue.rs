@@ -180,7 +180,7 @@ pub fn of(after: &After, height: usize, sizes: &[usize], cx: &mut Lower) -> Opti
     let form = form(&after.chain, product).filter(|_| !after.keep)?;
     let mut operand = |at: Option<At>| -> Option<Option<Matrix>> {
         let Some(at) = at else { return Some(None) };
-        let view = cx.view(after.inputs[at as usize]?);
+        let view = cx.as_stored(after.inputs[at as usize]?);
         if view.dtype != DType::F32 {
             return None;
         }
@@ -189,7 +189,7 @@ pub fn of(after: &After, height: usize, sizes: &[usize], cx: &mut Lower) -> Opti
         let wide = View { sizes: sizes.to_vec(), strides, ..view.clone() };
         let dims: Vec<usize> = (0..sizes.len()).collect();
         let (row, col) = (stride(&wide, &dims[..height])?, stride(&wide, &dims[height..])?);
-        Some(Some(Matrix { at: cx.address(&view), row, col, ..Matrix::default() }))
+        Some(Some(Matrix { at: cx.address(&view), element: cx.element(&view), row, col, ..Matrix::default() }))
     };
     let (bias, gate, residual) = (operand(form.bias)?, operand(form.gate)?, operand(form.residual)?);
     let (rounded, activation) = (form.rounded, form.activation);

@@ -6,6 +6,7 @@
 use super::Fallback;
 use super::chain::Waiting;
 use super::quantize::Codes;
+use super::storage::{self, Small};
 use crate::devices::lower::{Emit, Places};
 use crate::devices::view::View;
 use crate::graph::{DType, Graph, Sizes, TensorType, Value};
@@ -117,7 +118,7 @@ pub(super) enum Step {
 
 impl Step {
     /// Calls a function with the slot of every address.
-    fn each_slot(&self, mut f: impl FnMut(u32)) {
+    pub fn each_slot(&self, mut f: impl FnMut(u32)) {
         let mut put = |at: &Ptr| slot_of(*at).map_or((), &mut f);
         match self {
             Step::Launch(launch) => launch.args.iter().for_each(|arg| match arg {
@@ -175,6 +176,8 @@ pub struct Lower<'g> {
     pub(super) waiting: Vec<Waiting>,
     /// Values that a node or the caller reads, and variables that get new values.
     read: (HashSet<Value>, HashSet<u32>),
+    /// What lies in 16 bits (`storage.rs`).
+    pub(super) small: Small,
     /// Codes of values that went through eight bits by tiles.
     pub(super) codes: HashMap<Value, Codes>,
     /// What is left of such values.
@@ -206,6 +209,10 @@ impl<'g> Emit<'g> for Lower<'g> {
         &mut self.places
     }
 
+    fn shown(&mut self, v: Value) -> View {
+        self.view_of(v)
+    }
+
     fn copy_view(&mut self, view: &View, to: Piece) {
         self.copied += 1;
         let to = View { offset: to.offset, ..View::whole(to.slot, &view.sizes, view.dtype) };
@@ -232,7 +239,7 @@ impl<'g> Lower<'g> {
             Ok(sizes.iter().product::<usize>() * ty.dtype.bytes())
         };
         let shown = graph.outputs.iter().copied().chain(graph.taps.iter().map(|t| t.1));
-        Ok(Lower {
+        let mut cx = Lower {
             encodings,
             reads: RefCell::new(vec![Reads::default(); graph.vars.len()]),
             input_bytes: graph.inputs.iter().map(|i| bytes(&i.ty)).collect::<Result<_, String>>()?,
@@ -247,10 +254,13 @@ impl<'g> Lower<'g> {
                 graph.nodes.iter().flat_map(|n| &n.inputs).copied().chain(shown).collect(),
                 graph.updates.iter().map(|u| u.0).collect(),
             ),
+            small: Small::default(),
             codes: HashMap::new(),
             spare: vec![],
             copied: 0,
-        })
+        };
+        cx.small.planned = storage::plan(&cx);
+        Ok(cx)
     }
 
     /// Whether a node or the caller reads a value.
@@ -270,6 +280,7 @@ impl<'g> Lower<'g> {
     /// Forgets what the node at hand has made.
     pub(super) fn take_back_to(&mut self, mark: Mark) {
         self.places.take_back(mark.lives);
+        self.small.take_back(self.places.next_slot());
         self.steps.truncate(mark.steps);
         self.spare.retain(|(step, _)| *step < mark.steps);
         self.guards.truncate(mark.guards);
@@ -279,6 +290,24 @@ impl<'g> Lower<'g> {
     /// The device.
     pub fn info(&self) -> &Info {
         self.gpu.info()
+    }
+
+    /// Bytes of a place: a variable, as values or as it is stored, an argument, a buffer; 0 for what is fixed.
+    pub(super) fn slot_bytes(&self, slot: u32) -> usize {
+        let vars = self.vars();
+        let count = |var: u32| self.var_count(var).unwrap_or_default();
+        match FIXED.checked_sub(slot) {
+            Some(0) | None => 0,
+            Some(back) if back <= vars => {
+                let stored = self.encoding(back - 1).and_then(|e| e.bytes(count(back - 1)));
+                stored.unwrap_or_default()
+            }
+            _ if slot < vars => count(slot) * self.graph.vars[slot as usize].ty.dtype.bytes(),
+            _ => {
+                let argument = self.input_bytes.get((slot - vars) as usize).copied();
+                argument.or_else(|| self.buffer_bytes(slot)).unwrap_or_default()
+            }
+        }
     }
 
     /// Bytes of an argument of the program.
@@ -300,7 +329,8 @@ impl<'g> Lower<'g> {
     /// The address of a view's first value.
     pub fn address(&self, view: &View) -> Ptr {
         self.note(view.slot, |r| r.plain = true);
-        virtual_at(view.slot, view.offset * view.dtype.bytes())
+        let bytes = if self.small.holds(view.slot) { 2 } else { view.dtype.bytes() };
+        virtual_at(view.slot, view.offset * bytes)
     }
 
     pub(super) fn at(&self, piece: Piece, dtype: DType) -> Ptr {
@@ -322,9 +352,8 @@ impl<'g> Lower<'g> {
     /// An input as the model stores it, where it is a variable (or a part of one, in another order) that is stored
     /// in a way that products read: 16 bits, or whole matrices of blocks of 8 and 4.
     pub fn stored(&mut self, i: usize) -> Option<Stored> {
-        let v = self.value(i);
-        let view = self.view_of(v);
-        let encoding = (*self.encodings.get(view.slot as usize)?)?;
+        let view = self.as_stored(i);
+        let encoding = self.encoding(view.slot)?;
         let whole = view.offset == 0 && view.sizes.len() == 2 && view.count() == self.var_count(view.slot)?;
         let (element, bytes, planes) = match encoding {
             Encoding::Bf16 => (Element::Bf16, 2, None),
@@ -336,6 +365,11 @@ impl<'g> Lower<'g> {
         let slot = FIXED - 1 - view.slot;
         let planes = planes.map_or(Ptr::NULL, |bytes| virtual_at(slot, bytes.next_multiple_of(ALIGN)));
         Some(Stored { element, at: virtual_at(slot, view.offset * bytes), planes, view })
+    }
+
+    /// How the model stores a variable, where that is not `f32`.
+    pub(super) fn encoding(&self, slot: u32) -> Option<Encoding> {
+        *self.encodings.get(slot as usize)?
     }
 
     /// An input as contiguous values, copied if it is a view that is not.
@@ -422,6 +456,7 @@ impl<'g> Lower<'g> {
     /// # Errors
     /// More dimensions than are copied.
     pub fn copy_strided(&mut self, from: &View, to: &View) -> Lowering {
+        let from = &self.wide(from.clone());
         let strided = |cx: &Lower, view: &View| Strided {
             at: cx.address(view),
             strides: view.strides.iter().map(|s| *s as i64).collect(),

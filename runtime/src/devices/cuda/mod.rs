@@ -44,6 +44,7 @@ mod softmax;
 mod source;
 mod ssm;
 mod stft;
+mod storage;
 mod transducer;
 mod variable;
 mod window;
@@ -99,7 +100,11 @@ pub fn open(device: Device) -> Result<Gpu, String> {
 /// A size that cannot be evaluated, an operation that refuses its sizes, and memory that the device does not
 /// have, with the plan that did not fit.
 pub fn bind(gpu: &Gpu, graph: &Graph, sizes: &Sizes, encodings: &[Option<Encoding>]) -> Result<Bound, String> {
-    let mut cx = Lower::new(gpu, graph, sizes, encodings)?;
+    finished(Lower::new(gpu, graph, sizes, encodings)?, sizes)
+}
+
+fn finished(mut cx: Lower, sizes: &Sizes) -> Result<Bound, String> {
+    let graph = cx.graph;
     for id in 0..graph.nodes.len() {
         cx.enter(id as u32);
         let node = &graph.nodes[id];
@@ -112,7 +117,7 @@ pub fn bind(gpu: &Gpu, graph: &Graph, sizes: &Sizes, encodings: &[Option<Encodin
         }
     }
     chain::together(&mut cx).map_err(|reason| reason.0)?;
-    warn(gpu, &cx.fallbacks);
+    warn(&cx.gpu, &cx.fallbacks);
     run::finish(cx)
 }
 
@@ -143,7 +148,7 @@ fn dispatch(op: &Op, cx: &mut Lower) -> Lowering {
         Op::Constant(op) => source::constant(op, cx)?,
         Op::Iota(op) => source::iota(op, cx)?,
         Op::Detach(_) => {
-            let view = cx.view(0);
+            let view = cx.as_stored(0);
             cx.alias(0, view);
         }
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select(_) | Op::Cast(_) => chain::single(op, cx)?,

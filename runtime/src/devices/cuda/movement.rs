@@ -6,7 +6,7 @@ use crate::devices::view::View;
 use crate::ops::movement::Permute;
 
 pub fn reshape(cx: &mut Lower) {
-    let view = cx.view(0);
+    let view = cx.as_stored(0);
     let sizes = cx.output_sizes(0).to_vec();
     let view = view.reshape(&sizes).unwrap_or_else(|| {
         let v = cx.value(0);
@@ -17,12 +17,12 @@ pub fn reshape(cx: &mut Lower) {
 }
 
 pub fn permute(op: &Permute, cx: &mut Lower) {
-    let view = cx.view(0).permute(&op.perm);
+    let view = cx.as_stored(0).permute(&op.perm);
     cx.alias(0, view);
 }
 
 pub fn broadcast(cx: &mut Lower) {
     let sizes = cx.output_sizes(0).to_vec();
-    let view = cx.view(0).broadcast(&sizes);
+    let view = cx.as_stored(0).broadcast(&sizes);
     cx.alias(0, view);
 }

@@ -6,18 +6,16 @@
 //! values); only their order differs from that of the `f32` product. Operands of microscaling, and eight bits on
 //! devices without Hopper's tensor cores, are multiplied in `f32`.
 //!
-//! Between operations values are `f32` all the same, and packing reads them once more. To store them as 16 bits without another
-//! result, a value would have to lie on their numbers (`format` knows) and every reader take them: a view's storage would
-//! then be an element type beside its `DType`, products, attention (`attention/sixteen.rs`) and kernels over rows, which have
-//! variants of 16 bits, would read it as it is, chains would convert on loading, and all else would ask for a copy in
-//! `f32`, as it does for strides.
+//! What is stored in 16 bits already (`storage.rs`, or by the model) is read as it lies, unless its lines begin where tensor
+//! cores do not read.
 
 use super::lower::{Lower, Refused};
 use super::quantize::Codes;
+use super::storage::rounding;
 use crate::graph::{DType, Value};
+use crate::module::encoded::Encoding;
 use crate::ops::Op;
 use crate::ops::chain::Chain;
-use crate::ops::elementwise::UnaryKind;
 use crate::ops::quantize::{Fp8, Group};
 use mobilis_cuda::Ptr;
 use mobilis_cuda::gemm::{Blocks, Element, Gemm, Matrix};
@@ -37,11 +35,7 @@ enum Format {
 
 /// The format on whose numbers all values lie, as the operation that made them says.
 fn format(cx: &Lower, mut v: Value) -> Option<Format> {
-    let rounding = |op: &Op| match op {
-        Op::Unary(op) if op.kind == UnaryKind::Bf16 => Some(Format::Sixteen(Element::Bf16)),
-        Op::Unary(op) if op.kind == UnaryKind::F16 => Some(Format::Sixteen(Element::F16)),
-        _ => None,
-    };
+    let rounding = |op: &Op| rounding(op).map(Format::Sixteen);
     let result = |chain: &Chain, i: usize| rounding(&chain.steps[chain.results[i] as usize].op);
     loop {
         let (node, port) = (cx.graph.node(v), v.port as usize);
@@ -62,21 +56,35 @@ fn format(cx: &Lower, mut v: Value) -> Option<Format> {
                 (true, Group::All, Fp8::E5M2) => Some(Format::Eight(Element::E5M2, node.inputs[1])),
                 (true, Group::Tile { .. }, _) => Some(Format::Tiled(v)),
             },
+            Op::Var(op) => match cx.encoding(op.index)? {
+                Encoding::Bf16 => Some(Format::Sixteen(Element::Bf16)),
+                Encoding::F16 => Some(Format::Sixteen(Element::F16)),
+                Encoding::Blocks(_) => None,
+            },
             op => rounding(op),
         };
     }
 }
 
-/// The format of 16 bits on whose numbers all values of an input lie: rounded to it, or a variable that is stored so.
-pub fn sixteen(i: usize, cx: &mut Lower) -> Option<Element> {
-    match format(cx, cx.value(i)) {
+/// The format of 16 bits on whose numbers all values lie: rounded to it, or a variable that is stored so.
+pub fn format16(cx: &Lower, v: Value) -> Option<Element> {
+    match format(cx, v) {
         Some(Format::Sixteen(element)) => Some(element),
-        _ => cx.stored(i).map(|s| s.element).filter(|e| matches!(e, Element::Bf16 | Element::F16)),
+        _ => None,
     }
 }
 
-/// An operand as `[rows, k]` of another type, lines of 16 bytes; what is repeated along the batch once.
+/// The same of an input.
+pub fn sixteen(i: usize, cx: &Lower) -> Option<Element> {
+    format16(cx, cx.value(i))
+}
+
+/// An operand as `[rows, k]` of another type, lines of 16 bytes; what is repeated along the batch once. As it lies, where it
+/// is of that type and tensor cores can read it.
 fn pack(x: &Matrix, g: &Gemm, rows: usize, element: Element, scale: Ptr, cx: &mut Lower) -> Result<Matrix, Refused> {
+    if scale == Ptr::NULL && x.element == element && x.lined(g.batch) {
+        return Ok(*x);
+    }
     let line = g.k.next_multiple_of(16 / element.bytes());
     let moves = |stride: usize, size: usize| if stride > 0 { size } else { 1 };
     let batch = [moves(x.outer, g.batch[0]), moves(x.inner, g.batch[1])];

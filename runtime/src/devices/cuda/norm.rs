@@ -19,7 +19,7 @@ pub fn lower(op: &norm::Norm, cx: &mut Lower) -> Lowering {
     let x = cx.input(0);
     let weight = if op.weight { cx.input(1) } else { Ptr::NULL };
     let bias = if op.bias { cx.input(cx.inputs() - 1) } else { Ptr::NULL };
-    let y = cx.output(0);
+    let y = cx.output_rows(0);
     cx.launch(kernel.forward(x, None, weight, bias, y)?);
     Ok(())
 }

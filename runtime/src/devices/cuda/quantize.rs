@@ -68,8 +68,8 @@ fn scaling(by: Scale) -> kernel::Scale {
 
 pub fn amax(cx: &mut Lower) -> Lowering {
     let count = cx.input_sizes(0).iter().product();
-    let (x, y) = (cx.input(0), cx.output(0));
-    cx.launch(kernel::amax(x, Element::F32, count, y)?);
+    let ((x, element), y) = (cx.input_stored(0), cx.output(0));
+    cx.launch(kernel::amax(x, element, count, y)?);
     Ok(())
 }
 
@@ -88,12 +88,13 @@ pub fn quantize(op: &Quantize, cx: &mut Lower) -> Lowering {
     let applies = op.applies(|e| cx.extent(e))?;
     let sizes = cx.input_sizes(0).to_vec();
     let count: usize = sizes.iter().product();
-    let (x, left) = (cx.input(0), cx.output(0));
+    let left = cx.output(0);
     if !applies {
+        let x = cx.input(0);
         cx.launch(kernel::round_bf16(x, left, count)?);
         return Ok(());
     }
-    let (x, to) = ((x, Element::F32), To { left, ..To::default() });
+    let (x, to) = (cx.input_stored(0), To { left, ..To::default() });
     match &op.group {
         Group::All => {
             let columns = sizes.last().copied().unwrap_or(1);

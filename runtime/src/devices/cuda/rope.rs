@@ -6,7 +6,6 @@ use crate::devices::reference::array::strides;
 use crate::ops::rope::{Pairing, Rope, RopeTable, Scaling};
 use mobilis_cuda::Ptr;
 use mobilis_cuda::rope::{self, Frequencies, table};
-use mobilis_cuda::rows::Number;
 
 fn constant(cx: &mut Lower, values: &[f64]) -> Ptr {
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
@@ -43,6 +42,7 @@ pub fn lower_table(op: &RopeTable, cx: &mut Lower) -> Lowering {
 pub fn lower(op: &Rope, cx: &mut Lower) -> Lowering {
     let (sizes, table) = (cx.input_sizes(0).to_vec(), cx.input_sizes(1).to_vec());
     let (features, half) = (sizes[sizes.len() - 1], table[table.len() - 1]);
+    let (x, number) = cx.input_rows(0);
     let rows = strides(&sizes[..sizes.len() - 1]);
     let steps = strides(&table[..table.len() - 1]);
     let follow =
@@ -54,9 +54,9 @@ pub fn lower(op: &Rope, cx: &mut Lower) -> Lowering {
         interleaved: op.pairing == Pairing::Interleaved,
         inverse: op.inverse,
         follow,
-        number: Number::F32,
+        number,
     };
-    let (x, cos, sin, y) = (cx.input(0), cx.input(1), cx.input(2), cx.output(0));
+    let (cos, sin, y) = (cx.input(1), cx.input(2), cx.output_rows(0));
     cx.launch(kernel.apply(x, cos, sin, y)?);
     Ok(())
 }

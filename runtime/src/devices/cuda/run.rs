@@ -28,6 +28,8 @@ pub struct Bound {
     results: Vec<(Value, Ptr, DType, usize)>,
     /// Bytes that the arena would need if every byte alive at once were packed perfectly.
     pub lower_bound: usize,
+    /// Bytes that launches read and write (see [`moved`]).
+    pub moved: usize,
     /// How many values are copied because no kernel reads them as they lie.
     pub copied: usize,
     /// What runs on the host.
@@ -88,6 +90,7 @@ pub(super) fn finish(mut cx: Lower) -> Result<Bound, String> {
     bases.extend(plan.places.iter().map(|(offset, _)| base.at(*offset)));
     let bases = Bases { slots: bases, stored: vec![Ptr::NULL; graph.vars.len()], fixed: base.at(fixed_at) };
     cx.gpu.write(bases.fixed, &cx.fixed).map_err(|e| e.to_string())?;
+    let moved = moved(&cx, &bases);
     Ok(Bound {
         gpu: cx.gpu.clone(),
         memory,
@@ -100,9 +103,29 @@ pub(super) fn finish(mut cx: Lower) -> Result<Bound, String> {
         parts: vec![],
         results,
         lower_bound: plan.lower_bound,
+        moved,
         copied: cx.copied,
         fallbacks: cx.fallbacks,
     })
+}
+
+/// The bytes of all places that each launch is given, once a launch, added up: what is read and written if caches keep
+/// nothing from one launch to the next and every launch goes once over all of what it is given. Of places of which it
+/// sees a part, all is counted; constants are not.
+fn moved(cx: &Lower, bases: &Bases) -> usize {
+    let step = |step: &Step| {
+        let mut seen: Vec<u32> = vec![];
+        step.each_slot(|slot| seen.push(slot));
+        seen.sort_unstable();
+        seen.dedup();
+        match step {
+            Step::Copy { from, to, .. } if bases.real(*from) == bases.real(*to) => 0,
+            Step::Copy { bytes, .. } => 2 * bytes,
+            Step::Fill { bytes, .. } => *bytes,
+            Step::Launch(_) | Step::Host(_) => seen.into_iter().map(|slot| cx.slot_bytes(slot)).sum::<usize>(),
+        }
+    };
+    cx.steps.iter().map(|s| step(&s.1)).sum()
 }
 
 /// What a plan that does not fit holds where it is fullest.

@@ -23,7 +23,7 @@ pub fn slice(op: &Slice, cx: &mut Lower) -> Lowering {
     let n = cx.input_sizes(0)[op.axis];
     let length = cx.output_sizes(0)[op.axis];
     op.check(n as u64, start as u64, length as u64)?;
-    let view = cx.view(0);
+    let view = cx.as_stored(0);
     // An empty slice may start behind the last value.
     let offset = if length == 0 { view.offset } else { view.offset + start * view.strides[op.axis] };
     let mut out = View { offset, ..view };

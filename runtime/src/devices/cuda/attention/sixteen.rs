@@ -1,19 +1,20 @@
 //! Attention by tensor cores, where it loses nothing that the graph keeps: all operands lie on numbers of bf16 or f16 and
 //! whoever reads a result rounds it to the same, which is what a policy of precision writes around attention.
 //!
-//! Operands are packed as 16 bits (exactly), results unpacked. Inside, kernels round weights to 16 bits too, as all
+//! Operands that do not lie in 16 bits yet are packed (exactly), results that shall not stay so are unpacked. Inside, kernels round weights to 16 bits too, as all
 //! attention on tensor cores does; the CPU keeps those in `f32`. Masks, dropout, few queries and whatever else the kernels do
 //! not take stay `f32`.
 
 use super::super::lower::{Lower, Refused};
 use super::super::narrow::{LEAST, sixteen};
+use super::{operand, regular};
 use crate::graph::Value;
 use crate::ops::Op;
 use crate::ops::elementwise::UnaryKind;
+use mobilis_cuda::Ptr;
 use mobilis_cuda::attention::{self as kernel, Gradients, Kernels, Operand, Problem};
 use mobilis_cuda::gemm::{Element, Matrix};
-use mobilis_cuda::quantize::convert;
-use mobilis_cuda::{Launch, Ptr};
+use mobilis_cuda::quantize::{convert, recast};
 
 /// Whether all that reads a value rounds it to `to`, or is the gradient that goes with it.
 fn only_rounded(v: Value, to: UnaryKind, cx: &Lower) -> bool {
@@ -41,7 +42,7 @@ fn only_rounded(v: Value, to: UnaryKind, cx: &Lower) -> bool {
 }
 
 /// The type in which tensor cores can take the problem.
-fn element(p: &Problem, inputs: &[usize], ports: u16, cx: &mut Lower) -> Option<Element> {
+fn element(p: &Problem, inputs: &[usize], ports: u16, cx: &Lower) -> Option<Element> {
     let n = p.sizes;
     if n.t.min(n.s).min(n.d).min(n.e) < LEAST || cx.info().capability < 80 {
         return None;
@@ -59,84 +60,112 @@ fn of(element: Element) -> kernel::Element {
     if element == Element::Bf16 { kernel::Element::Bf16 } else { kernel::Element::F16 }
 }
 
-/// `[b positions heads features]` as 16 bits in scratch memory.
-fn pack(
-    x: &Operand,
-    [b, t, h, d]: [usize; 4],
-    element: Element,
-    cx: &mut Lower,
-    launches: &mut Vec<Launch>,
-) -> Result<Operand, Refused> {
+/// Whether kernels read an operand of 16 bits where it lies.
+fn aligned(x: &Operand) -> bool {
+    x.at.0.is_multiple_of(16) && [x.b, x.t, x.h].iter().all(|s| s.is_multiple_of(8))
+}
+
+/// Input `i`, `[b positions heads features]`, in 16 bits: as it lies, or in scratch memory.
+fn pack(i: usize, [b, t, h, d]: [usize; 4], element: Element, cx: &mut Lower) -> Result<Operand, Refused> {
+    let view = cx.as_stored(i);
+    let stored = cx.element(&view);
+    let small = regular(&view, cx).filter(|_| stored != Element::F32);
+    if let Some(x) = small.filter(|x| stored == element && aligned(x)) {
+        return Ok(x);
+    }
+    let (x, stored) = small.map_or_else(|| (operand(i, cx), Element::F32), |x| (x, stored));
     let to = cx.scratch(b * t * h * d * element.bytes());
-    let from = |row, inner| Matrix { at: x.at, row, col: 1, outer: x.b, inner, ..Matrix::default() };
+    let from = |row, inner| Matrix { at: x.at, element: stored, row, col: 1, outer: x.b, inner };
     // Heads beside each other move together, others one by one.
     if h == 1 || x.h == d {
-        launches.extend(convert(&from(x.t, 0), [b, 1], [t, h * d], Ptr::NULL, (to, element), h * d)?);
+        cx.launch(convert(&from(x.t, 0), [b, 1], [t, h * d], Ptr::NULL, (to, element), h * d)?);
         return Ok(Operand::packed(to, t, h, d));
     }
-    launches.extend(convert(&from(x.t, x.h), [b, h], [t, d], Ptr::NULL, (to, element), d)?);
+    cx.launch(convert(&from(x.t, x.h), [b, h], [t, d], Ptr::NULL, (to, element), d)?);
     Ok(Operand { at: to, b: h * t * d, t: d, h: t * d })
 }
 
-/// Rows of 16 bits as `f32`.
-fn unpack(from: Ptr, element: Element, [rows, width]: [usize; 2], to: Ptr) -> Result<Vec<Launch>, Refused> {
-    let x = Matrix::rows(from, width).of(element);
-    Ok(convert(&x, [1, 1], [rows, width], Ptr::NULL, (to, Element::F32), width)?)
+/// Where a result of 16 bits goes: to its place, or to scratch memory, from which it becomes the output in `f32`.
+fn result(port: usize, count: usize, element: Element, cx: &mut Lower) -> (Ptr, Option<Ptr>) {
+    match cx.planned(port) {
+        Some(planned) if planned == element => (cx.small(port, element), None),
+        _ => (cx.scratch(count * element.bytes()), Some(cx.output(port))),
+    }
 }
 
 /// Launches the forward pass on tensor cores, where they take it.
-pub fn forward(p: &Problem, operands: [Operand; 3], out: Ptr, lse: Ptr, cx: &mut Lower) -> bool {
-    let launches = element(p, &[0, 1, 2], 1, cx).and_then(|element| {
-        let (n, mut launches) = (p.sizes, vec![]);
-        let operands = places(p, operands, element, cx, &mut launches).ok()?;
-        let (rows, width) = (n.b * n.t, n.g * n.r * n.e);
-        let small = cx.scratch(rows * width * element.bytes());
-        let info = cx.info();
-        launches.extend(kernel::forward16(p, info, Kernels::of(info), of(element), operands, None, small, lse).ok()?);
-        launches.extend(unpack(small, element, [rows, width], out).ok()?);
-        Some(launches)
-    });
-    launches.map(|l| cx.launch(l)).is_some()
+pub fn forward(p: &Problem, cx: &mut Lower) -> bool {
+    element(p, &[0, 1, 2], 1, cx).is_some_and(|element| whole(cx, |cx| attend(p, element, cx)))
+}
+
+/// Runs all of it, or leaves nothing behind.
+fn whole(cx: &mut Lower, run: impl FnOnce(&mut Lower) -> Result<(), Refused>) -> bool {
+    let mark = cx.mark();
+    let done = run(cx).is_ok();
+    if !done {
+        cx.take_back_to(mark);
+    }
+    done
+}
+
+fn attend(p: &Problem, element: Element, cx: &mut Lower) -> Result<(), Refused> {
+    let n = p.sizes;
+    let operands = places(p, element, cx)?;
+    let count = n.b * n.t * n.g * n.r * n.e;
+    let ((small, out), lse) = (result(0, count, element, cx), cx.output(1));
+    let info = cx.info();
+    let launches = kernel::forward16(p, info, Kernels::of(info), of(element), operands, None, small, lse)?;
+    cx.launch(launches);
+    if let Some(out) = out {
+        cx.launch(recast((small, element), (out, Element::F32), count)?);
+    }
+    Ok(())
 }
 
 /// Queries, keys and values in 16 bits.
-fn places(
-    p: &Problem,
-    [q, k, v]: [Operand; 3],
-    element: Element,
-    cx: &mut Lower,
-    launches: &mut Vec<Launch>,
-) -> Result<[Operand; 3], Refused> {
+fn places(p: &Problem, element: Element, cx: &mut Lower) -> Result<[Operand; 3], Refused> {
     let n = p.sizes;
     Ok([
-        pack(&q, [n.b, n.t, n.g * n.r, n.d], element, cx, launches)?,
-        pack(&k, [n.b, n.s, n.g, n.d], element, cx, launches)?,
-        pack(&v, [n.b, n.s, n.g, n.e], element, cx, launches)?,
+        pack(0, [n.b, n.t, n.g * n.r, n.d], element, cx)?,
+        pack(1, [n.b, n.s, n.g, n.d], element, cx)?,
+        pack(2, [n.b, n.s, n.g, n.e], element, cx)?,
     ])
 }
 
-/// Launches the backward pass on tensor cores, where they take it; the gradient by the result is input `g`.
-pub fn backward(p: &Problem, operands: [Operand; 3], g: usize, to: &Gradients, cx: &mut Lower) -> bool {
-    if to.dmask != Ptr::NULL {
-        return false;
+/// Launches the backward pass on tensor cores, where they take it. `at` are the places of the result, its logarithms of sums,
+/// and the gradients by both among the inputs.
+pub fn backward(p: &Problem, at: (usize, usize, usize, Option<usize>), cx: &mut Lower) -> bool {
+    element(p, &[0, 1, 2, at.2], 3, cx).is_some_and(|element| whole(cx, |cx| go_back(p, at, element, cx)))
+}
+
+fn go_back(
+    p: &Problem,
+    (out, lse, g, g_lse): (usize, usize, usize, Option<usize>),
+    element: Element,
+    cx: &mut Lower,
+) -> Result<(), Refused> {
+    let (n, heads) = (p.sizes, p.sizes.g * p.sizes.r);
+    let [q, k, v] = places(p, element, cx)?;
+    let by_out = [n.b, n.t, heads, n.e];
+    let (g, out) = (pack(g, by_out, element, cx)?, pack(out, by_out, element, cx)?);
+    // Results lie one after the other; a view of them may not.
+    let packed = Operand::packed(out.at, n.t, heads, n.e);
+    if out != packed {
+        return Err("attends to a result that lies in parts".into());
     }
-    let launches = element(p, &[0, 1, 2, g], 3, cx).and_then(|element| {
-        let (n, mut launches) = (p.sizes, vec![]);
-        let heads = n.g * n.r;
-        let [q, k, v] = places(p, operands, element, cx, &mut launches).ok()?;
-        let by_out = [n.b, n.t, heads, n.e];
-        let g = pack(&to.g, by_out, element, cx, &mut launches).ok()?;
-        let out = pack(&Operand::packed(to.out, n.t, heads, n.e), by_out, element, cx, &mut launches).ok()?;
-        let wide = [[n.b * n.t, heads * n.d], [n.b * n.s, n.g * n.d], [n.b * n.s, n.g * n.e]];
-        let [dq, dk, dv] = wide.map(|[rows, width]| cx.scratch(rows * width * element.bytes()));
-        let work = cx.scratch(kernel::backward16_workspace(p, None).ok()?);
-        let (info, small) = (cx.info(), Gradients { out: out.at, g, dq, dk, dv, ..*to });
-        let kernels = Kernels::of(info);
-        launches.extend(kernel::backward16(p, info, kernels, of(element), [q, k, v], None, &small, work).ok()?);
-        for ((from, to), sizes) in [(dq, to.dq), (dk, to.dk), (dv, to.dv)].into_iter().zip(wide) {
-            launches.extend(unpack(from, element, sizes, to).ok()?);
+    let lse = cx.input(lse);
+    let g_lse = g_lse.map_or(Ptr::NULL, |i| cx.input(i));
+    let counts = [n.b * n.t * heads * n.d, n.b * n.s * n.g * n.d, n.b * n.s * n.g * n.e];
+    let [dq, dk, dv] = [0, 1, 2].map(|port| result(port, counts[port], element, cx));
+    let work = cx.scratch(kernel::backward16_workspace(p, None)?);
+    let to = Gradients { out: out.at, lse, g, g_lse, dq: dq.0, dk: dk.0, dv: dv.0, dmask: Ptr::NULL };
+    let info = cx.info();
+    let launches = kernel::backward16(p, info, Kernels::of(info), of(element), [q, k, v], None, &to, work)?;
+    cx.launch(launches);
+    for ((from, to), count) in [dq, dk, dv].into_iter().zip(counts) {
+        if let Some(to) = to {
+            cx.launch(recast((from, element), (to, Element::F32), count)?);
         }
-        Some(launches)
-    });
-    launches.map(|l| cx.launch(l)).is_some()
+    }
+    Ok(())
 }
