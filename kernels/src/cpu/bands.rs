@@ -41,6 +41,16 @@ impl Bands {
         bands
     }
 
+    /// Rows of the matrix.
+    pub(super) fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Its columns.
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// How many values the bands hold.
     pub fn count(&self) -> usize {
         self.values.len()
@@ -84,14 +94,26 @@ fn bands_at(level: Level, pool: &Pool, w: &Bands, batch: Batch, x: &[f32], y: &m
     pool.run(batch.count * blocks, &|task| {
         let (entry, t) = (task / blocks, task % blocks * BLOCK);
         let count = BLOCK.min(n - t);
-        for (r, (first, band)) in w.rows.iter().enumerate() {
-            // SAFETY: tasks have distinct columns, and rows are distinct.
-            let y = unsafe { y.get((entry * rows + r) * n + t, count) };
-            let x = x[entry * batch.entry..].as_ptr().wrapping_add(first * batch.row + t);
-            // SAFETY: the level is the processor's; the band's rows lie in `x`, as was checked.
-            unsafe { row(level, &w.values[band.clone()], x, batch.row, y) };
-        }
+        // SAFETY: tasks have distinct columns, and rows are distinct.
+        let to = |r: usize| unsafe { y.get((entry * rows + r) * n + t, count) };
+        block(level, w, &x[(entry * batch.entry + t).min(x.len())..], batch.row, to);
     });
+}
+
+/// The products of all rows with neighbouring columns, as many as there is room for in what `y` gives
+/// for a row. The matrix's columns are `stride` apart in `x`.
+///
+/// # Panics
+/// When they reach beyond `x`.
+pub(super) fn block<'y>(level: Level, w: &Bands, x: &[f32], stride: usize, y: impl Fn(usize) -> &'y mut [f32]) {
+    for (r, (first, band)) in w.rows.iter().enumerate() {
+        let y = y(r);
+        let last = first + band.len().saturating_sub(1);
+        assert!(band.is_empty() || last * stride + y.len() <= x.len(), "an entry is cut off");
+        let x = x.as_ptr().wrapping_add(first * stride);
+        // SAFETY: the level is the processor's; the band's rows lie in `x`.
+        unsafe { row(level, &w.values[band.clone()], x, stride, y) };
+    }
 }
 
 /// `y[t] = sum over k of w[k] x[k * stride + t]`

@@ -32,6 +32,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn store(self, p: *mut f32);
     /// `self * b + c`, rounded once where the processor can.
     fn fma(self, b: Self, c: Self) -> Self;
+    /// `c - self * b`, as [`fma`](Vector::fma).
+    fn nfma(self, b: Self, c: Self) -> Self;
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
     fn mul(self, b: Self) -> Self;
@@ -109,6 +111,10 @@ impl Vector for Plain {
         Plain::each(|i| Self::one(self.0[i], b.0[i], c.0[i]))
     }
     #[inline(always)]
+    fn nfma(self, b: Self, c: Self) -> Self {
+        Plain::each(|i| Self::one(-self.0[i], b.0[i], c.0[i]))
+    }
+    #[inline(always)]
     fn one(a: f32, b: f32, c: f32) -> f32 {
         const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
         if FUSED { a.mul_add(b, c) } else { a * b + c }
@@ -184,6 +190,11 @@ mod x86 {
         fn fma(self, b: Self, c: Self) -> Self {
             // SAFETY: a vector exists, so the instructions do; so below.
             Avx512(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        fn nfma(self, b: Self, c: Self) -> Self {
+            // SAFETY: as in `fma`.
+            Avx512(unsafe { _mm512_fnmadd_ps(self.0, b.0, c.0) })
         }
         #[inline(always)]
         fn add(self, b: Self) -> Self {
@@ -272,6 +283,11 @@ mod x86 {
         fn fma(self, b: Self, c: Self) -> Self {
             // SAFETY: a vector exists, so the instructions do; so below.
             Avx2(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        fn nfma(self, b: Self, c: Self) -> Self {
+            // SAFETY: as in `fma`.
+            Avx2(unsafe { _mm256_fnmadd_ps(self.0, b.0, c.0) })
         }
         #[inline(always)]
         fn add(self, b: Self) -> Self {

@@ -15,6 +15,8 @@ pub struct Filters {
     pub x: usize,
     /// Which dimension of `x` is summed.
     pub summed: usize,
+    /// Whether it is the first of the table.
+    pub transposed: bool,
     /// The table, of the sizes that it has in every run.
     pub table: Bands,
 }
@@ -35,12 +37,19 @@ pub fn filters(graph: &Graph, node: &Node) -> Option<Filters> {
         if !(whole && same && distinct) {
             return None;
         }
-        let (outer, width) = sizes(graph, node.inputs[i], values.len())?;
-        let table = match transposed {
-            true => Bands::new(values, (width, outer), (1, width)),
-            false => Bands::new(values, (outer, width), (width, 1)),
-        };
-        (!values.is_empty() && SPARSE * table.count() <= values.len()).then_some(Filters { x: 1 - i, summed, table })
+        let narrow = |bank: &Bands| !values.is_empty() && SPARSE * bank.count() <= values.len();
+        let table = self::table(graph, node.inputs[i], transposed).filter(narrow)?;
+        Some(Filters { x: 1 - i, summed, transposed, table })
+    })
+}
+
+/// The bands of a variable that is a table, which nothing changes, or of its transpose.
+pub fn table(graph: &Graph, table: Value, transposed: bool) -> Option<Bands> {
+    let values = table_of(graph, table)?;
+    let (outer, width) = sizes(graph, table, values.len())?;
+    Some(match transposed {
+        true => Bands::new(values, (width, outer), (1, width)),
+        false => Bands::new(values, (outer, width), (width, 1)),
     })
 }
 

@@ -5,7 +5,7 @@
 //!
 //! 1. [`simplify`] drops what changes nothing and computes with constants;
 //! 2. [`common`] joins nodes that compute the same;
-//! 3. [`spectrum`] squares spectra where they are made;
+//! 3. [`spectrum`] squares and filters spectra where they are made;
 //! 4. [`head`] joins a projection onto classes with its loss, so that logits are never whole;
 //! 5. [`products`] joins matrix products: several results of one left side, sums that accumulate;
 //! 6. [`fuse`] makes chains of elementwise operations, and computes again what is cheaper to

@@ -1,22 +1,27 @@
-//! Squared magnitudes straight from the transform: `sum(y * y)` over the real and the imaginary part
-//! of a short-time transform `y` that nothing else reads becomes part of the transform, so that the
-//! complex spectrum, twice as large, is never in memory.
+//! Spectra become what is made of them where they are made, so that they, several times as large, are
+//! never in memory: `sum(y * y)` over the real and the imaginary part of a short-time transform `y`, and
+//! the product of that with a bank of filters. Each only where nothing else reads what is left out.
 
+use super::bands::filters;
 use super::rewrite::{push, rewrite};
-use crate::graph::{Graph, Node, TensorType, Value};
+use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
 use crate::ops::elementwise::BinaryKind;
 use crate::ops::reduce::Primitive;
-use crate::ops::stft::Stft;
+use crate::ops::stft::{Output, Stft};
 
-/// The graph with spectra squared where they are made. What is not read any more is left.
-pub fn square(graph: Graph) -> Graph {
+/// The graph with spectra squared and filtered where they are made. What is not read any more is left.
+pub fn join(graph: Graph) -> Graph {
+    replaced(replaced(graph, squared), filtered)
+}
+
+/// The graph with better nodes, where `better` finds them.
+fn replaced(graph: Graph, better: impl Fn(&Graph, &Node, &[usize]) -> Option<Node>) -> Graph {
     let mut reads = vec![0; graph.nodes.len()];
     graph.nodes.iter().flat_map(|n| &n.inputs).chain(&graph.outputs).for_each(|v| reads[v.node as usize] += 1);
     graph.updates.iter().map(|u| u.1).for_each(|v| reads[v.node as usize] += 1);
     graph.taps.iter().map(|t| t.1).for_each(|v| reads[v.node as usize] += 1);
-    // The transform of a sum of squares of its parts: both factors are the only reads.
-    let found: Vec<Option<Node>> = graph.nodes.iter().map(|node| squared(&graph, node, &reads)).collect();
+    let found: Vec<Option<Node>> = graph.nodes.iter().map(|node| better(&graph, node, &reads)).collect();
     let mut at = 0;
     let mut became: Vec<Vec<Value>> = vec![];
     rewrite(graph, |graph, mut node| {
@@ -33,28 +38,40 @@ pub fn square(graph: Graph) -> Graph {
     })
 }
 
-/// The transform that a sum of squares is.
+/// The transform that a sum of squares of its parts is: both factors are the only reads.
 fn squared(graph: &Graph, node: &Node, reads: &[usize]) -> Option<Node> {
     let Op::Reduce(sum) = &node.op else { return None };
     let product = graph.node(node.inputs[0]);
     let Op::Binary(op) = &product.op else { return None };
     let [a, b] = product.inputs[..] else { return None };
     let source = graph.node(a);
-    let Op::Stft(op_stft) = &source.op else { return None };
+    let Op::Stft(stft) = &source.op else { return None };
     let last = graph.ty(a).dims.len() - 1;
     let fits = sum.kind == Primitive::Sum
         && sum.positions == [last]
         && op.kind == BinaryKind::Mul
         && a == b
-        && !op_stft.power
+        && stft.output == Output::Parts
         && reads[a.node as usize] == 2
         && reads[node.inputs[0].node as usize] == 1;
-    fits.then(|| Node {
-        op: Op::Stft(Stft { power: true, ..op_stft.clone() }),
-        inputs: source.inputs.clone(),
-        types: vec![TensorType::new(node.types[0].dims.clone(), node.types[0].dtype)],
-        scope: node.scope,
-    })
+    let op = Op::Stft(Stft { output: Output::Power, ..stft.clone() });
+    fits.then(|| Node { op, inputs: source.inputs.clone(), types: node.types.clone(), scope: node.scope })
+}
+
+/// The transform that a bank of filters over a power spectrum is.
+fn filtered(graph: &Graph, node: &Node, reads: &[usize]) -> Option<Node> {
+    let bank = filters(graph, node)?;
+    let (power, table) = (node.inputs[bank.x], node.inputs[1 - bank.x]);
+    let source = graph.node(power);
+    let Op::Stft(stft) = &source.op else { return None };
+    let fits = stft.output == Output::Power
+        && bank.summed + 2 == graph.ty(power).dims.len()
+        && !bank.transposed
+        && reads[power.node as usize] == 1;
+    let rows = graph.ty(table).dims[0].clone();
+    let op = Op::Stft(Stft { output: Output::Filtered(rows), ..stft.clone() });
+    let inputs = [&source.inputs[..], &[table]].concat();
+    fits.then(|| Node { op, inputs, types: node.types.clone(), scope: node.scope })
 }
 
 #[cfg(test)]

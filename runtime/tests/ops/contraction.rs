@@ -110,6 +110,40 @@ mod filters {
     }
 
     #[test]
+    fn spectra_are_filtered_where_they_are_made() {
+        use mobilis_runtime::ops::elementwise::mul;
+        use mobilis_runtime::ops::reduce::{Kind, reduce};
+        use mobilis_runtime::ops::stft::{Edge, Framing, stft};
+
+        axes! { Samples; Window = 78; }
+        let table = table(false);
+        let window = Table::new("window", (0..78).map(|i| 0.1 + (i % 7) as f32 / 7.0).collect::<Vec<f32>>());
+        let run = |x: &Array![Batch, Samples], device: Device| {
+            let filtered = |x: Tensor![Batch, Samples]| {
+                let framing = Framing { hop: 31, pad: 20, edge: Edge::Reflect };
+                let y = stft(x.raw(), window.get(vec![Window::dim()]), framing);
+                let power = reduce(mul(y, y), Kind::Sum, &[3]);
+                let all = einsum(&[table.get(vec![Rows::dim(), Bins::dim()]), power], &[b"mk", b"bkt"], b"bmt");
+                Tensor::<(Batch,)>::from_raw(reduce(mul(all, all), Kind::Sum, &[1, 2]))
+            };
+            let model = Model::init((), 0).expect("nothing is missing").on(device);
+            let program = model.compile(|_: &(), x: Tensor![Batch, Samples]| filtered(x)).expect("compiles");
+            if device == Device::Cpu {
+                let text = program.graph().to_string();
+                assert!(text.contains("filtered_spectrum") && !text.contains("einsum"), "{text}");
+            }
+            program.run(x).expect("runs").data().to_vec()
+        };
+        for (batch, samples) in [(1, 3000), (3, 60)] {
+            let x = <Array![Batch, Samples]>::from_fn([batch, samples], |i| (i[0] * 7 + i[1] * i[1] % 23) as f32 / 23.0);
+            let x = x.expect("fits");
+            for (a, b) in run(&x, Device::Cpu).iter().zip(run(&x, Device::Reference)) {
+                assert!((a - b).abs() <= 1e-5 * b, "{a} is not {b}");
+            }
+        }
+    }
+
+    #[test]
     fn tables_of_filters_are_exact_whatever_the_format_of_weights() {
         for (batch, time) in [(1, 70), (3, 300), (2, 1), (2, 0)] {
             let x =

@@ -1,67 +1,71 @@
-//! The transform of many signals at once: every lane of a vector is a signal of its own, so that
-//! all operations are of whole vectors and nothing is shuffled.
+//! The complex transform of many signals at once: every lane of a vector is a signal of its own, so
+//! that all operations are of whole vectors and nothing is shuffled.
 //!
-//! Real and imaginary part of a value are two vectors next to each other. Factors 8, 4 and 2 have
-//! butterflies in registers; other prime factors follow the definition. The first pass reads the
-//! signals in the order of reversed digits and multiplies by the window; the others work in place,
-//! and all but the last stay in a part of the memory that fits the nearest cache.
+//! Real and imaginary part of a value are two vectors next to each other. Passes work in place: of
+//! values a factor's part of the length apart, each makes that many smaller transforms next to each
+//! other (decimation in frequency, Gentleman and Sande 1966), so that all but the first stay in a part
+//! of the memory that fits the nearest cache. Results lie in the order of reversed digits,
+//! [`Fourier::place`]. The first pass multiplies by the window.
 
-use super::Fourier;
+use super::{Fourier, Pass};
 use crate::cpu::vector::{Vector, at_level};
 
 /// A complex value of every lane.
-type Value<V> = [V; 2];
+pub(super) type Value<V> = [V; 2];
 
-/// Factors that have butterflies, and primes; their product is `n`.
-pub(super) fn factors(n: usize) -> Vec<usize> {
-    let (mut factors, mut rest, mut p) = (vec![], n.max(1), 3);
-    while rest.is_multiple_of(2) {
-        // Twice 4 rather than 8 and 2.
-        let factor = if rest.is_multiple_of(8) && rest != 16 { 8 } else { 4.min(1 << rest.trailing_zeros()) };
-        factors.push(factor);
-        rest /= factor;
-    }
-    while rest > 1 {
-        if p * p > rest {
-            p = rest;
-        }
-        while rest.is_multiple_of(p) {
-            factors.push(p);
-            rest /= p;
-        }
-        p += 2;
-    }
-    factors
-}
-
-/// For each place of the first pass the sample that belongs there.
-pub(super) fn order(factors: &[usize]) -> Vec<u32> {
-    let n: usize = factors.iter().product();
-    let place = |mut at: usize| {
-        let (mut sample, mut step, mut size) = (0, 1, n);
-        for p in factors {
-            size /= p;
-            sample += at / size * step;
-            at %= size;
-            step *= p;
-        }
-        sample as u32
-    };
-    (0..n).map(place).collect()
-}
+/// Factors that have butterflies in registers; others follow the definition.
+pub(super) const FACTORS: [usize; 5] = [2, 3, 4, 5, 8];
 
 #[inline(always)]
-fn add<V: Vector>(a: Value<V>, b: Value<V>) -> Value<V> {
+pub(super) fn add<V: Vector>(a: Value<V>, b: Value<V>) -> Value<V> {
     [a[0].add(b[0]), a[1].add(b[1])]
 }
 #[inline(always)]
-fn sub<V: Vector>(a: Value<V>, b: Value<V>) -> Value<V> {
+pub(super) fn sub<V: Vector>(a: Value<V>, b: Value<V>) -> Value<V> {
     [a[0].sub(b[0]), a[1].sub(b[1])]
 }
 /// `a - i b` and `a + i b`.
 #[inline(always)]
 fn turned<V: Vector>(a: Value<V>, b: Value<V>) -> [Value<V>; 2] {
     [[a[0].add(b[1]), a[1].sub(b[0])], [a[0].sub(b[1]), a[1].add(b[0])]]
+}
+/// `a x + c`, of a real `a`.
+#[inline(always)]
+fn fma<V: Vector>(x: Value<V>, a: V, c: Value<V>) -> Value<V> {
+    [x[0].fma(a, c[0]), x[1].fma(a, c[1])]
+}
+#[inline(always)]
+fn scaled<V: Vector>(x: Value<V>, a: V) -> Value<V> {
+    [x[0].mul(a), x[1].mul(a)]
+}
+
+/// `z` times a root.
+///
+/// # Safety
+/// The vector's instructions exist.
+#[inline(always)]
+pub(super) unsafe fn rooted<V: Vector>(z: Value<V>, [re, im]: [f32; 2]) -> Value<V> {
+    // SAFETY: by the caller's promise.
+    let (re, im) = unsafe { (V::splat(re), V::splat(im)) };
+    [z[1].nfma(im, z[0].mul(re)), z[0].fma(im, z[1].mul(re))]
+}
+
+/// # Safety
+/// Two vectors lie at value `at` of `p`.
+#[inline(always)]
+pub(super) unsafe fn get<V: Vector>(p: *const f32, at: usize) -> Value<V> {
+    // SAFETY: by the caller's promise.
+    unsafe { [V::load(p.add(2 * at * V::LANES)), V::load(p.add((2 * at + 1) * V::LANES))] }
+}
+/// # Safety
+/// As for [`get`].
+#[inline(always)]
+pub(super) unsafe fn put<V: Vector>(p: *mut f32, at: usize, z: Value<V>) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        z[0].store(p.add(2 * at * V::LANES));
+        z[1].store(p.add((2 * at + 1) * V::LANES));
+    }
 }
 
 #[inline(always)]
@@ -71,61 +75,87 @@ fn four<V: Vector>(a: Value<V>, b: Value<V>, c: Value<V>, d: Value<V>) -> [Value
     [add(sum, odd), second, sub(sum, odd), fourth]
 }
 
+/// The transform of `P` values.
+///
 /// # Safety
 /// The vector's instructions exist.
 #[inline(always)]
-unsafe fn eight<V: Vector>(z: [Value<V>; 8]) -> [Value<V>; 8] {
-    let e = four(z[0], z[2], z[4], z[6]);
-    let o = four(z[1], z[3], z[5], z[7]);
-    // SAFETY: by the caller's promise.
-    let (s, minus) = unsafe { (V::splat(std::f32::consts::FRAC_1_SQRT_2), V::splat(-std::f32::consts::FRAC_1_SQRT_2)) };
-    let o1 = [o[1][0].add(o[1][1]).mul(s), o[1][1].sub(o[1][0]).mul(s)];
-    let o3 = [o[3][1].sub(o[3][0]).mul(s), o[3][0].add(o[3][1]).mul(minus)];
-    let [third, seventh] = turned(e[2], o[2]);
-    [add(e[0], o[0]), add(e[1], o1), third, add(e[3], o3), sub(e[0], o[0]), sub(e[1], o1), seventh, sub(e[3], o3)]
-}
-
-/// # Safety
-/// Two vectors lie at value `at` of `p`.
-#[inline(always)]
-unsafe fn get<V: Vector>(p: *const f32, at: usize) -> Value<V> {
-    // SAFETY: by the caller's promise.
-    unsafe { [V::load(p.add(2 * at * V::LANES)), V::load(p.add((2 * at + 1) * V::LANES))] }
-}
-/// # Safety
-/// As for [`get`].
-#[inline(always)]
-unsafe fn put<V: Vector>(p: *mut f32, at: usize, z: Value<V>) {
+unsafe fn butterfly<V: Vector, const P: usize>(z: [Value<V>; P]) -> [Value<V>; P] {
+    let mut y = z;
     // SAFETY: by the caller's promise.
     unsafe {
-        z[0].store(p.add(2 * at * V::LANES));
-        z[1].store(p.add((2 * at + 1) * V::LANES));
+        match P {
+            2 => (y[0], y[1]) = (add(z[0], z[1]), sub(z[0], z[1])),
+            3 => {
+                let (sum, away) = (add(z[1], z[2]), sub(z[1], z[2]));
+                y[0] = add(z[0], sum);
+                // cos and sin of a third of a turn; below of one and two fifths, and of an eighth.
+                [y[1], y[2]] = turned(fma(sum, V::splat(-0.5), z[0]), scaled(away, V::splat(0.866_025_4)));
+            }
+            4 => [y[0], y[1], y[2], y[3]] = four(z[0], z[1], z[2], z[3]),
+            5 => {
+                let (c1, c2) = (V::splat(0.309_017), V::splat(-0.809_017));
+                let (s1, s2) = (V::splat(0.951_056_5), V::splat(0.587_785_25));
+                let (near, far) = (add(z[1], z[4]), add(z[2], z[3]));
+                let (apart, across) = (sub(z[1], z[4]), sub(z[2], z[3]));
+                y[0] = add(z[0], add(near, far));
+                let first = fma(far, c2, fma(near, c1, z[0]));
+                let second = fma(far, c1, fma(near, c2, z[0]));
+                let one = fma(across, s2, scaled(apart, s1));
+                let two = sub(scaled(apart, s2), scaled(across, s1));
+                [y[1], y[4]] = turned(first, one);
+                [y[2], y[3]] = turned(second, two);
+            }
+            _ => {
+                let e = four(z[0], z[2], z[4], z[6]);
+                let o = four(z[1], z[3], z[5], z[7]);
+                let (s, minus) =
+                    (V::splat(std::f32::consts::FRAC_1_SQRT_2), V::splat(-std::f32::consts::FRAC_1_SQRT_2));
+                // An eighth of a turn and three; the products with its cosine are fused with what follows.
+                let (o1, o3) =
+                    ([o[1][0].add(o[1][1]), o[1][1].sub(o[1][0])], [o[3][1].sub(o[3][0]), o[3][0].add(o[3][1])]);
+                (y[0], y[4]) = (add(e[0], o[0]), sub(e[0], o[0]));
+                (y[1], y[5]) = (fma(o1, s, e[1]), fma(o1, minus, e[1]));
+                [y[2], y[6]] = turned(e[2], o[2]);
+                y[3] = [o3[0].fma(s, e[3][0]), o3[1].fma(minus, e[3][1])];
+                y[7] = [o3[0].fma(minus, e[3][0]), o3[1].fma(s, e[3][1])];
+            }
+        }
     }
+    y
 }
 
 /// Where a pass reads its values. (Closures would be compiled without the vector's instructions.)
-trait Source<V: Vector> {
+trait Source<V: Vector>: Copy {
     /// # Safety
-    /// The pass has so many values.
+    /// There are so many values.
     unsafe fn load(&self, at: usize) -> Value<V>;
 }
 
-/// The samples of the first pass, windowed.
+/// The samples of the first pass, windowed: two make a value, or one where `SINGLE`.
 #[derive(Clone, Copy)]
-struct Windowed {
+struct Windowed<const SINGLE: bool> {
     x: *const f32,
+    at: *const u32,
     w: *const f32,
-    order: *const u32,
 }
 
-impl<V: Vector> Source<V> for Windowed {
+impl<const SINGLE: bool> Windowed<SINGLE> {
+    /// # Safety
+    /// The vector's instructions exist, and so many samples.
+    #[inline(always)]
+    unsafe fn sample<V: Vector>(&self, i: usize) -> V {
+        // SAFETY: by the caller's promise.
+        unsafe { V::load(self.x.add(*self.at.add(i) as usize)).mul(V::splat(*self.w.add(i))) }
+    }
+}
+
+impl<V: Vector, const SINGLE: bool> Source<V> for Windowed<SINGLE> {
     #[inline(always)]
     unsafe fn load(&self, at: usize) -> Value<V> {
         // SAFETY: by the caller's promise.
         unsafe {
-            let sample = *self.order.add(at) as usize;
-            let (z, w): (Value<V>, V) = (get(self.x, sample), V::splat(*self.w.add(sample)));
-            [z[0].mul(w), z[1].mul(w)]
+            if SINGLE { [self.sample(at), V::splat(0.0)] } else { [self.sample(2 * at), self.sample(2 * at + 1)] }
         }
     }
 }
@@ -142,91 +172,58 @@ impl<V: Vector> Source<V> for Earlier {
     }
 }
 
-/// `z` times the root at `at`.
+/// One pass over a transform at `out`, with a butterfly.
 ///
 /// # Safety
-/// The vector's instructions exist, and the root.
+/// The vector's instructions exist; all values may be loaded and lie at `out` or elsewhere.
 #[inline(always)]
-unsafe fn rooted<V: Vector>(z: Value<V>, roots: *const [f32; 2], at: usize) -> Value<V> {
+unsafe fn step<V: Vector, S: Source<V>, const P: usize>(from: S, turns: *const [f32; 2], rest: usize, out: *mut f32) {
     // SAFETY: by the caller's promise.
     unsafe {
-        let [re, im] = *roots.add(at);
-        let (re, im, minus) = (V::splat(re), V::splat(im), V::splat(-im));
-        [z[0].fma(re, z[1].mul(minus)), z[0].fma(im, z[1].mul(re))]
-    }
-}
-
-/// Value `k` of each of `P` transforms of length `m`, turned by its root.
-///
-/// # Safety
-/// As for [`rooted`] and [`Source::load`].
-#[inline(always)]
-unsafe fn values<V: Vector, S: Source<V>, const P: usize>(
-    from: &S,
-    roots: *const [f32; 2],
-    (k, m, step): (usize, usize, usize),
-) -> [Value<V>; P] {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        let mut z = [[V::splat(0.0); 2]; P];
-        for q in 0..P {
-            z[q] = from.load(k + q * m);
-        }
-        if k > 0 {
-            for q in 1..P {
-                z[q] = rooted(z[q], roots, q * k * step);
+        for k in 0..rest {
+            let mut z = [[V::splat(0.0); 2]; P];
+            for j in 0..P {
+                z[j] = from.load(k + j * rest);
+            }
+            let y = butterfly::<V, P>(z);
+            put(out, k, y[0]);
+            for r in 1..P {
+                let y = if rest > 1 { rooted(y[r], *turns.add(k * (P - 1) + r - 1)) } else { y[r] };
+                put(out, k + r * rest, y);
             }
         }
-        z
     }
 }
 
-/// A combination of `p` transforms of length `m` from `from`, at `out`.
+/// One pass over a transform at `out`.
 ///
 /// # Safety
-/// The vector's instructions exist; all values of `from` may be loaded, and lie at `out` or elsewhere;
-/// `room` holds `p` values.
+/// As for [`step`]; `spare` holds as many values as a factor without a butterfly.
 #[inline(always)]
-unsafe fn combine<V: Vector, S: Source<V>>(
-    plan: &Fourier,
-    (p, m, step): (usize, usize, usize),
-    from: S,
-    out: *mut f32,
-    room: *mut f32,
-) {
-    let (n, roots) = (plan.length(), plan.roots.as_ptr());
-    // SAFETY: by the caller's promise; roots lie below `n`.
+unsafe fn pass<V: Vector, S: Source<V>>(plan: &Fourier, pass: &Pass, from: S, out: *mut f32, spare: *mut f32) {
+    let Pass { factor: p, rest, turns } = *pass;
+    let turns = plan.turns.as_ptr().wrapping_add(turns);
+    // SAFETY: by the caller's promise; a pass has its roots.
     unsafe {
-        for k in 0..m {
-            match p {
-                2 => {
-                    let [a, b] = values::<V, S, 2>(&from, roots, (k, m, step));
-                    put(out, k, add(a, b));
-                    put(out, k + m, sub(a, b));
-                }
-                4 => {
-                    let [a, b, c, d] = values::<V, S, 4>(&from, roots, (k, m, step));
-                    let z = four(a, b, c, d);
-                    for q in 0..4 {
-                        put(out, k + q * m, z[q]);
-                    }
-                }
-                8 => {
-                    let z = eight(values::<V, S, 8>(&from, roots, (k, m, step)));
-                    for q in 0..8 {
-                        put(out, k + q * m, z[q]);
-                    }
-                }
-                _ => {
-                    for q in 0..p {
-                        put(room, q, rooted(from.load(k + q * m), roots, q * k * step));
+        match p {
+            2 => step::<V, S, 2>(from, turns, rest, out),
+            3 => step::<V, S, 3>(from, turns, rest, out),
+            4 => step::<V, S, 4>(from, turns, rest, out),
+            5 => step::<V, S, 5>(from, turns, rest, out),
+            8 => step::<V, S, 8>(from, turns, rest, out),
+            _ => {
+                let roots = turns.add(rest * (p - 1));
+                for k in 0..rest {
+                    for j in 0..p {
+                        put(spare, j, from.load(k + j * rest));
                     }
                     for r in 0..p {
-                        let mut sum: Value<V> = get(room, 0);
-                        for q in 1..p {
-                            sum = add(sum, rooted(get(room, q), roots, q * r % p * (n / p)));
+                        let mut sum: Value<V> = get(spare, 0);
+                        for j in 1..p {
+                            sum = add(sum, rooted(get(spare, j), *roots.add(j * r % p)));
                         }
-                        put(out, k + r * m, sum);
+                        let turn = if r > 0 { *turns.add(k * (p - 1) + r - 1) } else { [1.0, 0.0] };
+                        put(out, k + r * rest, rooted(sum, turn));
                     }
                 }
             }
@@ -234,75 +231,68 @@ unsafe fn combine<V: Vector, S: Source<V>>(
     }
 }
 
-/// The transforms of windowed signals.
+/// All passes.
 ///
 /// # Safety
-/// The vector's instructions exist; `x` and `out` hold `n` values, `room` as many as the largest
-/// factor; `w` holds `n` numbers.
+/// As for [`pass`], of the whole transform.
 #[inline(always)]
-unsafe fn body<V: Vector>(plan: &Fourier, x: *const f32, w: *const f32, out: *mut f32, room: *mut f32) {
-    let (n, factors) = (plan.length(), &plan.wide[..]);
-    let samples = Windowed { x, w, order: plan.order.as_ptr() };
-    let Some((last, before)) = factors.split_last() else {
+unsafe fn passes<V: Vector, S: Source<V>>(plan: &Fourier, from: S, out: *mut f32, spare: *mut f32) {
+    let Some((first, others)) = plan.passes.split_first() else {
         // SAFETY: a length of 1.
-        return unsafe { put::<V>(out, 0, samples.load(0)) };
+        return unsafe { put::<V>(out, 0, from.load(0)) };
     };
-    let part = n / before.first().copied().unwrap_or(1);
-    // SAFETY: places and samples lie below `n`.
+    // SAFETY: by the caller's promise; each part of a pass is a transform.
     unsafe {
-        for start in (0..n).step_by(part) {
-            // The last factor's transforms are neighbours: the first pass.
-            for at in (start..start + part).step_by(*last) {
-                let from = Windowed { order: samples.order.add(at), ..samples };
-                combine::<V, Windowed>(plan, (*last, 1, 1), from, out.add(2 * at * V::LANES), room);
-            }
-            let mut size = *last;
-            for p in before.iter().skip(1).rev() {
-                for at in (start..start + part).step_by(size * p) {
+        pass::<V, S>(plan, first, from, out, spare);
+        for part in (0..plan.values()).step_by(first.rest) {
+            for other in others {
+                for at in (part..part + first.rest).step_by(other.factor * other.rest) {
                     let out = out.add(2 * at * V::LANES);
-                    combine::<V, Earlier>(plan, (*p, size, n / (size * p)), Earlier(out), out, room);
+                    pass::<V, Earlier>(plan, other, Earlier(out), out, spare);
                 }
-                size *= p;
             }
-        }
-        if let Some(p) = before.first() {
-            combine::<V, Earlier>(plan, (*p, part, 1), Earlier(out), out, room);
         }
     }
-}
-at_level! {
-    /// See [`body`].
-    pub(super) unsafe fn transform(plan: &Fourier, x: *const f32, w: *const f32, out: *mut f32, room: *mut f32) = body;
 }
 
-/// Splits the transforms of two real signals in one complex value, and gives `each(bin, lanes of
-/// real parts, lanes of imaginary parts)` of the first and the second; the squares of magnitudes
-/// in place of real parts if `power`.
-///
-/// # Safety
-/// The vector's instructions exist; `z` holds `n` values; `out` has room for `n / 2 + 1` bins of four
-/// vectors.
 #[inline(always)]
-unsafe fn split_body<V: Vector>(n: usize, z: *const f32, power: bool, out: *mut f32) {
+unsafe fn windowed_body<V: Vector>(
+    plan: &Fourier,
+    x: *const f32,
+    at: *const u32,
+    w: *const f32,
+    out: *mut f32,
+    spare: *mut f32,
+) {
     // SAFETY: by the caller's promise.
     unsafe {
-        let half = V::splat(0.5);
-        for k in 0..n / 2 + 1 {
-            let (z, m): (Value<V>, Value<V>) = (get(z, k), get(z, (n - k) % n));
-            // The spectrum of the real part is the half that mirrors as a conjugate.
-            let first = [z[0].add(m[0]).mul(half), z[1].sub(m[1]).mul(half)];
-            let second = [z[1].add(m[1]).mul(half), m[0].sub(z[0]).mul(half)];
-            if power {
-                let squares = [first[0].mul(first[0]), second[0].mul(second[0])];
-                put(out, k, [first[1].fma(first[1], squares[0]), second[1].fma(second[1], squares[1])]);
-            } else {
-                put(out, 2 * k, first);
-                put(out, 2 * k + 1, second);
-            }
+        if plan.n.is_multiple_of(2) {
+            passes::<V, _>(plan, Windowed::<false> { x, at, w }, out, spare);
+        } else {
+            passes::<V, _>(plan, Windowed::<true> { x, at, w }, out, spare);
         }
     }
 }
 at_level! {
-    /// See [`split_body`].
-    pub(super) unsafe fn split(n: usize, z: *const f32, power: bool, out: *mut f32) = split_body;
+    /// The complex transforms of windowed real signals. The lanes of sample `i` begin at `x[at[i]]`.
+    ///
+    /// # Safety
+    /// The level is the processor's; `at` and `w` hold a number for each sample, and `x` lanes at all
+    /// of the former; `out` and `spare` have room for all values and the largest factor.
+    pub(super) unsafe fn windowed(
+        plan: &Fourier, x: *const f32, at: *const u32, w: *const f32, out: *mut f32, spare: *mut f32,
+    ) = windowed_body;
+}
+
+#[inline(always)]
+unsafe fn complex_body<V: Vector>(plan: &Fourier, z: *mut f32, spare: *mut f32) {
+    // SAFETY: by the caller's promise.
+    unsafe { passes::<V, _>(plan, Earlier(z), z, spare) };
+}
+at_level! {
+    /// The transforms of the complex signals at `z`, in place.
+    ///
+    /// # Safety
+    /// As for [`windowed`].
+    pub(super) unsafe fn complex(plan: &Fourier, z: *mut f32, spare: *mut f32) = complex_body;
 }

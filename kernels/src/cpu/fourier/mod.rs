@@ -1,149 +1,120 @@
 //! Fourier transforms of any length and the short-time transform over them ([`Stft`]).
 //!
-//! Lengths are split into their factors (Cooley and Tukey 1965), so products of small primes such
-//! as 400 and 512 are fast, and a prime length costs its square. Many frames at once go through
-//! `lanes`; single ones through the recursion here. Two real signals are transformed as the real
-//! and the imaginary part of one.
+//! Many frames are transformed at once, each in a lane of its own of the processor's vectors
+//! ([`lanes`]): what comes of a frame depends neither on its neighbours nor on how many there are.
+//! Real signals of an even length are read as complex ones of half the length, and their spectra
+//! are told apart afterwards ([`real`]; Sorensen and others 1987). Lengths are split into their
+//! factors (Cooley and Tukey 1965), so products of small primes such as 400 and 512 are fast, and a
+//! prime length costs its square.
 
+mod grad;
 mod lanes;
+mod real;
 mod stft;
 
-pub use stft::{Frames, Stft, stft, stft_input_grad, stft_window_grad};
+pub use grad::{stft_input_grad, stft_window_grad};
+pub use stft::{Frames, Output, Stft, stft};
 
-type Complex = [f32; 2];
-
-fn mul(a: Complex, b: Complex) -> Complex {
-    [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]]
+/// A pass over all values: transforms of length `factor · rest` become `factor` of length `rest`.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    factor: usize,
+    rest: usize,
+    /// Where its roots begin in [`Fourier::turns`].
+    turns: usize,
 }
 
 /// A prepared transform of one length.
 #[derive(Clone, Debug)]
 pub struct Fourier {
-    /// `exp(-2 pi i k / n)`
-    roots: Vec<Complex>,
-    /// Prime factors, ascending.
-    factors: Vec<usize>,
-    /// Factors of the transform of lanes, and its order of samples.
-    wide: Vec<usize>,
-    order: Vec<u32>,
+    n: usize,
+    /// `exp(-2 pi i k / n)` for the complex values `k`.
+    roots: Vec<[f32; 2]>,
+    /// Of the complex transform: of half the length where that is even.
+    passes: Vec<Pass>,
+    /// What results of a pass are multiplied by, in its order; then, of a factor without a butterfly,
+    /// the factor's roots.
+    turns: Vec<[f32; 2]>,
+    /// Where the complex transform leaves each of its values.
+    place: Vec<u32>,
 }
 
 impl Fourier {
-    /// A transform of length `n`.
+    /// A transform of length `n`, at least 1.
     pub fn new(n: usize) -> Fourier {
-        let root = |k: usize| {
-            let angle = -2.0 * std::f64::consts::PI * k as f64 / n as f64;
+        let n = n.max(1);
+        let length = if n.is_multiple_of(2) { n / 2 } else { n };
+        let root = |k: usize, n: usize| {
+            let angle = -2.0 * std::f64::consts::PI * (k % n) as f64 / n as f64;
             [angle.cos() as f32, angle.sin() as f32]
         };
-        let (mut factors, mut rest, mut p) = (vec![], n, 2);
-        while rest > 1 {
-            if p * p > rest {
-                p = rest;
+        let (mut passes, mut turns, mut size) = (vec![], vec![], length);
+        for factor in factors(length) {
+            let rest = size / factor;
+            passes.push(Pass { factor, rest, turns: turns.len() });
+            turns.extend((0..rest).flat_map(|k| (1..factor).map(move |r| root(r * k, size))));
+            if !lanes::FACTORS.contains(&factor) {
+                turns.extend((0..factor).map(|k| root(k, factor)));
             }
-            while rest % p == 0 {
-                factors.push(p);
-                rest /= p;
-            }
-            p += 1;
+            size = rest;
         }
-        let wide = lanes::factors(n);
-        Fourier { roots: (0..n).map(root).collect(), factors, order: lanes::order(&wide), wide }
+        let place = |k: usize| {
+            let step = |(at, k): (usize, usize), p: &Pass| (at + k % p.factor * p.rest, k / p.factor);
+            passes.iter().fold((0, k), step).0 as u32
+        };
+        let (place, roots) = ((0..length).map(place).collect(), (0..length).map(|k| root(k, n)).collect());
+        Fourier { n, roots, passes, turns, place }
     }
 
     /// The length.
     pub fn length(&self) -> usize {
-        self.roots.len()
+        self.n
     }
 
-    /// Scratch values that [`run`](Self::run) needs: the largest prime factor, or one.
-    fn room(&self) -> usize {
-        self.factors.last().copied().unwrap_or(1)
+    /// Bins of the spectrum of a real signal.
+    pub fn bins(&self) -> usize {
+        self.n / 2 + 1
     }
 
-    /// `out[k] = sum over n of x[n] exp(-2 pi i k n / N)`
-    fn run(&self, x: &[Complex], out: &mut [Complex], room: &mut [Complex]) {
-        self.level(&self.factors, x, 1, out, room);
+    /// Values of the complex transform.
+    fn values(&self) -> usize {
+        self.place.len()
     }
 
-    /// The transform of every `step`-th value of `x`.
-    fn level(&self, factors: &[usize], x: &[Complex], step: usize, out: &mut [Complex], room: &mut [Complex]) {
-        let Some((p, rest)) = factors.split_first() else {
-            out[0] = x[0];
-            return;
-        };
-        let (p, m) = (*p, out.len() / p);
-        for (q, part) in out.chunks_exact_mut(m).enumerate() {
-            self.level(rest, &x[q * step..], step * p, part, room);
-        }
-        if p == 2 {
-            let (low, high) = out.split_at_mut(m);
-            for k in 0..m {
-                let odd = mul(high[k], self.roots[k * step]);
-                high[k] = [low[k][0] - odd[0], low[k][1] - odd[1]];
-                low[k] = [low[k][0] + odd[0], low[k][1] + odd[1]];
-            }
-            return;
-        }
-        let n = self.length();
-        for k in 0..m {
-            for q in 0..p {
-                room[q] = mul(out[k + q * m], self.roots[q * k * step]);
-            }
-            for r in 0..p {
-                let mut sum = room[0];
-                let (turn, mut at) = (r * m * step, 0);
-                for term in &room[1..p] {
-                    at = (at + turn) % n;
-                    let t = mul(*term, self.roots[at]);
-                    sum = [sum[0] + t[0], sum[1] + t[1]];
-                }
-                out[k + r * m] = sum;
-            }
-        }
+    /// Values that a pass needs beside these: as many as the largest factor without a butterfly.
+    fn spare(&self) -> usize {
+        self.passes.iter().map(|p| p.factor).filter(|p| !lanes::FACTORS.contains(p)).max().unwrap_or(0)
     }
+}
+
+/// Factors whose product is `n`: those with butterflies, and primes. The largest butterflies come
+/// last, where nothing is multiplied by roots.
+fn factors(n: usize) -> Vec<usize> {
+    let (mut factors, mut rest, mut p) = (vec![], n >> n.trailing_zeros(), 3);
+    while rest > 1 {
+        if p * p > rest {
+            p = rest;
+        }
+        while rest.is_multiple_of(p) {
+            factors.push(p);
+            rest /= p;
+        }
+        p += 2;
+    }
+    // Largest first: what remains is then soon near.
+    factors.reverse();
+    let twos = n.trailing_zeros() as usize;
+    // Twice 4 rather than 2 and 8.
+    let (eights, fours) = match (twos / 3, twos % 3) {
+        (0, 1) => return [vec![2], factors].concat(),
+        (eights, 1) => (eights - 1, 2),
+        (eights, 2) => (eights, 1),
+        (eights, _) => (eights, 0),
+    };
+    factors.extend([4].repeat(fours));
+    factors.extend([8].repeat(eights));
+    factors
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::simd::levels;
-    use crate::cpu::vector::Shape;
-
-    #[test]
-    fn every_length_agrees_with_the_definition() {
-        for n in (1..=40).chain([49, 60, 97, 100, 128, 400]) {
-            let fourier = Fourier::new(n);
-            let x: Vec<Complex> = (0..n).map(|i| [(i * 7 % 11) as f32 - 5.0, (i * 5 % 13) as f32 - 6.0]).collect();
-            let (mut out, mut room) = (vec![[0.0; 2]; n], vec![[0.0; 2]; fourier.room()]);
-            fourier.run(&x, &mut out, &mut room);
-            let window: Vec<f32> = (0..n).map(|i| 1.0 + (i % 3) as f32).collect();
-            for level in levels() {
-                // Lane l holds the signal times l + 1, divided by the window that it is multiplied by.
-                let lanes = Shape::of(level).lanes;
-                let wide: Vec<f32> = (0..n * 2 * lanes)
-                    .map(|i| x[i / (2 * lanes)][i / lanes % 2] * (i % lanes + 1) as f32 / window[i / (2 * lanes)])
-                    .collect();
-                let (mut found, mut room) = (vec![0.0; wide.len()], vec![0.0; fourier.room() * 2 * lanes]);
-                let (from, w) = (wide.as_ptr(), window.as_ptr());
-                // SAFETY: all slices have the sizes that the transform asks for.
-                unsafe { lanes::transform(level, &fourier, from, w, found.as_mut_ptr(), room.as_mut_ptr()) };
-                for (i, found) in found.iter().enumerate() {
-                    let want = out[i / (2 * lanes)][i / lanes % 2] * (i % lanes + 1) as f32;
-                    let error = (found - want).abs() / (i % lanes + 1) as f32;
-                    assert!(error < 4e-6 * 6.0 * n as f32, "{level:?}, length {n}: {found} is not {want}");
-                }
-            }
-            for (k, found) in out.iter().enumerate() {
-                let mut sum = [0f64; 2];
-                for (i, x) in x.iter().enumerate() {
-                    let angle = -2.0 * std::f64::consts::PI * (k * i % n) as f64 / n as f64;
-                    let (re, im) = (x[0] as f64, x[1] as f64);
-                    sum[0] += re * angle.cos() - im * angle.sin();
-                    sum[1] += re * angle.sin() + im * angle.cos();
-                }
-                let error = (found[0] as f64 - sum[0]).abs().max((found[1] as f64 - sum[1]).abs());
-                assert!(error < 2e-6 * 6.0 * n as f64, "length {n}, bin {k}: {found:?} is not {sum:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,160 +1,214 @@
-//! The short-time transform and its gradients.
+//! The short-time transform.
 //!
-//! Forward, a block of frames is transposed so that each lane of a vector holds one frame, and
-//! goes through [`super::lanes`] while it is in cache; frames are never laid out in memory. Frames
-//! within the signal are found by arithmetic, only those at its ends by a table.
+//! A task is a block of frames that stays in the second cache. Its samples are transposed once, a hop
+//! to a column: sample `i` of neighbouring frames is then a row of neighbours, for it is sample
+//! `i mod hop` of columns `i / hop` further on. The first pass of [`lanes`] reads these rows; frames
+//! are never laid out in memory, and the spectra of a block, which the magnitudes are filtered from,
+//! are not either.
 
-use super::{Complex, Fourier, lanes};
+use super::real::{Layout, split};
+use super::{Fourier, lanes};
+use crate::cpu::bands::{self, Bands};
 use crate::cpu::pack::panels;
 use crate::cpu::parts::Parts;
 use crate::cpu::simd::{Level, level};
 use crate::cpu::vector::Shape;
 use crate::pool::Pool;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The longest vector.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
+/// Frames of a task.
+const BLOCK: usize = 64;
+/// Values from bin to bin of a block: an odd number of cache lines, for powers of two fall on each other.
+const ROW: usize = BLOCK + LANES;
 
-/// A short-time transform: `x[batch, samples] <-> y[batch, bins, frames, 2]`.
+/// A short-time transform: `x[batch, samples] -> y[batch, bins, frames, 2]`.
 #[derive(Clone, Debug)]
 pub struct Stft {
     /// The transform of a frame.
     pub fourier: Fourier,
     /// Signals.
     pub batch: usize,
-    /// Samples of each.
-    pub samples: usize,
     /// Where frames lie.
     pub frames: Frames,
-    /// The result is the squared magnitude `[batch, bins, frames]`.
-    pub power: bool,
+    /// What is made of spectra.
+    pub output: Output,
+}
+
+/// What is made of the spectrum of a frame.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Real and imaginary parts: `[batch, bins, frames, 2]`.
+    Parts,
+    /// Squared magnitudes: `[batch, bins, frames]`.
+    Power,
+    /// Squared magnitudes times the rows of a matrix over the bins: `[batch, rows, frames]`.
+    Filtered(Bands),
 }
 
 /// The frames of a signal.
 #[derive(Clone, Debug)]
 pub struct Frames {
-    /// How many.
-    pub count: usize,
-    /// Samples between their starts.
-    pub hop: usize,
-    /// Places of the first frame before the signal.
-    pub pad: usize,
-    /// The frames that lie within the signal.
-    pub inside: std::ops::Range<usize>,
-    /// For each place of each other frame the sample there; -1 for a zero.
-    pub edges: Vec<i32>,
+    samples: usize,
+    count: usize,
+    hop: usize,
+    pad: usize,
+    /// For each place before the signal and behind it the sample there; -1 for a zero.
+    before: Vec<i32>,
+    after: Vec<i32>,
+    /// Samples of a column of the transposed signal.
+    column: usize,
+    /// Columns that a frame reaches beyond its own.
+    beyond: usize,
+    /// Where each sample of the first frame lies there.
+    at: Vec<u32>,
 }
 
 impl Frames {
-    /// The frames of `n` places of a signal; `source` gives the sample at a place of a frame that is
-    /// not inside.
+    /// `count` frames of `n` places, a `hop` apart, of a signal of so many samples that begins at
+    /// place `pad`; `source` gives the sample at a place that is not in the signal.
     pub fn new(
         (samples, n): (usize, usize),
         (count, hop, pad): (usize, usize, usize),
-        source: impl Fn(usize, usize) -> Option<usize>,
+        source: impl Fn(usize) -> Option<usize>,
     ) -> Frames {
-        let first = pad.div_ceil(hop.max(1)).min(count);
-        let whole = (samples + pad).checked_sub(n).map_or(0, |last| last / hop.max(1) + 1);
-        let inside = first..whole.clamp(first, count);
-        let outside = (0..first).chain(inside.end..count);
-        let places = outside.flat_map(|t| (0..n).map(move |i| (t, i)));
-        let edges = places.map(|(t, i)| source(t, i).map_or(-1, |at| at as i32)).collect();
-        Frames { count, hop, pad, inside, edges }
+        let hop = hop.max(1);
+        let end = count.checked_sub(1).map_or(0, |last| last * hop + n);
+        let table = |places: std::ops::Range<usize>| places.map(|p| source(p).map_or(-1, |at| at as i32)).collect();
+        let mut frames = Frames {
+            samples,
+            count,
+            hop,
+            pad,
+            before: table(0..pad.min(end)),
+            after: table(pad + samples..end),
+            column: hop.min(n),
+            beyond: n.saturating_sub(1) / hop,
+            at: vec![],
+        };
+        frames.at = (0..n).map(|i| (i % hop * frames.row() + i / hop) as u32).collect();
+        frames
     }
 
-    /// The sample at place `i` of frame `t`, one of `n`.
-    fn source(&self, t: usize, i: usize, n: usize) -> Option<usize> {
-        if self.inside.contains(&t) {
-            return Some(t * self.hop + i - self.pad);
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Samples of the signal.
+    pub(super) fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// From row to row of the transposed signal: an odd number of cache lines.
+    fn row(&self) -> usize {
+        LANES * ((BLOCK + self.beyond).div_ceil(LANES) | 1)
+    }
+
+    /// The sample at place `i` of frame `t`.
+    pub(super) fn source(&self, t: usize, i: usize) -> Option<usize> {
+        self.sample(t * self.hop + i)
+    }
+
+    fn sample(&self, place: usize) -> Option<usize> {
+        let outside = |table: &[i32], i: usize| table.get(i).and_then(|at| usize::try_from(*at).ok());
+        match place.checked_sub(self.pad) {
+            None => outside(&self.before, place),
+            Some(at) if at < self.samples => Some(at),
+            Some(at) => outside(&self.after, at - self.samples),
         }
-        let row = if t < self.inside.start { t } else { t - self.inside.len() };
-        usize::try_from(self.edges[row * n + i]).ok()
+    }
+
+    /// The places from `first` on, of a signal `x`.
+    fn fill(&self, x: &[f32], first: usize, out: &mut [f32]) {
+        let end = first + out.len();
+        let (start, stop) = (self.pad.clamp(first, end), (self.pad + self.samples).clamp(first, end));
+        if start < stop {
+            out[start - first..stop - first].copy_from_slice(&x[start - self.pad..stop - self.pad]);
+        }
+        for place in (first..start).chain(stop.max(start)..end) {
+            out[place - first] = self.sample(place).map_or(0.0, |at| x[at]);
+        }
+    }
+
+    /// Transposes the columns of `lanes` frames from `t` on, and those that they reach. `spare` holds
+    /// columns that reach beyond the signal.
+    fn transpose(&self, x: &[f32], (t, lanes): (usize, usize), spare: &mut [f32], out: &mut [f32]) {
+        let (columns, size, first) = (lanes + self.beyond, self.column, t * self.hop);
+        let reach = (columns - 1) * self.hop + size;
+        match first.checked_sub(self.pad) {
+            Some(start) if start + reach <= self.samples => {
+                panels(&x[start..], |c| c * self.hop, (columns, size), self.row(), 1.0, out);
+            }
+            _ => {
+                for (c, column) in spare.chunks_exact_mut(size.max(1)).take(columns).enumerate() {
+                    self.fill(x, first + c * self.hop, column);
+                }
+                panels(spare, |c| c * size, (columns, size), self.row(), 1.0, out);
+            }
+        }
     }
 }
 
+/// A thread's scratch.
+struct Room<'s> {
+    /// The window, halved where samples go in twos.
+    window: &'s mut [f32],
+    spare: &'s mut [f32],
+    signal: &'s mut [f32],
+    values: &'s mut [f32],
+    more: &'s mut [f32],
+    bins: &'s mut [f32],
+}
+
 impl Stft {
-    fn bins(&self) -> usize {
-        self.fourier.length() / 2 + 1
+    /// Rows of the result.
+    fn rows(&self) -> usize {
+        match &self.output {
+            Output::Filtered(bank) => bank.rows(),
+            _ => self.fourier.bins(),
+        }
     }
 
-    /// Complex values that one thread works on: a frame, its transform, and room.
-    fn room(&self) -> usize {
-        2 * self.fourier.length() + self.fourier.room()
-    }
-
-    /// Scratch floats of [`stft`] for a thread: frames that reach beyond the signal, frames and then
-    /// bins, their transform, room.
-    fn wide_room(&self) -> usize {
-        let n = self.fourier.length();
-        2 * LANES * (n + (n + 2) + n + self.fourier.room())
+    /// Floats of each part of a thread's [`Room`], in whole cache lines.
+    fn room(&self) -> [usize; 6] {
+        let (plan, frames) = (&self.fourier, &self.frames);
+        let planes = if matches!(self.output, Output::Parts) { 2 } else { 1 };
+        let columns = BLOCK + frames.beyond;
+        let [values, more] = [plan.values(), plan.spare()].map(|n| 2 * n * LANES);
+        let parts = [columns * frames.column, frames.column * frames.row(), values, more, planes * plan.bins() * ROW];
+        let [spare, signal, values, more, bins] = parts;
+        [plan.length(), spare, signal, values, more, bins].map(|n| n.next_multiple_of(LANES))
     }
 
     /// Scratch floats of [`stft`] on so many threads.
     pub fn scratch(&self, threads: usize) -> usize {
-        threads * self.wide_room()
+        threads * self.room().iter().sum::<usize>()
     }
 
-    /// Scratch floats of [`stft_input_grad`] on so many threads.
-    pub fn back_scratch(&self, threads: usize) -> usize {
-        2 * threads * self.room()
-    }
-
-    /// Scratch floats of [`stft_window_grad`].
-    pub fn window_scratch(&self) -> usize {
-        self.sums() * (2 * self.room() + self.fourier.length())
-    }
-
-    /// Sums of the gradient by the window that are made side by side: as many whatever the threads,
-    /// for the order of additions must not depend on them.
-    fn sums(&self) -> usize {
-        self.batch.min(4)
-    }
-
-    fn source(&self, frame: usize, n: usize) -> Option<usize> {
-        self.frames.source(frame, n, self.fourier.length())
-    }
-
-    /// Splits one thread's scratch into frame, transform and room.
-    fn split<'s>(&self, scratch: &'s mut [f32]) -> (&'s mut [Complex], &'s mut [Complex], &'s mut [Complex]) {
-        let n = self.fourier.length();
-        let (frame, rest) = scratch.as_chunks_mut::<2>().0.split_at_mut(n);
-        let (out, room) = rest.split_at_mut(n);
-        (frame, out, room)
-    }
-
-    /// The real signals of which frames `t` and `t + 1` of spectrum `y` are the gradients, as
-    /// real and imaginary parts: `sum over k of Re(y_k exp(2 pi i k n / N))`, conjugated.
-    fn back<'s>(&self, y: &[f32], t: usize, scratch: &'s mut [f32]) -> &'s [Complex] {
-        let (n, bins) = (self.fourier.length(), self.bins());
-        let (frame, out, room) = self.split(scratch);
-        frame.fill([0.0; 2]);
-        let at = |k: usize, t: usize| {
-            if t < self.frames.count {
-                [y[2 * (k * self.frames.count + t)], y[2 * (k * self.frames.count + t) + 1]]
-            } else {
-                [0.0; 2]
-            }
-        };
-        for k in 0..bins {
-            let (a, b) = (at(k, t), at(k, t + 1));
-            // Half to the bin and half, conjugated, to its mirror image make each signal real;
-            // a + i b puts the second signal in the imaginary part. Conjugated, so that the
-            // forward transform is the inverse one.
-            let (half, mirror) = ([0.5 * (a[0] - b[1]), -0.5 * (a[1] + b[0])], (n - k) % n);
-            let other = [0.5 * (a[0] + b[1]), -0.5 * (b[0] - a[1])];
-            frame[k] = [frame[k][0] + half[0], frame[k][1] + half[1]];
-            frame[mirror] = [frame[mirror][0] + other[0], frame[mirror][1] + other[1]];
-        }
-        self.fourier.run(frame, out, room);
-        out
+    /// Cuts a thread's scratch up.
+    fn cut<'s>(&self, scratch: &'s mut [f32]) -> Room<'s> {
+        let [window, spare, signal, values, more, _] = self.room();
+        let (window, rest) = scratch.split_at_mut(window);
+        let (spare, rest) = rest.split_at_mut(spare);
+        let (signal, rest) = rest.split_at_mut(signal);
+        let (values, rest) = rest.split_at_mut(values);
+        let (more, bins) = rest.split_at_mut(more);
+        Room { window, spare, signal, values, more, bins }
     }
 }
 
-/// The transform of windowed frames: twice as many at a time as a vector has lanes.
+/// The transform of windowed frames.
+///
+/// # Panics
+/// When a slice is shorter than the transform says, or the filters are of other bins.
 pub fn stft(pool: &Pool, s: &Stft, x: &[f32], w: &[f32], y: &mut [f32], scratch: &mut [f32], threads: usize) {
     stft_at(level(), pool, s, x, w, y, scratch, threads);
 }
 
-fn stft_at(
+#[allow(clippy::too_many_arguments)]
+pub(super) fn stft_at(
     level: Level,
     pool: &Pool,
     s: &Stft,
@@ -164,126 +218,55 @@ fn stft_at(
     scratch: &mut [f32],
     threads: usize,
 ) {
-    let (n, bins, frames) = (s.fourier.length(), s.bins(), s.frames.count);
-    let wide = 2 * Shape::of(level).lanes;
-    let blocks = frames.div_ceil(wide);
-    let (y, scratch, room) = (Parts::new(y), Parts::new(scratch), s.wide_room());
-    let tasks = s.batch * blocks;
-    let slots = threads.min(tasks);
-    assert!(w.len() == n, "a window is as long as the transform");
-    pool.run(slots, &|slot| {
+    let (plan, frames, n) = (&s.fourier, &s.frames, s.fourier.length());
+    assert!(w.len() == n && frames.at.len() == n, "a window and frames are as long as the transform");
+    assert!(!matches!(&s.output, Output::Filtered(bank) if bank.columns() != plan.bins()), "a filter for every bin");
+    let lanes = Shape::of(level).lanes;
+    let blocks = frames.count.div_ceil(BLOCK);
+    let (tasks, room) = (s.batch * blocks, s.scratch(1));
+    let (y, scratch, next) = (Parts::new(y), Parts::new(scratch), AtomicUsize::new(0));
+    // Whoever is done takes the next block: threads may be held up.
+    pool.run(threads.min(tasks), &|slot| {
         // SAFETY: slots have distinct scratch.
-        let (beyond, rest) = unsafe { scratch.get(slot * room, room) }.split_at_mut(wide * n);
-        let (values, rest) = rest.split_at_mut(wide * (n + 2));
-        let (out, spare) = rest.split_at_mut(wide * n);
-        for task in (slot..tasks).step_by(slots) {
-            let (b, t0) = (task / blocks, wide * (task % blocks));
-            let (x, count) = (&x[b * s.samples..][..s.samples], wide.min(frames - t0));
-            if count < wide {
-                values.fill(0.0);
+        let room = s.cut(unsafe { scratch.get(slot * room, room) });
+        let scale = if n.is_multiple_of(2) { 0.5 } else { 1.0 };
+        room.window.iter_mut().zip(w).for_each(|(half, w)| *half = scale * w);
+        let at = Layout { row: ROW, plane: plan.bins() * ROW };
+        loop {
+            let task = next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                break;
             }
-            if s.frames.inside.start <= t0 && t0 + count <= s.frames.inside.end {
-                let start = |t: usize| (t0 + t) * s.frames.hop - s.frames.pad;
-                panels(x, start, (count, n), wide, 1.0, values);
-            } else {
-                for (t, frame) in beyond.chunks_exact_mut(n).take(count).enumerate() {
-                    for (i, v) in frame.iter_mut().enumerate() {
-                        *v = s.source(t0 + t, i).map_or(0.0, |at| x[at]);
-                    }
+            let (b, t) = (task / blocks, BLOCK * (task % blocks));
+            let (x, count) = (&x[b * frames.samples..][..frames.samples], BLOCK.min(frames.count - t));
+            frames.transpose(x, (t, count.next_multiple_of(lanes)), room.spare, room.signal);
+            for first in (0..count).step_by(lanes) {
+                let (from, w, more) = (room.signal[first..].as_ptr(), room.window.as_ptr(), room.more.as_mut_ptr());
+                let (values, bins) = (room.values.as_mut_ptr(), room.bins[first..].as_mut_ptr());
+                // SAFETY: the level is the processor's; scratch was measured for the transform.
+                unsafe {
+                    lanes::windowed(level, plan, from, frames.at.as_ptr(), w, values, more);
+                    split(level, plan, values, !matches!(s.output, Output::Parts), bins, at);
                 }
-                panels(beyond, |t| t * n, (count, n), wide, 1.0, values);
             }
-            let (from, to, spare) = (values.as_ptr(), out.as_mut_ptr(), spare.as_mut_ptr());
-            // SAFETY: the level is the processor's; scratch was measured for the transform.
-            unsafe {
-                lanes::transform(level, &s.fourier, from, w.as_ptr(), to, spare);
-                lanes::split(level, n, out.as_ptr(), s.power, values.as_mut_ptr());
-            }
-            for k in 0..bins {
-                let place = (b * bins + k) * frames + t0;
-                if s.power {
-                    // SAFETY: tasks have distinct frames; so below.
-                    let y = unsafe { y.get(place, count) };
-                    y.copy_from_slice(&values[k * wide..][..count]);
-                } else {
-                    // SAFETY: as above.
-                    let y = unsafe { y.get(2 * place, 2 * count) }.as_chunks_mut::<2>().0;
-                    // Real parts of the first half of the frames, imaginary parts, then the second.
-                    let (first, second) = values[2 * k * wide..][..2 * wide].split_at(wide);
-                    for (y, half) in y.chunks_mut(wide / 2).zip([first, second]) {
-                        let (re, im) = half.split_at(wide / 2);
-                        for ((y, re), im) in y.iter_mut().zip(re).zip(im) {
+            // SAFETY: tasks have distinct frames, and rows are distinct.
+            let to = |r: usize, parts: usize| unsafe {
+                y.get(parts * ((b * s.rows() + r) * frames.count + t), parts * count)
+            };
+            match &s.output {
+                Output::Parts => {
+                    for k in 0..plan.bins() {
+                        let (re, im) = (&room.bins[k * ROW..], &room.bins[at.plane + k * ROW..]);
+                        for (y, (re, im)) in to(k, 2).as_chunks_mut::<2>().0.iter_mut().zip(re.iter().zip(im)) {
                             *y = [*re, *im];
                         }
                     }
                 }
-            }
-        }
-    });
-}
-
-/// The gradient by the signal.
-pub fn stft_input_grad(
-    pool: &Pool,
-    s: &Stft,
-    y: &[f32],
-    w: &[f32],
-    x: &mut [f32],
-    scratch: &mut [f32],
-    threads: usize,
-) {
-    let (spectrum, room) = (s.bins() * s.frames.count * 2, 2 * s.room());
-    let slots = threads.min(s.batch);
-    x.fill(0.0);
-    let (x, scratch) = (Parts::new(x), Parts::new(scratch));
-    pool.run(slots, &|slot| {
-        // SAFETY: slots have distinct scratch.
-        let scratch = unsafe { scratch.get(slot * room, room) };
-        for b in (slot..s.batch).step_by(slots) {
-            // SAFETY: and distinct signals.
-            let x = unsafe { x.get(b * s.samples, s.samples) };
-            for t in (0..s.frames.count).step_by(2) {
-                let back = s.back(&y[b * spectrum..][..spectrum], t, scratch);
-                for (i, v) in back.iter().enumerate() {
-                    if let Some(at) = s.source(t, i) {
-                        x[at] += v[0] * w[i];
-                    }
-                    // The transform was conjugated, and with it the second signal.
-                    if t + 1 < s.frames.count
-                        && let Some(at) = s.source(t + 1, i)
-                    {
-                        x[at] -= v[1] * w[i];
-                    }
+                Output::Power => {
+                    (0..plan.bins()).for_each(|k| to(k, 1).copy_from_slice(&room.bins[k * ROW..][..count]));
                 }
+                Output::Filtered(bank) => bands::block(level, bank, &room.bins, ROW, |r| to(r, 1)),
             }
         }
     });
-}
-
-/// The gradient by the window.
-pub fn stft_window_grad(pool: &Pool, s: &Stft, x: &[f32], y: &[f32], w: &mut [f32], scratch: &mut [f32]) {
-    let (spectrum, n) = (s.bins() * s.frames.count * 2, s.fourier.length());
-    let (slots, room) = (s.sums(), 2 * s.room() + n);
-    let parts = Parts::new(&mut *scratch);
-    pool.run(slots, &|slot| {
-        // SAFETY: slots have distinct scratch.
-        let (sum, scratch) = unsafe { parts.get(slot * room, room) }.split_at_mut(n);
-        sum.fill(0.0);
-        for b in (slot..s.batch).step_by(slots) {
-            let x = &x[b * s.samples..][..s.samples];
-            for t in (0..s.frames.count).step_by(2) {
-                let back = s.back(&y[b * spectrum..][..spectrum], t, scratch);
-                for (i, (sum, v)) in sum.iter_mut().zip(back).enumerate() {
-                    *sum += s.source(t, i).map_or(0.0, |at| v[0] * x[at]);
-                    if t + 1 < s.frames.count {
-                        *sum -= s.source(t + 1, i).map_or(0.0, |at| v[1] * x[at]);
-                    }
-                }
-            }
-        }
-    });
-    w.fill(0.0);
-    for slot in 0..slots {
-        w.iter_mut().zip(&scratch[slot * room..]).for_each(|(w, s)| *w += s);
-    }
 }

@@ -71,7 +71,7 @@ pub fn lower(op: &Einsum, cx: &mut Lower) {
 
 /// A table of filters: only their bands are read.
 fn filtered(found: Filters, cx: &mut Lower) {
-    let Filters { x, summed, table } = found;
+    let Filters { x, summed, table, .. } = found;
     // Neighbours behind the summed dimension are to be neighbours in memory, and entries one dimension.
     let mut view = cx.view(x);
     let labels: Vec<u8> = (0..view.sizes.len() as u8).collect();

@@ -82,7 +82,7 @@ pub fn optimize(graph: Graph) -> Graph {
         ints: kernel::INTS,
         results: kernel::RESULTS,
     };
-    let graph = prune(heads::join(spectrum::square(common::join(simplify(graph)))));
+    let graph = prune(heads::join(spectrum::join(common::join(simplify(graph)))));
     let graph = epilogue::attach(prune(fuse(products::join(graph), &limits)));
     prune(siblings::join(graph, &limits))
 }

@@ -2,7 +2,8 @@
 //! once, so that the kernel knows nothing of padding.
 
 use super::lower::Lower;
-use crate::ops::stft::{Framing, Stft, StftInputGrad, StftWindowGrad};
+use crate::ops::stft::{Framing, Output, Stft, StftInputGrad, StftWindowGrad};
+use crate::transforms::bands::table;
 use mobilis_kernels::cpu::fourier as kernel;
 use mobilis_kernels::pool::Pool;
 
@@ -12,15 +13,22 @@ fn plan(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::Stf
     kernel::Stft {
         fourier: kernel::Fourier::new(n),
         batch: x[..x.len() - 1].iter().product(),
-        samples,
-        frames: kernel::Frames::new((samples, n), place, |t, i| framing.source(t, i, samples)),
-        power: false,
+        frames: kernel::Frames::new((samples, n), place, |at| framing.source(0, at, samples)),
+        output: kernel::Output::Parts,
     }
 }
 
 pub fn stft(op: &Stft, cx: &mut Lower) {
     let (x, w, y) = (cx.input_sizes(0), cx.input_sizes(1), cx.output_sizes(0));
-    let plan = kernel::Stft { power: op.power, ..plan(&op.framing, x, w, y) };
+    let output = match op.output {
+        Output::Parts => kernel::Output::Parts,
+        Output::Power => kernel::Output::Power,
+        // The table's bands are part of the plan: nothing reads it when the program runs.
+        Output::Filtered(_) => kernel::Output::Filtered(
+            table(cx.graph, cx.graph.nodes[cx.node as usize].inputs[2], false).expect("the transform found a table"),
+        ),
+    };
+    let plan = kernel::Stft { output, ..plan(&op.framing, x, w, y) };
     let threads = Pool::global().threads();
     let (x, w, y) = (cx.input(0), cx.input(1), cx.output(0));
     let scratch = cx.scratch(plan.scratch(threads));

@@ -1,7 +1,7 @@
 //! Short-time Fourier transforms on GPUs.
 
 use super::lower::{Lower, Lowering};
-use crate::ops::stft::{Edge, Framing, Stft, StftInputGrad, StftWindowGrad};
+use crate::ops::stft::{Edge, Framing, Output, Stft, StftInputGrad, StftWindowGrad};
 use mobilis_cuda::stft as kernel;
 
 fn sizes(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::Stft {
@@ -19,7 +19,7 @@ fn sizes(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::St
 pub fn stft(op: &Stft, cx: &mut Lower) -> Lowering {
     let s = sizes(&op.framing, cx.input_sizes(0), cx.input_sizes(1), cx.output_sizes(0));
     let (x, w, y) = (cx.input(0), cx.input(1), cx.output(0));
-    cx.launch(kernel::stft(&s, op.power, x, w, y)?);
+    cx.launch(kernel::stft(&s, op.output != Output::Parts, x, w, y)?);
     Ok(())
 }
 

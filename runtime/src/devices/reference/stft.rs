@@ -3,7 +3,7 @@
 
 use super::array::for_each_index;
 use super::{Eval, RefArray};
-use crate::ops::stft::{Framing, Stft, StftInputGrad, StftWindowGrad};
+use crate::ops::stft::{Framing, Output, Stft, StftInputGrad, StftWindowGrad};
 
 /// Calls `f` with the position of a sample, of a window value and of the real part of a bin (its
 /// imaginary part follows), and the bin's real and imaginary factors, for every product in the
@@ -29,7 +29,9 @@ fn terms(
 pub fn stft(op: &Stft, cx: &Eval) -> RefArray {
     let (x, w) = (cx.inputs[0], cx.inputs[1]);
     let mut sizes = cx.outputs[0].to_vec();
-    if op.power {
+    let bins = sizes.len() - if op.output == Output::Parts { 3 } else { 2 };
+    sizes[bins] = w.sizes[0] / 2 + 1;
+    if op.output != Output::Parts {
         sizes.push(2);
     }
     let mut y = RefArray::filled(&sizes, 0.0);
@@ -37,11 +39,21 @@ pub fn stft(op: &Stft, cx: &Eval) -> RefArray {
         y.data[yi] += x.data[xi] * w.data[wi] * re;
         y.data[yi + 1] += x.data[xi] * w.data[wi] * im;
     });
-    if op.power {
-        let squares = y.data.as_chunks::<2>().0.iter().map(|[re, im]| re * re + im * im).collect();
-        return RefArray { sizes: cx.outputs[0].to_vec(), data: squares };
+    if op.output == Output::Parts {
+        return y;
     }
-    y
+    let squares: Vec<f64> = y.data.as_chunks::<2>().0.iter().map(|[re, im]| re * re + im * im).collect();
+    let mut power = RefArray { sizes: cx.outputs[0].to_vec(), data: squares };
+    if let Output::Filtered(_) = op.output {
+        let (bank, k, frames) = (cx.inputs[2], sizes[bins], sizes[bins + 1]);
+        let rows = bank.data.chunks_exact(k);
+        let one = |of: &[f64], row: &[f64], t: usize| row.iter().enumerate().map(|(k, w)| w * of[k * frames + t]).sum();
+        let signals = power.data.chunks_exact((k * frames).max(1));
+        power.data = signals
+            .flat_map(|of| rows.clone().flat_map(move |row| (0..frames).map(move |t| one(of, row, t))))
+            .collect();
+    }
+    power
 }
 
 pub fn stft_input_grad(op: &StftInputGrad, cx: &Eval) -> RefArray {

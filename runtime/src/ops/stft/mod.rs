@@ -111,9 +111,20 @@ pub struct Stft {
     pub framing: Framing,
     /// The dimensions of `y`.
     pub dims: Vec<Dim>,
-    /// The result is `[.., bins, frames]`, the sum of the squares of both parts. A transform of graphs
-    /// makes these after gradients were taken.
-    pub power: bool,
+    /// What is made of the spectrum.
+    pub output: Output,
+}
+
+/// What is made of a spectrum. Transforms of graphs make more than its parts of it, after gradients
+/// were taken.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Real and imaginary parts.
+    Parts,
+    /// The sum of the squares of both: `[.., bins, frames]`.
+    Power,
+    /// A third input `[rows, bins]`, a table of this dimension, times these: `[.., rows, frames]`.
+    Filtered(Dim),
 }
 
 /// Its gradient by the signal: `y, w -> x`.
@@ -149,16 +160,32 @@ fn cost(spectrum: &TensorType, inputs: &[&TensorType], outputs: &[TensorType]) -
 
 impl Rule for Stft {
     fn name(&self) -> &'static str {
-        if self.power { "power_spectrum" } else { "stft" }
+        match self.output {
+            Output::Parts => "stft",
+            Output::Power => "power_spectrum",
+            Output::Filtered(_) => "filtered_spectrum",
+        }
     }
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, String> {
-        let [x, w] = real(inputs)?;
+        let bank = inputs.get(2).filter(|_| matches!(self.output, Output::Filtered(_)));
+        let [x, w] = real(&inputs[..inputs.len() - bank.iter().len()])?;
         self.framing.check(&x.dims, &w.dims, &self.dims)?;
-        let parts = if self.power { self.dims.len() - 1 } else { self.dims.len() };
-        Ok(vec![TensorType::new(self.dims[..parts].to_vec(), DType::F32)])
+        let mut dims = self.dims.clone();
+        if self.output != Output::Parts {
+            dims.pop();
+        }
+        if let Output::Filtered(rows) = &self.output {
+            let at = dims.len() - 2;
+            match bank.map(|b| &b.dims[..]) {
+                Some([r, bins]) if r.extent == rows.extent && bins.extent == dims[at].extent => {}
+                _ => return Err(format!("has filters that are not `{rows}` by `{}`", dims[at])),
+            }
+            dims[at] = rows.clone();
+        }
+        Ok(vec![TensorType::new(dims, DType::F32)])
     }
     fn grad(&self, cx: &GradContext) -> Result<Vec<Option<Handle>>, NoGradient> {
-        if self.power {
+        if self.output != Output::Parts {
             return Err(NoGradient("power spectra are made after differentiation".into()));
         }
         let (x, w, g) = (cx.inputs[0], cx.inputs[1], cx.grad());
@@ -225,7 +252,7 @@ impl Rule for StftWindowGrad {
 
 /// The transform with a result of the given dimensions.
 pub fn stft_to(x: Handle, w: Handle, framing: Framing, dims: Vec<Dim>) -> Handle {
-    op1(Stft { framing, dims, power: false }, &[x, w])
+    op1(Stft { framing, dims, output: Output::Parts }, &[x, w])
 }
 
 /// The transform; bins and frames have no names.

@@ -360,7 +360,7 @@ impl Network {
         let longest = recordings.iter().map(|r| r.len()).max().unwrap_or(0);
         let factor = self.settings.encoder.factor;
         // Whole frames of the stream, so that there are few plans, and so many that no product has few rows.
-        let frames = features.ample_room(longest.next_multiple_of(factor * features.hop())).max(ROWS * factor);
+        let frames = features.room(longest.next_multiple_of(factor * features.hop())).max(ROWS * factor);
         let (mut heads, counted) = program.run(features.pack_to(recordings, frames))?;
         let head = heads.pop().expect("the program gives what the head says");
         Ok((Values { sizes: head.sizes().to_vec(), data: head.into_vec() }, counted.into_vec()))

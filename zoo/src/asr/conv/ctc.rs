@@ -221,7 +221,7 @@ impl Windowed for ConvRecognizer {
     fn hear(&self, windows: &[&[f32]]) -> Result<Vec<Rows>, VoiceError> {
         let features = &self.model.features;
         let longest = windows.iter().map(|w| w.len()).max().unwrap_or(0).next_multiple_of(self.step);
-        let frames = features.ample_room(longest).max(LEAST * self.step / features.hop());
+        let frames = features.room(longest).max(LEAST * self.step / features.hop());
         let (log_probs, counted) = self.program()?.run(features.pack_to(windows, frames))?;
         Ok(Rows::of(log_probs.sizes(), log_probs.data(), counted.data()))
     }

@@ -188,16 +188,6 @@ impl Features {
         }
     }
 
-    /// The same with all frames that any sound reaches into, beyond those that count: frames are transformed in pairs,
-    /// and the last bits of one would otherwise show whether a longer recording makes room for the other.
-    pub fn ample_room(&self, samples: usize) -> usize {
-        let reached = match &self.kind {
-            Kind::Spectral(s) => (samples + s.settings.pad).div_ceil(s.settings.hop) + 1,
-            Kind::Kaldi(_) => 0,
-        };
-        self.room(samples).max(reached)
-    }
-
     /// The settings, of features of spectra.
     pub fn settings(&self) -> Option<&Settings> {
         match &self.kind {

@@ -59,13 +59,14 @@ impl Spectral {
     pub(super) fn trace(&self, x: Handle, lengths: Handle, frames: Dim, width: Dim) -> (Handle, Handle) {
         let s = &self.settings;
         let x = self.emphasized(x, lengths);
-        let power = self.spectrum(x, lengths, &frames);
+        let power = self.spectrum(x, lengths);
         let filtered = Dim::fixed((s.mels * if s.cepstra.is_some() { 1 } else { s.splicing }) as u64);
         let bins = Dim::fixed((s.n_fft / 2 + 1) as u64);
         let rows = if self.cosines.is_some() { filtered.clone() } else { width.clone() };
         let filters = self.filters.get(vec![rows, bins]);
         // Frames stay innermost until the logarithm is taken: so they lie in memory.
         let mel = contraction::einsum(&[filters, power], &[b"mk", b"bkt"], b"bmt");
+        let mel = slice::slice(mel, 2, Extent::constant(0), 1, frames);
         let counted = self.counted(lengths);
         let mut y = self.logarithm(mel, counted);
         if let Some(table) = &self.cosines {
@@ -98,7 +99,7 @@ impl Spectral {
     }
 
     /// Magnitudes to a power, `[batch, bins, frames]`.
-    fn spectrum(&self, x: Handle, lengths: Handle, frames: &Dim) -> Handle {
+    fn spectrum(&self, x: Handle, lengths: Handle) -> Handle {
         let s = &self.settings;
         let window = self.window.get(vec![Dim::fixed(s.n_fft as u64)]);
         let (x, before) = match s.beyond {
@@ -108,7 +109,6 @@ impl Spectral {
         let framing = Framing { hop: s.hop as u64, pad: before as u64, edge: Edge::Zeros };
         let y = stft(x, window, framing);
         let power = reduce::reduce(ew::mul(y, y), reduce::Kind::Sum, &[3]);
-        let power = slice::slice(power, 2, Extent::constant(0), 1, frames.clone());
         let power = match s.narrow {
             Some((probability, hertz)) if trace::mode() == Mode::Train && probability > 0.0 => {
                 self.narrowed(power, probability, hertz)
