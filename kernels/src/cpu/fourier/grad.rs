@@ -1,7 +1,6 @@
 //! The gradients of the short-time transform: each frame's spectrum is transformed back, many frames
 //! at a time as forward.
 
-use super::lanes;
 use super::real::{Layout, join, signal};
 use super::stft::{LANES, Stft};
 use crate::cpu::parts::Parts;
@@ -51,7 +50,7 @@ impl Stft {
             // SAFETY: the level is the processor's; scratch was measured for the transform.
             unsafe {
                 join(level, plan, bins.as_ptr(), at, values.as_mut_ptr());
-                lanes::complex(level, plan, values.as_mut_ptr(), more.as_mut_ptr());
+                plan.complex(level, values.as_mut_ptr(), more.as_mut_ptr());
             }
             for l in 0..count {
                 for i in 0..plan.length() {

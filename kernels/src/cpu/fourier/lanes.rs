@@ -8,7 +8,8 @@
 //! [`Fourier::place`]. The first pass multiplies by the window.
 
 use super::{Fourier, Pass};
-use crate::cpu::vector::{Vector, at_level};
+use crate::cpu::simd::Level;
+use crate::cpu::vector::{Shape, Vector, at_level};
 
 /// A complex value of every lane.
 pub(super) type Value<V> = [V; 2];
@@ -85,6 +86,7 @@ unsafe fn butterfly<V: Vector, const P: usize>(z: [Value<V>; P]) -> [Value<V>; P
     // SAFETY: by the caller's promise.
     unsafe {
         match P {
+            1 => {}
             2 => (y[0], y[1]) = (add(z[0], z[1]), sub(z[0], z[1])),
             3 => {
                 let (sum, away) = (add(z[1], z[2]), sub(z[1], z[2]));
@@ -125,174 +127,182 @@ unsafe fn butterfly<V: Vector, const P: usize>(z: [Value<V>; P]) -> [Value<V>; P
     y
 }
 
-/// Where a pass reads its values. (Closures would be compiled without the vector's instructions.)
-trait Source<V: Vector>: Copy {
-    /// # Safety
-    /// There are so many values.
-    unsafe fn load(&self, at: usize) -> Value<V>;
-}
-
-/// The samples of the first pass, windowed: two make a value, or one where `SINGLE`.
-#[derive(Clone, Copy)]
-struct Windowed<const SINGLE: bool> {
-    x: *const f32,
-    at: *const u32,
-    w: *const f32,
-}
-
-impl<const SINGLE: bool> Windowed<SINGLE> {
-    /// # Safety
-    /// The vector's instructions exist, and so many samples.
-    #[inline(always)]
-    unsafe fn sample<V: Vector>(&self, i: usize) -> V {
-        // SAFETY: by the caller's promise.
-        unsafe { V::load(self.x.add(*self.at.add(i) as usize)).mul(V::splat(*self.w.add(i))) }
-    }
-}
-
-impl<V: Vector, const SINGLE: bool> Source<V> for Windowed<SINGLE> {
-    #[inline(always)]
-    unsafe fn load(&self, at: usize) -> Value<V> {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            if SINGLE { [self.sample(at), V::splat(0.0)] } else { [self.sample(2 * at), self.sample(2 * at + 1)] }
-        }
-    }
-}
-
-/// Values of an earlier pass.
-#[derive(Clone, Copy)]
-struct Earlier(*const f32);
-
-impl<V: Vector> Source<V> for Earlier {
-    #[inline(always)]
-    unsafe fn load(&self, at: usize) -> Value<V> {
-        // SAFETY: by the caller's promise.
-        unsafe { get(self.0, at) }
-    }
-}
-
-/// One pass over a transform at `out`, with a butterfly.
+/// Transforms next to each other at `z`, in place: of every `rest`-th of `P · rest` values each. What
+/// comes of one is multiplied by its roots.
 ///
 /// # Safety
-/// The vector's instructions exist; all values may be loaded and lie at `out` or elsewhere.
+/// The vector's instructions exist, and so many values and roots.
 #[inline(always)]
-unsafe fn step<V: Vector, S: Source<V>, const P: usize>(from: S, turns: *const [f32; 2], rest: usize, out: *mut f32) {
+unsafe fn later_body<V: Vector, const P: usize>(z: *mut f32, count: usize, rest: usize, turns: *const [f32; 2]) {
     // SAFETY: by the caller's promise.
     unsafe {
-        for k in 0..rest {
-            let mut z = [[V::splat(0.0); 2]; P];
-            for j in 0..P {
-                z[j] = from.load(k + j * rest);
-            }
-            let y = butterfly::<V, P>(z);
-            put(out, k, y[0]);
-            for r in 1..P {
-                let y = if rest > 1 { rooted(y[r], *turns.add(k * (P - 1) + r - 1)) } else { y[r] };
-                put(out, k + r * rest, y);
-            }
-        }
-    }
-}
-
-/// One pass over a transform at `out`.
-///
-/// # Safety
-/// As for [`step`]; `spare` holds as many values as a factor without a butterfly.
-#[inline(always)]
-unsafe fn pass<V: Vector, S: Source<V>>(plan: &Fourier, pass: &Pass, from: S, out: *mut f32, spare: *mut f32) {
-    let Pass { factor: p, rest, turns } = *pass;
-    let turns = plan.turns.as_ptr().wrapping_add(turns);
-    // SAFETY: by the caller's promise; a pass has its roots.
-    unsafe {
-        match p {
-            2 => step::<V, S, 2>(from, turns, rest, out),
-            3 => step::<V, S, 3>(from, turns, rest, out),
-            4 => step::<V, S, 4>(from, turns, rest, out),
-            5 => step::<V, S, 5>(from, turns, rest, out),
-            8 => step::<V, S, 8>(from, turns, rest, out),
-            _ => {
-                let roots = turns.add(rest * (p - 1));
-                for k in 0..rest {
-                    for j in 0..p {
-                        put(spare, j, from.load(k + j * rest));
-                    }
-                    for r in 0..p {
-                        let mut sum: Value<V> = get(spare, 0);
-                        for j in 1..p {
-                            sum = add(sum, rooted(get(spare, j), *roots.add(j * r % p)));
-                        }
-                        let turn = if r > 0 { *turns.add(k * (p - 1) + r - 1) } else { [1.0, 0.0] };
-                        put(out, k + r * rest, rooted(sum, turn));
-                    }
+        for first in (0..count * P * rest).step_by(P * rest) {
+            for k in first..first + rest {
+                let mut x = [[V::splat(0.0); 2]; P];
+                for j in 0..P {
+                    x[j] = get(z, k + j * rest);
+                }
+                let y = butterfly::<V, P>(x);
+                put(z, k, y[0]);
+                for r in 1..P {
+                    let turn = *turns.add((k - first) * (P - 1) + r - 1);
+                    put(z, k + r * rest, if rest > 1 { rooted(y[r], turn) } else { y[r] });
                 }
             }
         }
     }
 }
-
-/// All passes.
-///
-/// # Safety
-/// As for [`pass`], of the whole transform.
-#[inline(always)]
-unsafe fn passes<V: Vector, S: Source<V>>(plan: &Fourier, from: S, out: *mut f32, spare: *mut f32) {
-    let Some((first, others)) = plan.passes.split_first() else {
-        // SAFETY: a length of 1.
-        return unsafe { put::<V>(out, 0, from.load(0)) };
-    };
-    // SAFETY: by the caller's promise; each part of a pass is a transform.
-    unsafe {
-        pass::<V, S>(plan, first, from, out, spare);
-        for part in (0..plan.values()).step_by(first.rest) {
-            for other in others {
-                for at in (part..part + first.rest).step_by(other.factor * other.rest) {
-                    let out = out.add(2 * at * V::LANES);
-                    pass::<V, Earlier>(plan, other, Earlier(out), out, spare);
-                }
-            }
-        }
-    }
+at_level! {
+    /// See [`later_body`].
+    unsafe fn later[const P](z: *mut f32, count: usize, rest: usize, turns: *const [f32; 2]) = later_body;
 }
 
+/// Real samples that are windowed when they are read.
+#[derive(Clone, Copy)]
+pub(super) struct Samples {
+    /// The signal, its lanes.
+    pub(super) x: *const f32,
+    /// Where the lanes of a sample begin.
+    pub(super) at: *const u32,
+    /// The window.
+    pub(super) w: *const f32,
+}
+
+/// # Safety
+/// The vector's instructions exist, and so many samples.
 #[inline(always)]
-unsafe fn windowed_body<V: Vector>(
-    plan: &Fourier,
-    x: *const f32,
-    at: *const u32,
-    w: *const f32,
-    out: *mut f32,
-    spare: *mut f32,
+unsafe fn sample<V: Vector>(s: Samples, i: usize) -> V {
+    // SAFETY: by the caller's promise.
+    unsafe { V::load(s.x.add(*s.at.add(i) as usize)).mul(V::splat(*s.w.add(i))) }
+}
+
+/// The first pass, as [`later_body`], of samples: one is a value, or two are where `EACH` is 2. With
+/// `P = 1` it only reads them.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn first_body<V: Vector, const EACH: usize, const P: usize>(
+    s: Samples,
+    z: *mut f32,
+    rest: usize,
+    turns: *const [f32; 2],
 ) {
     // SAFETY: by the caller's promise.
     unsafe {
-        if plan.n.is_multiple_of(2) {
-            passes::<V, _>(plan, Windowed::<false> { x, at, w }, out, spare);
-        } else {
-            passes::<V, _>(plan, Windowed::<true> { x, at, w }, out, spare);
+        for k in 0..rest {
+            let mut x = [[V::splat(0.0); 2]; P];
+            for j in 0..P {
+                let at = EACH * (k + j * rest);
+                x[j][0] = sample(s, at);
+                if EACH == 2 {
+                    x[j][1] = sample(s, at + 1);
+                }
+            }
+            let y = butterfly::<V, P>(x);
+            put(z, k, y[0]);
+            for r in 1..P {
+                put(z, k + r * rest, rooted(y[r], *turns.add(k * (P - 1) + r - 1)));
+            }
         }
     }
 }
 at_level! {
-    /// The complex transforms of windowed real signals. The lanes of sample `i` begin at `x[at[i]]`.
-    ///
-    /// # Safety
-    /// The level is the processor's; `at` and `w` hold a number for each sample, and `x` lanes at all
-    /// of the former; `out` and `spare` have room for all values and the largest factor.
-    pub(super) unsafe fn windowed(
-        plan: &Fourier, x: *const f32, at: *const u32, w: *const f32, out: *mut f32, spare: *mut f32,
-    ) = windowed_body;
+    /// See [`first_body`].
+    unsafe fn first[const EACH, P](s: Samples, z: *mut f32, rest: usize, turns: *const [f32; 2]) = first_body;
 }
 
+/// As [`later_body`] of one transform of a factor without a butterfly, whose values `spare` has room
+/// for; its own roots follow the others.
+///
+/// # Safety
+/// As there.
 #[inline(always)]
-unsafe fn complex_body<V: Vector>(plan: &Fourier, z: *mut f32, spare: *mut f32) {
+unsafe fn any_body<V: Vector>(p: usize, z: *mut f32, rest: usize, turns: *const [f32; 2], spare: *mut f32) {
     // SAFETY: by the caller's promise.
-    unsafe { passes::<V, _>(plan, Earlier(z), z, spare) };
+    unsafe {
+        let roots = turns.add(rest * (p - 1));
+        for k in 0..rest {
+            for j in 0..p {
+                put::<V>(spare, j, get(z, k + j * rest));
+            }
+            for r in 0..p {
+                let mut sum: Value<V> = get(spare, 0);
+                let mut at = 0;
+                for j in 1..p {
+                    at = if at + r >= p { at + r - p } else { at + r };
+                    sum = add(sum, rooted(get(spare, j), *roots.add(at)));
+                }
+                let turn = if r > 0 { *turns.add(k * (p - 1) + r - 1) } else { [1.0, 0.0] };
+                put(z, k + r * rest, rooted(sum, turn));
+            }
+        }
+    }
 }
 at_level! {
+    /// See [`any_body`].
+    unsafe fn any(p: usize, z: *mut f32, rest: usize, turns: *const [f32; 2], spare: *mut f32) = any_body;
+}
+
+impl Fourier {
+    /// The complex transforms of windowed real signals.
+    ///
+    /// # Safety
+    /// The level is the processor's; there are as many samples as the transform is long; `z` and `spare`
+    /// have room for the lanes of all values and of [`spare`](Self::spare) ones.
+    pub(super) unsafe fn windowed(&self, level: Level, s: Samples, z: *mut f32, spare: *mut f32) {
+        let pass = self.passes.first().filter(|p| FACTORS.contains(&p.factor));
+        let others = &self.passes[pass.iter().len()..];
+        let Pass { factor, rest, turns } = pass.copied().unwrap_or(Pass { factor: 1, rest: self.values(), turns: 0 });
+        let turns = self.turns.as_ptr().wrapping_add(turns);
+        // SAFETY: by the caller's promise, and a pass has its roots; so below.
+        unsafe {
+            match (self.n % 2, factor) {
+                (0, 2) => first::<2, 2>(level, s, z, rest, turns),
+                (0, 3) => first::<2, 3>(level, s, z, rest, turns),
+                (0, 4) => first::<2, 4>(level, s, z, rest, turns),
+                (0, 5) => first::<2, 5>(level, s, z, rest, turns),
+                (0, 8) => first::<2, 8>(level, s, z, rest, turns),
+                (0, _) => first::<2, 1>(level, s, z, rest, turns),
+                (_, 3) => first::<1, 3>(level, s, z, rest, turns),
+                (_, 5) => first::<1, 5>(level, s, z, rest, turns),
+                _ => first::<1, 1>(level, s, z, rest, turns),
+            }
+            self.later(level, others, rest, z, spare);
+        }
+    }
+
     /// The transforms of the complex signals at `z`, in place.
     ///
     /// # Safety
-    /// As for [`windowed`].
-    pub(super) unsafe fn complex(plan: &Fourier, z: *mut f32, spare: *mut f32) = complex_body;
+    /// As for [`windowed`](Self::windowed).
+    pub(super) unsafe fn complex(&self, level: Level, z: *mut f32, spare: *mut f32) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.later(level, &self.passes, self.values(), z, spare) };
+    }
+
+    /// Passes over transforms of `part` values each, one after the other.
+    ///
+    /// # Safety
+    /// As for [`windowed`](Self::windowed).
+    unsafe fn later(&self, level: Level, passes: &[Pass], part: usize, z: *mut f32, spare: *mut f32) {
+        let size = 2 * Shape::of(level).lanes;
+        for start in (0..self.values()).step_by(part) {
+            for Pass { factor, rest, turns } in passes.iter().copied() {
+                let (z, count) = (z.wrapping_add(start * size), part / (factor * rest));
+                let turns = self.turns.as_ptr().wrapping_add(turns);
+                // SAFETY: by the caller's promise.
+                unsafe {
+                    match factor {
+                        2 => later::<2>(level, z, count, rest, turns),
+                        3 => later::<3>(level, z, count, rest, turns),
+                        4 => later::<4>(level, z, count, rest, turns),
+                        5 => later::<5>(level, z, count, rest, turns),
+                        8 => later::<8>(level, z, count, rest, turns),
+                        p => (0..count).for_each(|i| any(level, p, z.add(i * p * rest * size), rest, turns, spare)),
+                    }
+                }
+            }
+        }
+    }
 }

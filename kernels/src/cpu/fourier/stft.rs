@@ -6,8 +6,9 @@
 //! are never laid out in memory, and the spectra of a block, which the magnitudes are filtered from,
 //! are not either.
 
+use super::Fourier;
+use super::lanes::Samples;
 use super::real::{Layout, split};
-use super::{Fourier, lanes};
 use crate::cpu::bands::{self, Bands};
 use crate::cpu::pack::panels;
 use crate::cpu::parts::Parts;
@@ -241,11 +242,12 @@ pub(super) fn stft_at(
             let (x, count) = (&x[b * frames.samples..][..frames.samples], BLOCK.min(frames.count - t));
             frames.transpose(x, (t, count.next_multiple_of(lanes)), room.spare, room.signal);
             for first in (0..count).step_by(lanes) {
-                let (from, w, more) = (room.signal[first..].as_ptr(), room.window.as_ptr(), room.more.as_mut_ptr());
+                let x = room.signal[first..].as_ptr();
+                let samples = Samples { x, at: frames.at.as_ptr(), w: room.window.as_ptr() };
                 let (values, bins) = (room.values.as_mut_ptr(), room.bins[first..].as_mut_ptr());
                 // SAFETY: the level is the processor's; scratch was measured for the transform.
                 unsafe {
-                    lanes::windowed(level, plan, from, frames.at.as_ptr(), w, values, more);
+                    plan.windowed(level, samples, values, room.more.as_mut_ptr());
                     split(level, plan, values, !matches!(s.output, Output::Parts), bins, at);
                 }
             }
