@@ -27,6 +27,23 @@ pub const fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [a, b, c, d]
 }
 
+/// [`philox4x32`] for many counters, whose words stand side by side.
+#[inline(always)]
+pub(crate) fn philox4x32_wide<const N: usize>(counter: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
+    let ([mut a, mut b, mut c, mut d], [mut k0, mut k1]) = (counter, key);
+    for _ in 0..ROUNDS {
+        for i in 0..N {
+            let x = (a[i] as u64) * (MULTIPLIERS[0] as u64);
+            let y = (c[i] as u64) * (MULTIPLIERS[1] as u64);
+            (a[i], b[i]) = ((y >> 32) as u32 ^ b[i] ^ k0, y as u32);
+            (c[i], d[i]) = ((x >> 32) as u32 ^ d[i] ^ k1, x as u32);
+        }
+        k0 = k0.wrapping_add(KEY_STEPS[0]);
+        k1 = k1.wrapping_add(KEY_STEPS[1]);
+    }
+    [a, b, c, d]
+}
+
 /// A sequence of values: that of one operation in one run of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {

@@ -2,7 +2,7 @@
 
 use super::lower::Lower;
 use crate::ops::random::{Distribution, Random};
-use mobilis_kernels::cpu::random::fill;
+use mobilis_kernels::cpu::random::{bernoulli, fill, uniform};
 use mobilis_kernels::philox;
 
 pub fn random(op: &Random, cx: &mut Lower) {
@@ -13,12 +13,10 @@ pub fn random(op: &Random, cx: &mut Lower) {
         let stream = philox::Stream { seed: key[0] as u32, step: key[1] as u32, stream };
         let real = |v: f64| v as f32;
         match distribution {
-            Distribution::Uniform => fill(m.pool(), stream, &mut m.f32_mut(y), philox::uniform, real),
+            Distribution::Uniform => uniform(m.pool(), stream, &mut m.f32_mut(y)),
             Distribution::Normal => fill(m.pool(), stream, &mut m.f32_mut(y), philox::normal, real),
             Distribution::Gumbel => fill(m.pool(), stream, &mut m.f32_mut(y), philox::gumbel, real),
-            Distribution::Bernoulli(p) => {
-                fill(m.pool(), stream, &mut m.u8_mut(y), |w| philox::bernoulli(w, p), |v| v as u8);
-            }
+            Distribution::Bernoulli(p) => bernoulli(m.pool(), stream, p, &mut m.u8_mut(y)),
         }
     });
 }
