@@ -136,6 +136,16 @@ def speech():
     )
 
 
+def whisper():
+    for size, label in (("tiny.en", "tiny.en"), ("base", "base's sizes, random weights")):
+        for kind in ("f32", "int8"):
+            # What is compared is how many tokens a window gets.
+            yield Case(
+                "Whisper, a minute of speech", f"whisper {size} {kind}", f"{label}, {kind}", need={"whisper": 1.0},
+                unit=("s of sound", 60), tolerance=0.05, slice=0.5, rounds=5, rank=1,
+            )
+
+
 def rows():
     for what in ("softmax", "layer_norm", "rms_norm", "gelu", "cross_entropy"):
         yield Case(
@@ -150,6 +160,6 @@ def compilation():
 
 
 CASES = [
-    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *smollm2(), *embedding(), *speech(), *rows(),
+    *gemm(), *vectors(), *training(), *prompts(), *decoding(), *smollm2(), *embedding(), *speech(), *whisper(), *rows(),
     *compilation(),
 ]

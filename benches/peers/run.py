@@ -5,12 +5,15 @@
     benches/peers/run.py --only gemm,step    cases whose name contains one of these
     benches/peers/run.py --threads 2 --quick --no-report
 
+    benches/peers/run.py --only whisper --whisper-venv VENV      with faster-whisper from another environment
+
 Every peer is a process of its own (protocol/src/lib.rs says how they talk). For each case all peers
 prepare the same work on the same numbers; then they take turns, a short slice of time each, so that
 a clock that drifts or another program disturbs all alike. Results must agree before times count.
 On one thread the time is the process's processor time, on more the clock on the wall. The report
 holds medians, spreads and ratios, losses included. A peer that cannot be built or does not know a
-case is reported, and the others go on.
+case is reported, and the others go on. (`with_nemo.py` beside this file measures nothing: it checks our
+archives with NeMo.)
 """
 
 import argparse
@@ -27,9 +30,10 @@ from report import write_report
 HERE = Path(__file__).resolve().parent
 TARGET = HERE / "target"
 VENV = Path(os.environ.get("PEERS_VENV", TARGET / "venv"))
-PYTHON = VENV / "bin" / "python"
+# Where faster-whisper is, if apart; `--whisper-venv` says otherwise.
+WHISPER_VENV = Path(os.environ.get("WHISPER_VENV", VENV))
 
-WHEELS = ["numpy", "librosa", "onnx", "onnxruntime", "gguf", "torch==2.11.0"]
+WHEELS = ["numpy", "librosa", "onnx", "onnxruntime", "gguf", "torch==2.11.0", "faster-whisper==1.2.1"]
 LLAMA = "llama-cpp-python==0.3.36"
 LLAMA_SETTINGS = "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
 
@@ -46,6 +50,7 @@ PEERS = {
     "numpy": "numpy_peer.py",
     "librosa": "librosa_peer.py",
     "llama": "llama_peer.py",
+    "whisper": "whisper_peer.py",
 }
 
 
@@ -54,11 +59,23 @@ def sh(command, **more):
     return subprocess.run(command, cwd=HERE, env=env, text=True, capture_output=True, **more)
 
 
+def python(name=""):
+    return (WHISPER_VENV if name == "whisper" else VENV) / "bin" / "python"
+
+
 def build(names, only_look):
     """Builds what the peers need, unless it shall only look; gives the reasons of those that are not there."""
     failed = {}
     if not only_look:
         make(names, failed)
+    if "whisper" in names and "whisper" not in failed:
+        # The sound and the models that both sides read.
+        try:
+            done = sh([str(python("whisper")), str(HERE / "python" / PEERS["whisper"]), "prepare"])
+            if done.returncode:
+                failed["whisper"] = "prepare: " + last_line(done.stderr)
+        except OSError as e:
+            failed["whisper"] = f"{e}: `--whisper-venv` says where faster-whisper is"
     for name in names:
         if name not in failed and isinstance(PEERS[name], tuple) and not binary(name).exists():
             failed[name] = "not built"
@@ -66,15 +83,15 @@ def build(names, only_look):
 
 
 def make(names, failed):
-    python = [n for n in names if isinstance(PEERS[n], str)]
-    if python and not PYTHON.exists():
+    scripts = [n for n in names if isinstance(PEERS[n], str)]
+    if scripts and not python().exists():
         sh([sys.executable, "-m", "venv", str(VENV)])
-        done = sh([str(PYTHON), "-m", "pip", "install", "-q", *WHEELS, "cmake", "ninja"])
+        done = sh([str(python()), "-m", "pip", "install", "-q", *WHEELS, "cmake", "ninja"])
         if done.returncode:
-            failed.update({n: "pip: " + last_line(done.stderr) for n in python})
+            failed.update({n: "pip: " + last_line(done.stderr) for n in scripts})
     if "llama" in names and not list(VENV.glob("lib/*/site-packages/llama_cpp")):
         env = {"CMAKE_ARGS": LLAMA_SETTINGS, "PATH": f"{VENV}/bin:{os.environ['PATH']}"}
-        done = sh([str(PYTHON), "-m", "pip", "install", "-q", LLAMA], env=env)
+        done = sh([str(python()), "-m", "pip", "install", "-q", LLAMA], env=env)
         if done.returncode:
             failed["llama"] = "pip: " + last_line(done.stderr)
     for name in names:
@@ -104,7 +121,7 @@ class Peer:
     def __init__(self, name, threads):
         self.name = name
         what = PEERS[name]
-        command = [str(PYTHON), str(HERE / "python" / what)] if isinstance(what, str) else [str(binary(name))]
+        command = [str(python(name)), str(HERE / "python" / what)] if isinstance(what, str) else [str(binary(name))]
         count = str(threads)
         env = {**os.environ, **{k: count for k in (
             "MOBILIS_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")}}
@@ -259,7 +276,11 @@ def main():
     parser.add_argument("--profile", metavar="CASE", help="tell where our time goes in a case, instead of comparing")
     parser.add_argument("--from", dest="files", nargs="+", default=[], help="measure nothing: write the report from such files")
     parser.add_argument("--json", default=str(TARGET / "results.json"), help="where to write the figures")
+    parser.add_argument("--whisper-venv", type=Path, help="an environment with faster-whisper, if it is not the peers' own")
     args = parser.parse_args()
+    if args.whisper_venv:
+        global WHISPER_VENV
+        WHISPER_VENV = args.whisper_venv
     if args.files:
         return write_report(joined(args.files), CASES, HERE.parent / "RESULTS.md")
     if args.profile:

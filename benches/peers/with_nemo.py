@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds `.nemo` archives against NeMo itself.
+"""Holds `.nemo` archives against NeMo itself: a check, no bench, so `run.py` does not know it.
 
     benches/peers/with_nemo.py RECORDING.wav                  all families
     benches/peers/with_nemo.py RECORDING.wav --only canary    those whose name contains this

@@ -12,6 +12,7 @@ mod quartznet;
 mod rows;
 mod run;
 mod smollm2;
+mod whisper;
 
 use protocol::{Case, Refusal};
 
@@ -28,6 +29,7 @@ fn load(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
         "mel" => mel::log_mel(),
         "rows" => rows::rows(words),
         "smollm2" => smollm2::smollm2(words),
+        "whisper" => whisper::whisper(words),
         "compile" => compile::compile(),
         "rebind" => compile::rebind(),
         other => Err(format!("no case `{other}`").into()),

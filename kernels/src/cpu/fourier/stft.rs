@@ -267,7 +267,7 @@ pub(super) fn stft_at(
                 Output::Power => {
                     (0..plan.bins()).for_each(|k| to(k, 1).copy_from_slice(&room.bins[k * ROW..][..count]));
                 }
-                Output::Filtered(bank) => bands::block(level, bank, &room.bins, ROW, |r| to(r, 1)),
+                Output::Filtered(bank) => bands::block(level, bank, room.bins, ROW, |r| to(r, 1)),
             }
         }
     });

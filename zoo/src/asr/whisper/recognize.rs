@@ -184,13 +184,11 @@ impl WhisperRecognizer {
             let silent = *silent || talk.tape.is_silent(window);
             if !silent {
                 self.keep(talk, text, &found, words);
+                talk.told = talk.forgotten(self.options.carry, text.temperature);
             }
             talk.windows += 1;
             let next = if silent { frames } else { next };
             talk.tape.advance(next * HOP);
-            if !self.options.carry || text.temperature > 0.5 {
-                talk.told = talk.said.len();
-            }
         }
         Ok(())
     }
@@ -407,6 +405,12 @@ impl<'a> Talk<'a> {
         Talk { index, tape, said: prompt, told: 0, windows: 0, language: None, text: String::new(), segments: vec![] }
     }
 
+    /// How much of what was said the next window is not told, after a window that was written at a
+    /// temperature: what was guessed is no context. (Silent windows say nothing, and change nothing.)
+    fn forgotten(&self, carry: bool, temperature: f32) -> usize {
+        if !carry || temperature > 0.5 { self.said.len() } else { self.told }
+    }
+
     fn finish(self) -> Transcript {
         let duration = self.tape.duration();
         let text = self.text.trim().to_string();
@@ -471,5 +475,19 @@ impl<'a> Tape<'a> {
     /// How long the recording is, when all was read.
     fn duration(&self) -> Duration {
         Duration::from_secs_f64((self.base + self.samples.len() as u64) as f64 / f64::from(RATE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_guessed_is_no_context() {
+        let mut talk = Talk::new(0, Tape::new(Box::new(std::iter::empty())), vec![1, 2]);
+        assert_eq!([talk.forgotten(true, 0.0), talk.forgotten(true, 0.4)], [0, 0]);
+        assert_eq!([talk.forgotten(true, 0.6), talk.forgotten(false, 0.0)], [2, 2]);
+        talk.told = 1;
+        assert_eq!([talk.forgotten(true, 0.5), talk.forgotten(true, 0.8)], [1, 2]);
     }
 }

@@ -123,9 +123,7 @@ impl Writer<'_> {
             let seeds: Vec<[u32; 3]> = (0..rows.len() * copies).map(seed).collect();
             let found = self.draw(&part, copies, *temperature, &seeds)?;
             for (row, texts_of_row) in rows.iter().zip(found.chunks(copies)) {
-                // The likeliest by its mean over the tokens.
-                let mean = |t: &Written| t.logprobs.iter().sum::<f32>() / t.tokens.len().max(1) as f32;
-                let best = texts_of_row.iter().max_by(|a, b| mean(a).total_cmp(&mean(b)));
+                let best = texts_of_row.iter().max_by(|a, b| rank(a).total_cmp(&rank(b)));
                 texts[*row] = best.cloned();
             }
         }
@@ -212,6 +210,13 @@ impl Writer<'_> {
     }
 }
 
+/// By what the best of several texts is chosen: the log-probability of all, the end among them, over the
+/// number of tokens without it (`MaximumLikelihoodRanker` of OpenAI's `decoding.py`).
+fn rank(text: &Written) -> f32 {
+    let n = text.tokens.len() as f32;
+    text.mean_logprob * (n + 1.0) / n.max(1.0)
+}
+
 /// The likeliest token.
 pub(super) fn best(logits: &[f32]) -> u32 {
     likeliest(logits).map_or(0, |(id, _)| id as u32)
@@ -237,6 +242,18 @@ fn drawn(logits: &[f32], temperature: f32, counter: [u32; 4], seed: u64) -> u32 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unlikely_end_counts_against_a_text() {
+        let text = |n: usize, each: f32, end: f32| Written {
+            tokens: vec![0; n],
+            mean_logprob: (n as f32 * each + end) / (n + 1) as f32,
+            ..Written::default()
+        };
+        assert!((rank(&text(4, -0.5, -2.0)) + 1.0).abs() < 1e-6);
+        assert!(rank(&text(4, -0.5, -0.1)) > rank(&text(4, -0.4, -2.0)));
+        assert!(rank(&text(0, 0.0, -1.0)).is_finite());
+    }
 
     #[test]
     fn tokens_are_drawn_by_their_probability() {

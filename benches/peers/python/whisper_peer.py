@@ -1,24 +1,12 @@
-#!/usr/bin/env python3
-"""Whisper against faster-whisper (CTranslate2), in turns on the same sound, windows and number of tokens.
+"""faster-whisper (CTranslate2) on our weights, and what both sides read: see `prepare`.
 
-    python3 -m venv VENV && VENV/bin/pip install faster-whisper
-    cargo build --release
-    VENV/bin/python benches/peers/whisper.py --model ~/.cache/mobilis/real/whisper-tiny.en SOUND.wav..
-    VENV/bin/python benches/peers/whisper.py --sizes base SOUND.wav..     # random weights of base's sizes
-
-Both read the same weights: the folder's, or random ones. Both take the likeliest tokens without times,
-window by window of 30 s, at most 224 tokens each. The sound is repeated to `--seconds`. Our time is what
-`mobilis transcribe --json` reports, theirs is that of `transcribe` in a process that has warmed up;
-neither holds loading. Of each round the faster side of neither is chosen: medians are compared.
+The likeliest tokens without times, window by window of 30 s, at most 224 tokens each; loading is not timed.
 """
 
-import argparse
 import json
 import os
-import statistics
-import subprocess
-import tempfile
-import time
+import shutil
+import sys
 import wave
 from pathlib import Path
 
@@ -26,7 +14,13 @@ import ctranslate2
 import faster_whisper
 import numpy as np
 
-SIZES = {"tiny.en": (384, 4, 6), "base": (512, 6, 8)}
+from protocol import serve
+
+REAL = Path(os.environ.get("MOBILIS_REAL", Path.home() / ".cache/mobilis/real"))
+WORK = Path(__file__).resolve().parents[1] / "target" / "whisper"
+SECONDS = 60
+SIZES = {"base": (512, 6, 8)}
+KINDS = {"f32": "float32", "int8": "int8"}
 TYPES = {"F16": np.float16, "F32": np.float32}
 
 
@@ -147,84 +141,64 @@ def convert(source, target, kind):
     spec.config.suppress_ids, spec.config.suppress_ids_begin = [], []
     spec.config.lang_ids, spec.config.alignment_heads = [], [(config["decoder_layers"] - 1, 0)]
     spec.validate()
-    spec.optimize(quantization={"f32": "float32"}.get(kind, kind))
+    spec.optimize(quantization=KINDS[kind])
     target.mkdir()
     spec.save(str(target))
     (target / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
 
 
-def sound(files, seconds):
-    """16-bit recordings at 16 kHz one after the other, so long."""
-    parts = []
-    for name in files:
-        with wave.open(name) as f:
+def prepare():
+    """What both sides read, under `target/whisper`: `sound.wav`, the real clips repeated; `tiny.en`, the real
+    model; `base`, random weights of base's sizes; each as CTranslate2 has it too."""
+    if (WORK / "ready").exists():
+        return
+    if WORK.exists():
+        shutil.rmtree(WORK)
+    WORK.mkdir(parents=True)
+    clips = []
+    for name in sorted((REAL / "speech" / "librivox").glob("*.wav")):
+        with wave.open(str(name)) as f:
             assert (f.getframerate(), f.getnchannels(), f.getsampwidth()) == (16_000, 1, 2), name
-            parts.append(np.frombuffer(f.readframes(f.getnframes()), np.int16))
-    return np.resize(np.concatenate(parts), int(seconds * 16_000))
+            clips.append(np.frombuffer(f.readframes(f.getnframes()), np.int16))
+    if not clips:
+        raise FileNotFoundError(f"no clips in {REAL / 'speech' / 'librivox'}")
+    with wave.open(str(WORK / "sound.wav"), "wb") as f:
+        f.setparams((1, 2, 16_000, 0, "NONE", ""))
+        f.writeframes(np.resize(np.concatenate(clips), SECONDS * 16_000).tobytes())
+    (WORK / "tiny.en").symlink_to(REAL / "whisper-tiny.en")
+    for size in SIZES:
+        random(WORK / size, size, WORK / "tiny.en")
+    for size in ("tiny.en", *SIZES):
+        for kind in KINDS:
+            convert(WORK / size, WORK / f"{size} {kind}", kind)
+    (WORK / "ready").touch()
 
 
-def main():
-    ask = argparse.ArgumentParser()
-    ask.add_argument("files", nargs="+")
-    ask.add_argument("--model", type=Path, default=Path.home() / ".cache/mobilis/real/whisper-tiny.en")
-    ask.add_argument("--sizes", choices=SIZES, help="random weights of these sizes instead of the model's")
-    ask.add_argument("--kinds", default="f32,int8")
-    ask.add_argument("--seconds", type=float, default=120)
-    ask.add_argument("--rounds", type=int, default=5)
-    ask.add_argument("--threads", type=int, default=2)
-    ask.add_argument("--keep", type=Path, help="make models in this folder, and take what is there")
-    ask.add_argument("--mobilis", default="target/release/mobilis")
-    a = ask.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        folder = a.keep or Path(folder)
-        folder.mkdir(exist_ok=True)
-        model = a.model
-        if a.sizes:
-            model = folder / "model"
-            model.exists() or random(model, a.sizes, a.model)
-        samples = sound(a.files, a.seconds)
-        with wave.open(str(folder / "all.wav"), "wb") as f:
-            f.setparams((1, 2, 16_000, 0, "NONE", ""))
-            f.writeframes(samples.tobytes())
-        for kind in a.kinds.split(","):
-            (folder / kind).exists() or convert(model, folder / kind, kind)
-            theirs = faster_whisper.WhisperModel(
-                str(folder / kind), device="cpu", compute_type={"f32": "float32"}.get(kind, kind), cpu_threads=a.threads,
-            )
-            floats = samples.astype(np.float32) / 32768
+def load(words):
+    what, size, kind = words
+    if what != "whisper":
+        raise ValueError("only Whisper")
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    model = faster_whisper.WhisperModel(
+        str(WORK / f"{size} {kind}"), device="cpu", compute_type=KINDS[kind], cpu_threads=threads
+    )
+    with wave.open(str(WORK / "sound.wav")) as f:
+        sound = np.frombuffer(f.readframes(f.getnframes()), np.int16).astype(np.float32) / 32768
+    counts = [None]
 
-            def their():
-                # CTranslate2 writes half as many tokens as its `max_length` of 448 says: 224, as we do.
-                begin = time.perf_counter()
-                segments, _ = theirs.transcribe(
-                    floats, language="en", beam_size=1, temperature=0.0, without_timestamps=True,
-                    condition_on_previous_text=False, suppress_tokens=[], suppress_blank=False,
-                    compression_ratio_threshold=None, log_prob_threshold=None, no_speech_threshold=None,
-                )
-                segments = list(segments)
-                tokens = sum(len(s.tokens) for s in segments)
-                return time.perf_counter() - begin, tokens, " ".join(s.text.strip() for s in segments)
+    def run():
+        # CTranslate2 writes half as many tokens as its `max_length` of 448 says: 224, as we do.
+        segments, _ = model.transcribe(
+            sound, language="en", beam_size=1, temperature=0.0, without_timestamps=True,
+            condition_on_previous_text=False, suppress_tokens=[], suppress_blank=False,
+            compression_ratio_threshold=None, log_prob_threshold=None, no_speech_threshold=None,
+        )
+        counts[0] = [len(s.tokens) for s in segments]
 
-            def our():
-                command = [
-                    a.mobilis, "transcribe", str(model), str(folder / "all.wav"), "--json", "--greedy", "--no-times",
-                    "--no-carry", "--plain", "--weights", kind,
-                ]
-                env = {**os.environ, "MOBILIS_THREADS": str(a.threads)}
-                found = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
-                segments = found["transcripts"][0]["segments"]
-                tokens = sum(len(s["tokens"]) for s in segments)
-                return found["seconds"], tokens, " ".join(s["text"] for s in segments)
-
-            their()
-            rounds = [(our(), their()) for _ in range(a.rounds)]
-            ours, others = (statistics.median(r[i][0] for r in rounds) for i in (0, 1))
-            (_, n, text), (_, m, other) = rounds[-1]
-            print(
-                f"{a.sizes or model.name} {kind}, {a.threads} threads, {a.seconds:.0f} s: ours {a.seconds / ours:.1f} times real "
-                f"time ({n} tokens), faster-whisper {a.seconds / others:.1f} ({m} tokens): {others / ours:.2f} times as fast; "
-                f"texts {'equal' if text == other else 'differ'}", flush=True,
-            )
+    return run, lambda: counts[0]
 
 
-main()
+if sys.argv[1:] == ["prepare"]:
+    prepare()
+else:
+    serve(load)
