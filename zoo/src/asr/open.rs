@@ -31,7 +31,7 @@ pub struct AsrOptions {
     /// How it searches. Families that search otherwise take no other than the default.
     pub search: Search,
     /// How long the part of a window is that counts, in recordings that are longer than a window; each family has a
-    /// length of its own. Whisper's windows are of thirty seconds always.
+    /// length of its own. Whisper's windows are of thirty seconds always, Canary's of up to forty.
     pub window: Option<Duration>,
     /// How many recordings are worked on side by side. No transcript depends on it.
     pub batch: usize,
@@ -137,7 +137,8 @@ fn archive(place: &str, options: &AsrOptions) -> Result<AnyRecognizer, AsrError>
             return Err(AsrError::Unable { what: "store its weights in another format", why });
         }
         let found = ClassRecognizer::open(&archive, options.device)?;
-        return Ok(AnyRecognizer::Other(Box::new(Among(found))));
+        let windows = options.windows(found.windows());
+        return Ok(AnyRecognizer::Other(Box::new(Among(found.in_windows(windows)))));
     }
     if ConvCtc::is_one(&archive.config) {
         let found = ConvRecognizer::open(archive)?.searching(&options.search)?.storing(options.weights.clone());

@@ -1,10 +1,10 @@
 //! Canary: logits and greedy texts are those of `canary.py`, which lies beside its data; beams find texts
 //! that are at least as likely. `canary2.nemo` is NeMo's own: its prompts, texts, words and times are what NeMo says
-//! (`canary2.py`).
+//! (`canary2.py`, and `prompts.py` for the older format of prompts).
 
 use mobilis_runtime::checkpoint::{Checkpoint, CheckpointError, Raw, Source, TensorInfo};
 use mobilis_runtime::graph::DType;
-use mobilis_zoo::asr::canary::{Canary, CanaryRecognizer, Prompt, Vocabulary, Writing};
+use mobilis_zoo::asr::canary::{Canary, CanaryOptions, CanaryRecognizer, Prompt, Vocabulary, Writing};
 use mobilis_zoo::asr::conformer::network::Features;
 use mobilis_zoo::asr::{AsrError, Recognizer};
 use mobilis_zoo::import::nemo;
@@ -209,4 +209,29 @@ fn languages_that_are_unknown_are_told() {
     options.prompt.target = "dx".into();
     let error = recognizer.with(options).err().expect("refused");
     assert!(matches!(&error, AsrError::Language { known, .. } if known == "de, en"), "{error}");
+}
+
+/// The same archive, asked in the older format.
+#[test]
+fn prompts_and_texts_of_the_older_format_are_those_of_nemo() {
+    let mut archive = nemo::open(&data("canary2.nemo")).unwrap_or_else(|e| panic!("{e}"));
+    archive.config["prompt_format"] = "canary".into();
+    archive.config["prompt_defaults"] = Value::Null;
+    let mut recognizer = CanaryRecognizer::open(&archive).unwrap_or_else(|e| panic!("{e}"));
+    let text = std::fs::read_to_string(data("prompts.json")).expect("the fixture");
+    let cases: Value = serde_json::from_str(&text).expect("the fixture");
+    for case in cases.as_array().expect("a list") {
+        let asked = &case["prompt"];
+        let language = |key: &str| asked[key].as_str().unwrap_or("en").to_string();
+        let (source, target) = (language("source_lang"), language("target_lang"));
+        // NeMo is told what it is to do, too.
+        assert_eq!(asked["taskname"].is_string(), source != target);
+        let prompt = Prompt { source, target, punctuation: asked["pnc"] != "no", ..Prompt::default() };
+        let options = CanaryOptions { prompt, ..recognizer.options().clone() };
+        recognizer = recognizer.with(options).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(recognizer.asked(), numbers(&case["asked"]), "{asked}");
+        let found = recognizer.transcribe(&[&sound()]).expect("transcribes").remove(0);
+        assert_eq!(found.segments[0].tokens, numbers(&case["ids"]), "{asked}");
+        assert_eq!(found.text, case["text"].as_str().expect("a text").trim(), "{asked}");
+    }
 }

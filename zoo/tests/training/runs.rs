@@ -13,6 +13,7 @@ use mobilis_zoo::import;
 use mobilis_zoo::recipe::document;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 
 pub(super) const RATE: u32 = 8000;
 
@@ -118,10 +119,35 @@ fn a_classifier_learns() {
     let archive = import::nemo::open(&model).unwrap();
     assert_eq!(archive.config["labels"], json!(["a", "b", "c"]));
     assert!(archive.config["target"].as_str().unwrap().ends_with("EncDecClassificationModel"));
+    hears_windows(&model);
     for name in
         ["encoder.encoder.0.mconv.0.conv.weight", "decoder.decoder_layers.0.weight", "preprocessor.featurizer.fb"]
     {
         assert!(archive.tensors.names().contains(&name), "{:?}", archive.tensors.names());
+    }
+}
+
+/// What is longer than a window has a label for each, in blocks as in whole.
+fn hears_windows(model: &Path) {
+    let second = |pitch: f32| {
+        let tone = move |t: usize| 0.3 * (t as f32 * pitch * std::f32::consts::TAU / RATE as f32).sin();
+        (0..RATE as usize).map(move |t| if t % 2400 < 1900 { tone(t) } else { 0.0 })
+    };
+    let sounds: Vec<f32> = [400.0, 400.0, 2000.0, 900.0].into_iter().flat_map(second).collect();
+    let window = Some(Duration::from_secs(1));
+    let model = open(&model.display().to_string(), &AsrOptions { window, ..AsrOptions::default() });
+    let model = model.expect("a recognizer");
+    let sounds = &sounds[..sounds.len() - 1000];
+    let found = model.recognizer().transcribe(&[sounds, &sounds[..100], &[]]).unwrap();
+    let ends: Vec<f64> = found[0].segments.iter().map(|s| s.end.as_secs_f64()).collect();
+    assert_eq!((found[0].text.as_str(), &ends[..]), ("a c b", &[2.0, 3.0, 3.875][..]));
+    assert_eq!([found[1].segments.len(), found[2].segments.len()], [1, 1]);
+    for each in [700, 8000, 9000, 40_000] {
+        let blocks = Box::new(sounds.chunks(each).map(|block| Ok(block.to_vec())));
+        let mut told = vec![];
+        let heard = model.recognizer().listen(vec![blocks], &mut |_, at, _| told.push(at.as_secs_f64()));
+        assert_eq!(heard[0].as_ref().unwrap(), &found[0]);
+        assert_eq!(told, [1.0, 2.0, 3.0, 3.875]);
     }
 }
 

@@ -42,7 +42,7 @@ pub fn packed(words: &[&str]) -> Result<Box<dyn Case>, Refusal> {
         let right = [Right::Packed(Panels::new(&s.b, n, k))];
         let left = [Left { k, data: &s.a, at: Matrix::rows(k) }];
         let mut columns = [Columns::new(n, &right, &mut s.c, Matrix::rows(n))];
-        let mut product = Product { m, left: &left, right: &mut columns, accumulate: false, after: None };
+        let mut product = Product { m, left: &left, right: &mut columns, accumulate: false, alike: false, after: None };
         gemm::product(Pool::global(), &mut product, &mut s.scratch);
     };
     Ok(case(state, run, |s| s.c.to_vec()))

@@ -22,9 +22,6 @@ use std::time::Duration;
 
 type A = AnyConv;
 
-/// Steps that a batch has at least: products of few rows or columns are summed in another order.
-const LEAST: usize = 16;
-
 /// Logarithms of probabilities, `[Batch, Steps, Classes]`.
 pub type LogProbsOf<A> = Tensor<(Batch, Steps, <A as ConvAxes>::Classes), LogProbs>;
 
@@ -197,7 +194,7 @@ impl ConvRecognizer {
             return Ok(program);
         }
         let program = self.model.compile(|m, (sound, samples)| m.forward(sound, samples))?;
-        let program = program.with_weights(self.weights.clone())?;
+        let program = program.with_weights(self.weights.clone())?.alike();
         Ok(self.program.get_or_init(|| program))
     }
 }
@@ -221,7 +218,7 @@ impl Windowed for ConvRecognizer {
     fn hear(&self, windows: &[&[f32]]) -> Result<Vec<Rows>, VoiceError> {
         let features = &self.model.features;
         let longest = windows.iter().map(|w| w.len()).max().unwrap_or(0).next_multiple_of(self.step);
-        let frames = features.room(longest).max(LEAST * self.step / features.hop());
+        let frames = features.room(longest);
         let (log_probs, counted) = self.program()?.run(features.pack_to(windows, frames))?;
         Ok(Rows::of(log_probs.sizes(), log_probs.data(), counted.data()))
     }

@@ -118,7 +118,7 @@ impl SpeakerModel {
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
-        let program = self.model.compile(|m, (sound, samples)| m.forward(sound, samples).0)?;
+        let program = self.model.compile(|m, (sound, samples)| m.forward(sound, samples).0)?.alike();
         Ok(self.program.get_or_init(|| program))
     }
 }

@@ -89,7 +89,7 @@ impl MarbleNet {
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
-        let program = self.model.compile(|m, (sound, samples)| m.forward(sound, samples))?;
+        let program = self.model.compile(|m, (sound, samples)| m.forward(sound, samples))?.alike();
         Ok(self.program.get_or_init(|| program))
     }
 }

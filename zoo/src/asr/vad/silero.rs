@@ -20,9 +20,6 @@ const STEP: usize = 512;
 const BEFORE: usize = 64;
 /// Steps that run together: eight seconds, so that memory is bounded.
 const TOGETHER: usize = 256;
-/// Steps that run at least, empty ones behind those that are there: products of few rows are summed in another order
-/// than others, and what is heard must not depend on the blocks that it comes in.
-const AT_LEAST: usize = 16;
 
 axes! {
     /// Steps of 32 ms.
@@ -124,7 +121,8 @@ impl Silero {
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
-        let program = self.model.compile(|m, (x, counts, h, c)| m.forward(x, counts, h, c))?;
+        // What is heard must not depend on the blocks that it comes in.
+        let program = self.model.compile(|m, (x, counts, h, c)| m.forward(x, counts, h, c))?.alike();
         Ok(self.program.get_or_init(|| program))
     }
 }
@@ -169,13 +167,11 @@ impl Hearing<'_> {
                 return Ok(all);
             }
             let step = |i: usize| self.left[i * STEP..i * STEP + BEFORE + STEP].iter().copied();
-            let mut data: Vec<f32> = (0..count).flat_map(step).collect();
-            let rows = count.max(AT_LEAST);
-            data.resize(rows * (BEFORE + STEP), 0.0);
-            let x: Array![Batch, Chunks, Heard] = Array::from_parts(&[1, rows, BEFORE + STEP], data);
+            let data: Vec<f32> = (0..count).flat_map(step).collect();
+            let x: Array![Batch, Chunks, Heard] = Array::from_parts(&[1, count, BEFORE + STEP], data);
             let counts: Array![Batch; Lengths<Chunks>] = Array::from_parts(&[1], vec![count as i32]);
             let (said, h, c) = self.program.run((&x, &counts, &self.h, &self.c))?;
-            all.extend_from_slice(&said.data()[..count]);
+            all.extend_from_slice(said.data());
             (self.h, self.c) = (h, c);
             self.left.drain(..count * STEP);
         }

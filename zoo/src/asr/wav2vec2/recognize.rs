@@ -26,9 +26,6 @@ axes! {
     Width;
 }
 
-/// Frames that a batch has at least: products of few rows are summed in another order.
-const LEAST: usize = 16;
-
 type Sound = Tensor<(Batch, Samples)>;
 type Hear = Program<(Sound, SampleCounts), Tensor<(Batch, Steps20, Letters)>>;
 
@@ -179,7 +176,7 @@ impl Wav2Vec2Recognizer {
             let logits = m.forward(x.raw(), counts.raw(), masked).logits;
             Tensor::<(Batch, Steps20, Letters)>::from_raw(logits).log_softmax(Letters)
         })?;
-        let program = program.with_weights(self.weights.clone())?;
+        let program = program.with_weights(self.weights.clone())?.alike();
         Ok(self.hear.get_or_init(|| program))
     }
 
@@ -287,7 +284,7 @@ impl Windowed for Wav2Vec2Recognizer {
             return Ok(windows.iter().map(|_| Rows::default()).collect());
         }
         if self.masked {
-            longest = longest.next_multiple_of(self.step).max(LEAST * self.step);
+            longest = longest.next_multiple_of(self.step);
         }
         let mut samples = vec![0.0; windows.len() * longest];
         for (row, window) in samples.chunks_exact_mut(longest).zip(windows) {
