@@ -60,6 +60,9 @@ fn eight_bits(o: &mut Operands, n: Sizes) -> Result<Vec<Launch>, CudaError> {
     let turned = o.space(turned_bytes(&problem)?)?;
     o.gpu().run(&turn_values(&problem, Half::Bf16, v, ones, turned)?)?;
     let (out, lse) = (o.space(n.b * n.t * n.g * n.r * n.e * 2)?, o.space(4 * n.b * n.g * n.r * n.t)?);
+    // Weights and values have three bits of fraction.
+    let arrays = Arrays { types: [Element::E4M3, Element::Bf16], q, k, v };
+    o.check(check::attention(problem, arrays, out, Element::Bf16), 0.1);
     forward8(&problem, &info, [q, k], turned, [ones; 3], out, lse)
 }
 
@@ -139,7 +142,10 @@ fn launches(o: &mut Operands, n: Sizes, causal: bool, half: bool) -> Result<Vec<
     let v = Operand::packed(o.random(n.b * n.s * n.g * n.e, element)?, n.s, n.g, n.e);
     let (out, lse) = (o.space(n.b * n.t * heads * n.e * element.bytes())?, o.space(4 * n.b * heads * n.t)?);
     let problem = Problem { causal, ..Problem::new(n) };
-    o.check(check::attention(problem, Arrays { element, q, k, v }, out, element), if half { 0.02 } else { 1e-4 });
+    o.check(
+        check::attention(problem, Arrays { types: [element; 2], q, k, v }, out, element),
+        if half { 0.02 } else { 1e-4 },
+    );
     let info = o.gpu().info().clone();
     if n.t == 1 {
         let element = if half { Half::Bf16 } else { Half::F32 };
@@ -184,7 +190,7 @@ fn passes(o: &mut Operands, n: Sizes) -> Result<Vec<Launch>, CudaError> {
     let kernels = Kernels::of(&info);
     let workspace = o.space(backward16_workspace(&problem, None)?)?;
     let to = Gradients { out, lse, g, g_lse: Ptr::NULL, dq, dk, dv, dmask: Ptr::NULL };
-    o.check(check::gradients(problem, Arrays { element: Element::Bf16, q, k, v }, g, dq, dv), 0.03);
+    o.check(check::gradients(problem, Arrays { types: [Element::Bf16; 2], q, k, v }, g, dq, dv), 0.03);
     let mut all = forward16(&problem, &info, kernels, Half::Bf16, [q, k, v], None, out, lse)?;
     all.extend(backward16(&problem, &info, kernels, Half::Bf16, [q, k, v], None, &to, workspace)?);
     Ok(all)

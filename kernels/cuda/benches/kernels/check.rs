@@ -150,10 +150,10 @@ struct Row {
     out: Vec<f64>,
 }
 
-/// The arrays of an attention, of one type.
+/// The arrays of an attention: queries and keys of one type, and values.
 #[derive(Clone, Copy)]
 pub struct Arrays {
-    pub element: Element,
+    pub types: [Element; 2],
     pub q: Operand,
     pub k: Operand,
     pub v: Operand,
@@ -197,8 +197,8 @@ pub fn attention(p: Problem, x: Arrays, out: Ptr, to: Element) -> Check {
     Box::new(move |gpu| {
         let (n, heads, mut worst) = (p.sizes, p.sizes.g * p.sizes.r, 0f64);
         for (b, h) in [(0, 0), (n.b - 1, heads - 1)] {
-            let (e, own) = (x.element, [b, h / n.r]);
-            let (keys, values) = (lines(gpu, &x.k, e, own, n.s, n.d)?, lines(gpu, &x.v, e, own, n.s, n.e)?);
+            let ([e, of_values], own) = (x.types, [b, h / n.r]);
+            let (keys, values) = (lines(gpu, &x.k, e, own, n.s, n.d)?, lines(gpu, &x.v, of_values, own, n.s, n.e)?);
             for i in places(n.t, 3) {
                 let query = numbers(gpu, x.q.at, e, b * x.q.b + i * x.q.t + h * x.q.h, n.d)?;
                 let expected = row(&p, &query, &keys, &values, i).out;
@@ -213,7 +213,7 @@ pub fn attention(p: Problem, x: Arrays, out: Ptr, to: Element) -> Check {
 /// Its gradients by a row of queries and one of values, of the last head, for the given gradient `g` (all of one type, in order).
 pub fn gradients(p: Problem, x: Arrays, g: Operand, dq: Ptr, dv: Ptr) -> Check {
     Box::new(move |gpu| {
-        let (n, e, heads) = (p.sizes, x.element, p.sizes.g * p.sizes.r);
+        let (n, e, heads) = (p.sizes, x.types[0], p.sizes.g * p.sizes.r);
         let (b, h) = (n.b - 1, heads - 1);
         let (keys, values) =
             (lines(gpu, &x.k, e, [b, h / n.r], n.s, n.d)?, lines(gpu, &x.v, e, [b, h / n.r], n.s, n.e)?);

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The binary (`target/release/deps/kernels-*`) needs libc and NVIDIA's driver only, and can be carried to a
-//! machine with neither Rust nor a network. Times are the device's, between events, of recorded launches: warm,
+//! machine with neither Rust nor a network (built with `MOBILIS_NVCC`, it has machine code inside; else NVRTC is needed
+//! there too). Times are the device's, between events, of recorded launches: warm,
 //! the median of eleven, over inputs that rotate and are together larger than the second-level cache, of random
 //! numbers. cuBLASLt runs in the same process on the same operands, the fastest of its eight proposals (in eight bits with
 //! sums as tensor cores keep them).

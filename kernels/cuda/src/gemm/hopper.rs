@@ -118,14 +118,18 @@ fn direct(g: &Gemm) -> bool {
         && moves(g.c.inner, g.batch[1])
 }
 
-/// Slots of the ring and blocks of a cluster, by the tile's width.
-fn ring(width: usize) -> (usize, usize) {
-    if width == 256 { (4, 2) } else { (6, 1) }
+/// Slots of the ring and blocks of a cluster, by the tile's width and whether blocks of values have factors.
+fn ring(width: usize, factors: bool) -> (usize, usize) {
+    match (width, factors) {
+        (256, _) => (4, 2),
+        (_, true) => (6, 2),
+        _ => (6, 1),
+    }
 }
 
 pub(super) fn launches(g: &Gemm, choice: &Choice, workspace: Ptr) -> Result<Vec<Launch>, CudaError> {
     let width = choice.tile[1];
-    let (stages, cluster) = ring(width);
+    let (stages, cluster) = ring(width, g.blocks.is_some());
     let moves = |stride: usize, size: usize| (stride > 0 && size > 1) as i32;
     let side = |x: &Matrix| moves(x.inner, g.batch[1]) | moves(x.outer, g.batch[0]) << 1;
     let deep = 128 / g.a.element.bytes();

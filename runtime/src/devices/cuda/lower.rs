@@ -277,6 +277,15 @@ impl<'g> Lower<'g> {
         Mark { lives: self.lives.len(), steps: self.steps.len(), guards: self.guards.len() }
     }
 
+    /// Whether the device takes the grids of what the node at hand launches.
+    pub(super) fn grids_fit(&self, mark: &Mark) -> Lowering {
+        let launches = self.steps[mark.steps..].iter().filter_map(|(_, step)| match step {
+            Step::Launch(launch) if launch.grid.iter().all(|n| *n > 0) => Some(launch),
+            _ => None,
+        });
+        launches.map(|l| l.check(self.info())).collect::<Result<(), CudaError>>().map_err(Refused::from)
+    }
+
     /// Forgets what the node at hand has made.
     pub(super) fn take_back_to(&mut self, mark: Mark) {
         self.places.take_back(mark.lives);

@@ -109,7 +109,7 @@ fn finished(mut cx: Lower, sizes: &Sizes) -> Result<Bound, String> {
         cx.enter(id as u32);
         let node = &graph.nodes[id];
         let mark = cx.mark();
-        if let Err(reason) = dispatch(&node.op, &mut cx) {
+        if let Err(reason) = dispatch(&node.op, &mut cx).and_then(|()| cx.grids_fit(&mark)) {
             cx.take_back_to(mark);
             let place = || graph.location(node.scope);
             host::lower(&mut cx, sizes).map_err(|e| format!("{} in {}: {e}", node.op.rule().name(), place()))?;
