@@ -40,15 +40,21 @@ fn scaled<V: Vector>(x: Value<V>, a: V) -> Value<V> {
     [x[0].mul(a), x[1].mul(a)]
 }
 
-/// `z` times a root.
+/// `z` times a root, in all lanes.
+#[inline(always)]
+pub(super) fn rooted<V: Vector>(z: Value<V>, [re, im]: [V; 2]) -> Value<V> {
+    [z[1].nfma(im, z[0].mul(re)), z[0].fma(im, z[1].mul(re))]
+}
+
+/// A root in all lanes. (Its parts are read one by one: both at once would pass through other registers.)
 ///
 /// # Safety
-/// The vector's instructions exist.
+/// The vector's instructions exist, and a root at `p`.
 #[inline(always)]
-pub(super) unsafe fn rooted<V: Vector>(z: Value<V>, [re, im]: [f32; 2]) -> Value<V> {
+pub(super) unsafe fn root<V: Vector>(p: *const [f32; 2]) -> [V; 2] {
+    let p = p.cast::<f32>();
     // SAFETY: by the caller's promise.
-    let (re, im) = unsafe { (V::splat(re), V::splat(im)) };
-    [z[1].nfma(im, z[0].mul(re)), z[0].fma(im, z[1].mul(re))]
+    unsafe { [V::splat(*p), V::splat(*p.add(1))] }
 }
 
 /// # Safety
@@ -145,8 +151,8 @@ unsafe fn later_body<V: Vector, const P: usize>(z: *mut f32, count: usize, rest:
                 let y = butterfly::<V, P>(x);
                 put(z, k, y[0]);
                 for r in 1..P {
-                    let turn = *turns.add((k - first) * (P - 1) + r - 1);
-                    put(z, k + r * rest, if rest > 1 { rooted(y[r], turn) } else { y[r] });
+                    let turn = turns.add((k - first) * (P - 1) + r - 1);
+                    put(z, k + r * rest, if rest > 1 { rooted(y[r], root(turn)) } else { y[r] });
                 }
             }
         }
@@ -202,7 +208,7 @@ unsafe fn first_body<V: Vector, const EACH: usize, const P: usize>(
             let y = butterfly::<V, P>(x);
             put(z, k, y[0]);
             for r in 1..P {
-                put(z, k + r * rest, rooted(y[r], *turns.add(k * (P - 1) + r - 1)));
+                put(z, k + r * rest, rooted(y[r], root(turns.add(k * (P - 1) + r - 1))));
             }
         }
     }
@@ -231,10 +237,10 @@ unsafe fn any_body<V: Vector>(p: usize, z: *mut f32, rest: usize, turns: *const 
                 let mut at = 0;
                 for j in 1..p {
                     at = if at + r >= p { at + r - p } else { at + r };
-                    sum = add(sum, rooted(get(spare, j), *roots.add(at)));
+                    sum = add(sum, rooted(get(spare, j), root(roots.add(at))));
                 }
-                let turn = if r > 0 { *turns.add(k * (p - 1) + r - 1) } else { [1.0, 0.0] };
-                put(z, k + r * rest, rooted(sum, turn));
+                let turn = turns.add((k * (p - 1) + r).saturating_sub(1));
+                put(z, k + r * rest, if r > 0 { rooted(sum, root(turn)) } else { sum });
             }
         }
     }

@@ -7,7 +7,7 @@
 //! `X[m - k] = conj (E - exp(-2 pi i k / n) O)`.
 
 use super::Fourier;
-use super::lanes::{Value, add, get, put, rooted, sub};
+use super::lanes::{Value, add, get, put, root, rooted, sub};
 use crate::cpu::vector::{Vector, at_level};
 
 /// Where a spectrum lies: real parts `row` apart, imaginary parts `plane` behind them.
@@ -58,7 +58,7 @@ unsafe fn split_body<V: Vector>(plan: &Fourier, z: *const f32, power: bool, y: *
         for k in 1..=m / 2 {
             let (a, b): (Value<V>, Value<V>) = (get(z, place[k] as usize), get(z, place[m - k] as usize));
             let even = [a[0].add(b[0]), a[1].sub(b[1])];
-            let odd = rooted([a[1].add(b[1]), b[0].sub(a[0])], plan.roots[k]);
+            let odd = rooted([a[1].add(b[1]), b[0].sub(a[0])], root(&plan.roots[k]));
             bin(add(even, odd), k, power, y, at);
             bin([even[0].sub(odd[0]), odd[1].sub(even[1])], m - k, power, y, at);
         }
@@ -121,7 +121,7 @@ unsafe fn join_body<V: Vector>(plan: &Fourier, y: *const f32, at: Layout, z: *mu
         for k in 1..m {
             let (a, b): (Value<V>, Value<V>) = (half(y, k, at), conjugate(half(y, m - k, at), zero));
             // Times i and the conjugate of the root.
-            let [re, im] = plan.roots[k];
+            let [re, im] = root(&plan.roots[k]);
             swap(z, k, add(add(a, b), rooted(sub(a, b), [im, re])));
         }
     }

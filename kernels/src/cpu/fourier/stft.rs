@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The longest vector.
 pub(super) const LANES: usize = 16;
 /// Frames of a task.
-const BLOCK: usize = 64;
+const BLOCK: usize = 128;
 /// Values from bin to bin of a block: an odd number of cache lines, for powers of two fall on each other.
 const ROW: usize = BLOCK + LANES;
 
