@@ -59,6 +59,9 @@ for sound in sounds:
             said = []
             while len(said) < 16:
                 logits = model(input_features=features, decoder_input_ids=text).logits[0, -1]
+                first, second = logits.topk(2).values.tolist()
+                if first - second < 1e-3:
+                    break  # from here on, rounding says which
                 said.append(int(logits.argmax()))
                 text = torch.cat([text, torch.tensor([said[-1:]])], 1)
                 if said[-1] == config.eos_token_id:
