@@ -1,5 +1,6 @@
 //! `mobilis evaluate MODEL CORPUS..`.
 
+use super::devices::DeviceArguments;
 use super::language::Bar;
 use super::searching::SearchArguments;
 use super::{CliError, Output};
@@ -29,12 +30,15 @@ pub(super) struct Arguments {
     #[arg(long)]
     diff: bool,
     #[command(flatten)]
+    device: DeviceArguments,
+    #[command(flatten)]
     search: SearchArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let failed = |e: TrainingError| CliError::Train(Box::new(e));
-    let options = AsrOptions { search: arguments.search.search()?, ..AsrOptions::default() };
+    let options =
+        AsrOptions { device: arguments.device.found()?, search: arguments.search.search()?, ..AsrOptions::default() };
     let model = open(&arguments.model, &options).map_err(CliError::language)?;
     let archive = Path::new(&arguments.model);
     let labels = is_nemo(archive) && ConvClassifier::is_one(&nemo::open(archive)?.config);
