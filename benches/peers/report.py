@@ -170,6 +170,9 @@ def write_report(result, cases, path):
     out += ["## What is missed", "", *([f"* {l}" for l in all_losses] or ["Nothing that was asked for."]), ""]
     if all_notes:
         out += ["## Left out", "", *[f"* {n}" for n in dict.fromkeys(all_notes)], ""]
+    # What was planned by hand stays.
+    before = path.read_text().split("\n## ")[1:] if path.exists() else []
+    out += [f"## {text.rstrip()}\n" for text in before if "not measured" in text.split("\n")[0]]
     path.write_text("\n".join(out))
     print(f"wrote {path}")
 

@@ -185,7 +185,7 @@ fn what_follows_products_is_part_of_them() -> Outcome {
         gate: Param![Wide],
     }
     type F = fn(&Net, Tensor![Batch, Wide], Tensor![Batch, Wide]) -> Tensor![Batch, Wide];
-    let forms: [(&str, F); 8] = [
+    let forms: [(&str, F); 9] = [
         ("bias", |m, y, _| y + m.bias.get()),
         ("gelu", |m, y, r| (y + m.bias.get()).gelu() + r),
         ("gelu_tanh", |m, y, r| (y + m.bias.get()).gelu_tanh() * r),
@@ -194,6 +194,7 @@ fn what_follows_products_is_part_of_them() -> Outcome {
         ("tanh", |m, y, _| (y + m.bias.get()).tanh()),
         ("sigmoid", |_, y, r| y.sigmoid() * r),
         ("residual", |_, y, r| y + r),
+        ("half", |m, y, r| r + (y + m.bias.get()).silu() * 0.5),
     ];
     for (name, form) in forms {
         let run = |device: Device| -> Result<(Vec<f32>, Vec<&'static str>), Box<dyn std::error::Error>> {
@@ -213,6 +214,42 @@ fn what_follows_products_is_part_of_them() -> Outcome {
         let ((found, kernels), (expected, _)) = (run(emulated)?, run(Device::Cpu)?);
         close(&found, &expected);
         assert!(kernels.len() == 1 && kernels[0].starts_with("gem"), "{name}: {kernels:?}");
+    }
+    Ok(())
+}
+
+/// A norm adds what it norms and leaves the sum for whoever reads it later: the same bits as where something reads the sum
+/// before, which then is a kernel of its own.
+#[test]
+fn sums_are_added_where_they_are_normed() -> Outcome {
+    let Some(emulated) = device() else { return Ok(()) };
+    axes! { Wide = 40; }
+    #[neural_module]
+    struct Net {
+        weight: Param![Wide],
+    }
+    let model = Model::init(Net::default(), 3)?.on(emulated);
+    model.set("weight", &(0..40).map(|i| noise(1, i) as f32).collect::<Vec<f32>>())?;
+    type Two = (Tensor![Batch, Wide], Tensor![Batch, Wide]);
+    let joined = model.compile(|m, (x, y): Two| {
+        let sum = x + y;
+        (sum.rms_norm(Some(m.weight.get()), 1e-5), sum.flip(Batch))
+    })?;
+    let apart = model.compile(|m, (x, y): Two| {
+        let sum = x + y;
+        let flipped = sum.flip(Batch);
+        (sum.rms_norm(Some(m.weight.get()), 1e-5), flipped)
+    })?;
+    for n in [1, 5, 0] {
+        let of = |seed| <Array![Batch, Wide]>::from_fn([n, 40], |i| noise(seed, (i[0] * 40 + i[1]) as u64) as f32);
+        let (x, y) = (of(4)?, of(5)?);
+        let (a, b) = (joined.run((x.clone(), y.clone()))?, apart.run((x.clone(), y.clone()))?);
+        assert_eq!((a.0.data(), a.1.data()), (b.0.data(), b.1.data()));
+        if n == 5 {
+            let adds = |kernels: Vec<&str>| kernels.iter().filter(|k| **k == "add_f32").count();
+            assert_eq!([joined.executable().kernels(), apart.executable().kernels()].map(adds), [0, 1]);
+            assert_eq!(a.1.data()[4 * 40], x[[0, 0]] + y[[0, 0]]);
+        }
     }
     Ok(())
 }
@@ -311,6 +348,32 @@ fn weights_are_read_as_they_are_stored() -> Outcome {
         let found = run(&model)?;
         let program = model.compile(|m, x: Tensor![Batch, Wide]| einsum!(x[b i] * m.weight.get()[o i] => [b o]))?;
         assert!(program.with_weights(WeightFormat::Int8).is_err(), "weights are stored anew on the CPU alone");
+        // Under a policy of the same 16 bits nothing is rounded that is stored so, and tensor cores read it where it lies.
+        let compute = match encoding {
+            Encoding::Bf16 => Some(Compute::Bf16),
+            Encoding::F16 => Some(Compute::F16),
+            Encoding::Blocks(_) => None,
+        };
+        if let Some(compute) = compute {
+            let run = |model: &Model<Net>| -> Result<_, Box<dyn std::error::Error>> {
+                let x = <Array![Batch, Wide]>::from_fn([20, 64], |i| noise(7, (i[0] * 64 + i[1]) as u64) as f32)?;
+                let program =
+                    model.compile(|m, x: Tensor![Batch, Wide]| einsum!(x[b i] * m.weight.get()[o i] => [b o]))?;
+                let program = program.with_precision(compute)?;
+                let y = program.run(x)?.data().to_vec();
+                let weights: Vec<_> = program.weights().iter().map(|w| (w.format, w.size)).collect();
+                Ok((y, program.executable().bytes_moved(), weights))
+            };
+            let (found, moved, weights) = run(&model)?;
+            // The argument becomes 16 bits, and is multiplied with the weight.
+            assert_eq!(moved, Some(20 * 64 * (4 + 2) + 20 * 64 * 2 + 48 * 64 * 2 + 20 * 48 * 4), "{encoding}");
+            assert_eq!(weights, [(format, (48, 64))]);
+            let cpu = Model::init(Net::default(), 1)?;
+            let entry = model.store().lock().get(model.module().weight.id()).map(|e| e.data.dense().into_owned());
+            let entry = Entry::new("weight", &[48, 64], entry.expect("the weight is there"));
+            cpu.store().lock().insert(cpu.module().weight.id(), entry);
+            close(&found, &run(&cpu)?.0);
+        }
         let expected = run(&model.on(Device::Reference))?;
         for (found, expected) in found.iter().zip(&expected) {
             let largest = expected.iter().fold(1e-3f32, |m, v| m.max(v.abs()));

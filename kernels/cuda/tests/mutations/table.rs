@@ -332,6 +332,15 @@ pub const MUTATIONS: &[Mutation] = &[
         "< blockIdx.x",
         0,
     ),
+    m("quantize.cu", ("quantize", "other_types"), "vectors past the end", "i + 8 <= count", "i < count", 0),
+    m(
+        "include/rows.cuh",
+        ("norm", ""),
+        "both halves are the first",
+        "row, at + h * (W / 2), n, even, rest",
+        "row, at, n, even, rest",
+        0,
+    ),
     m(
         "include/epilogue.cuh",
         ("gemm", "sums_and_results"),

@@ -5,11 +5,13 @@
 
 use super::lower::{Lower, Lowering, Refused};
 use super::narrow::sixteen;
+use super::norm::leave;
 use super::storage::rounding;
 use crate::devices::view::View;
 use crate::graph::{DType, Value};
 use crate::ops::Op;
 use crate::ops::chain::{Chain, Step};
+use crate::ops::elementwise::BinaryKind;
 use crate::ops::leaf::Fill;
 use mobilis_cuda::chain::{self, Input, Kind, Member, alike, chain, many};
 use mobilis_cuda::gemm::Element;
@@ -41,13 +43,25 @@ fn rounds(op: &Chain) -> Option<Element> {
     to.all(|t| t == Some(first)).then_some(first)
 }
 
+/// Whether a chain is the sum of its two inputs.
+fn adds(op: &Chain) -> bool {
+    let [Step { op: Op::Binary(step), args, .. }] = op.steps.as_slice() else { return false };
+    op.inputs == 2
+        && step.kind == BinaryKind::Add
+        && args.len() == 2
+        && args[0] != args[1]
+        && args.iter().all(|a| *a < 2)
+}
+
 /// Rounding that changes nothing, for the values are such numbers or were stored as such, is another name of the same place;
 /// other rounding to 16 bits is a kernel ahead of time. False for what is neither.
 fn round(element: Element, cx: &mut Lower) -> Result<bool, Refused> {
     let view = cx.as_stored(0);
     let (stored, planned) = (cx.element(&view), cx.planned(0));
     let same = view.sizes == cx.output_sizes(0);
-    let lies = stored == element || (planned.is_none() && sixteen(0, cx) == Some(element));
+    // What the model stores so is read from there.
+    let model = cx.stored(0).is_some_and(|s| s.element == element);
+    let lies = stored == element || model || (planned.is_none() && sixteen(0, cx) == Some(element));
     if same && lies && cx.home(0).is_none() && !cx.is_updated(view.slot) {
         cx.output_as(0, view);
         return Ok(true);
@@ -66,6 +80,9 @@ pub fn lower(op: &Chain, cx: &mut Lower) -> Lowering {
     }
     let sizes = cx.output_sizes(0).to_vec();
     let views: Vec<View> = (0..op.inputs).map(|i| cx.as_stored(i)).collect();
+    if adds(op) && leave(&views, cx) {
+        return Ok(());
+    }
     let elements: Vec<Element> = views.iter().map(|v| cx.element(v)).collect();
     // Whether an input is read where an output of this storage would be written, value for value.
     let aligned = |i: usize, dtype: DType, element: Element| {

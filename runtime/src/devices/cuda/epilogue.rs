@@ -7,7 +7,8 @@
 //!
 //! any of whose steps may be missing, are recognised by their steps, outermost first, and leave the kernel with the sums
 //! instead of being a pass over memory of their own. `bias`, `gate` and `residual` are inputs of the chain in any
-//! layout whose rows and columns are one dimension each, or repeated. All other chains run after the product.
+//! layout whose rows and columns are one dimension each, or repeated; `gate` may be a number (half a residual branch, as a
+//! Conformer adds it). All other chains run after the product.
 
 use super::contraction::stride;
 use super::lower::Lower;
@@ -72,6 +73,13 @@ impl Reader<'_> {
             (true, false) => Some((b, a)),
             _ => None,
         }
+    }
+
+    /// The operand beside any number, and the number.
+    fn scaled(&self, v: At) -> Option<(At, f32)> {
+        let [a, b] = self.binary(v, BinaryKind::Mul)?;
+        let found = self.number(b).map(|n| (a, n)).or_else(|| self.number(a).map(|n| (b, n)));
+        found.map(|(x, n)| (x, n as f32))
     }
 
     /// The operand beside a number.
@@ -153,6 +161,8 @@ struct Form {
     bias: Option<At>,
     activation: Activation,
     gate: Option<At>,
+    /// A gate that is the same everywhere.
+    factor: Option<f32>,
     residual: Option<At>,
 }
 
@@ -167,10 +177,14 @@ fn form(chain: &Chain, product: At) -> Option<Form> {
     let (last, v) = read.rounded(chain.inputs as At + result);
     let (residual, v) = peel(v, BinaryKind::Add);
     let (gate, v) = peel(v, BinaryKind::Mul);
+    let (factor, v) = match read.scaled(v).filter(|_| gate.is_none()) {
+        Some((rest, number)) => (Some(number), rest),
+        None => (None, v),
+    };
     let (activation, v) = read.activation(v);
     let (bias, v) = peel(v, BinaryKind::Add);
     let (first, v) = read.rounded(v);
-    (v == product).then_some(Form { rounded: [first, last], bias, activation, gate, residual })
+    (v == product).then_some(Form { rounded: [first, last], bias, activation, gate, factor, residual })
 }
 
 /// The epilogue of a product of `height` dimensions of rows whose result alone is wanted, in sizes `sizes`; nothing where the
@@ -192,6 +206,10 @@ pub fn of(after: &After, height: usize, sizes: &[usize], cx: &mut Lower) -> Opti
         Some(Some(Matrix { at: cx.address(&view), element: cx.element(&view), row, col, ..Matrix::default() }))
     };
     let (bias, gate, residual) = (operand(form.bias)?, operand(form.gate)?, operand(form.residual)?);
+    let gate = gate.or_else(|| {
+        let number = cx.constant(&form.factor?.to_ne_bytes());
+        Some(Matrix { at: cx.address(&number), ..Matrix::default() })
+    });
     let (rounded, activation) = (form.rounded, form.activation);
     Some(Epilogue { bias, gate, residual, rounded, activation, ..Epilogue::default() })
 }

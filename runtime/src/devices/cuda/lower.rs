@@ -5,6 +5,7 @@
 
 use super::Fallback;
 use super::chain::Waiting;
+use super::norm::Sum;
 use super::quantize::Codes;
 use super::storage::{self, Small};
 use crate::devices::lower::{Emit, Places};
@@ -176,6 +177,8 @@ pub struct Lower<'g> {
     pub(super) waiting: Vec<Waiting>,
     /// Values that a node or the caller reads, and variables that get new values.
     read: (HashSet<Value>, HashSet<u32>),
+    /// Sums that norms write.
+    pub(super) sums: HashMap<Value, Sum>,
     /// What lies in 16 bits (`storage.rs`).
     pub(super) small: Small,
     /// Codes of values that went through eight bits by tiles.
@@ -254,6 +257,7 @@ impl<'g> Lower<'g> {
                 graph.nodes.iter().flat_map(|n| &n.inputs).copied().chain(shown).collect(),
                 graph.updates.iter().map(|u| u.0).collect(),
             ),
+            sums: HashMap::new(),
             small: Small::default(),
             codes: HashMap::new(),
             spare: vec![],

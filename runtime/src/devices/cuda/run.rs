@@ -8,6 +8,7 @@ use crate::devices::plan::{Life, Plan, plan};
 use crate::graph::{DType, Graph, Value};
 use crate::program::host::{HostRef, HostSlice};
 use mobilis_cuda::{Arg, Buffer, CudaError, Gpu, Launch, Ptr, Recorded};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A program with its sizes: launches, their memory, where results lie.
@@ -113,7 +114,8 @@ pub(super) fn finish(mut cx: Lower) -> Result<Bound, String> {
 /// nothing from one launch to the next and every launch goes once over all of what it is given. Of places of which it
 /// sees a part, all is counted; constants are not.
 fn moved(cx: &Lower, bases: &Bases) -> usize {
-    let step = |step: &Step| {
+    let mut known: HashMap<u32, usize> = HashMap::new();
+    let mut step = |step: &Step| {
         let mut seen: Vec<u32> = vec![];
         step.each_slot(|slot| seen.push(slot));
         seen.sort_unstable();
@@ -122,7 +124,9 @@ fn moved(cx: &Lower, bases: &Bases) -> usize {
             Step::Copy { from, to, .. } if bases.real(*from) == bases.real(*to) => 0,
             Step::Copy { bytes, .. } => 2 * bytes,
             Step::Fill { bytes, .. } => *bytes,
-            Step::Launch(_) | Step::Host(_) => seen.into_iter().map(|slot| cx.slot_bytes(slot)).sum::<usize>(),
+            Step::Launch(_) | Step::Host(_) => {
+                seen.into_iter().map(|slot| *known.entry(slot).or_insert_with(|| cx.slot_bytes(slot))).sum::<usize>()
+            }
         }
     };
     cx.steps.iter().map(|s| step(&s.1)).sum()

@@ -8,7 +8,9 @@
 //!
 //! Whoever asks for an input gets it in `f32`, widened in a pass of its own if need be; readers of 16 bits ask for it
 //! [as it is stored](Lower::as_stored), and for its [element](Lower::element). So the plan is about speed alone: half the
-//! bytes between operations, and nothing to pack before products. What the caller sees and variables are `f32`.
+//! bytes between operations, and nothing to pack before products. Only a product of few rows adds in another order what it
+//! reads in 16 bits. What the caller sees and variables are `f32`; roundings of what the model stores in those 16 bits are names of
+//! that (`chain.rs`).
 
 use super::lower::Lower;
 use super::narrow::{LEAST, format16};

@@ -3,12 +3,15 @@
 
 use super::super::{Lower, finished, open};
 use crate::devices::{Device, cpu};
-use crate::graph::trace::Handle;
-use crate::graph::{DType, Graph, Sizes, Value};
+use crate::graph::trace::{Handle, type_of};
+use crate::graph::{DType, Graph, Sizes, Value, VarDecl, VarId, VarKind};
+use crate::module::encoded::Encoding;
+use crate::module::init::Init;
 use crate::ops::Op;
 use crate::ops::attention::{Extras, Settings, attend};
 use crate::ops::contraction::einsum;
 use crate::ops::elementwise::{self as ew, activation};
+use crate::ops::leaf::Var;
 use crate::ops::norm::{Kind, norm};
 use crate::ops::rope::{Pairing, Rotary, positions, rope, tables};
 use crate::program::host::{HostRef, HostSlice};
@@ -26,26 +29,36 @@ fn given() -> Vec<Given> {
         given.array.data.iter_mut().for_each(|v| *v *= 0.4);
         given
     };
-    let heads = [WIDE, 2, 16];
-    let mut all = vec![real(&[1, TIME, WIDE], 1), real(&[WIDE], 2)];
-    all.extend((3..6).map(|seed| small(&heads, seed)));
-    all.extend([small(&[2, 16, WIDE], 6), real(&[WIDE], 7)]);
-    all.extend([small(&[TALL, WIDE], 8), small(&[TALL, WIDE], 9), small(&[WIDE, TALL], 10)]);
-    all
+    let shapes = shapes([1, TIME, WIDE], [1, 2, 16], TALL);
+    let one = |(i, sizes): (usize, &Vec<usize>)| {
+        if [0, 1, 6].contains(&i) { real(sizes, i as u64) } else { small(sizes, i as u64) }
+    };
+    shapes.iter().enumerate().map(one).collect()
+}
+
+/// The sizes of a layer's input and weights: queries of `groups` heads of keys with `each` queries.
+fn shapes([batch, time, wide]: [usize; 3], [groups, each, features]: [usize; 3], tall: usize) -> Vec<Vec<usize>> {
+    let keys = vec![wide, groups, features];
+    let (queries, back) = (vec![wide, groups, each, features], vec![groups, each, features, wide]);
+    let input = vec![batch, time, wide];
+    let outer = vec![tall, wide];
+    vec![input, vec![wide], queries, keys.clone(), keys, back, vec![wide], outer.clone(), outer, vec![wide, tall]]
 }
 
 /// What Llama's layer does: norm, attention with turned queries and keys, norm, gated products; sums with what came in.
 fn layer(h: &[Handle]) -> Vec<Handle> {
     let normed = norm(Kind::Rms, h[0], Some(h[1]), None, 1e-5);
     let project = |w| einsum(&[normed, w], &[&[0, 1, 2], &[2, 3, 4]], &[0, 1, 3, 4]);
+    let queries = einsum(&[normed, h[2]], &[&[0, 1, 2], &[2, 3, 5, 4]], &[0, 1, 3, 5, 4]);
     let turned = |x| {
-        let table = tables(&Rotary::default(), positions(x, 1), &crate::graph::Extent::constant(16));
+        let features = type_of(x).dims.last().expect("it has features").extent.clone();
+        let table = tables(&Rotary::default(), positions(x, 1), &features);
         rope(x, table, Pairing::HalfSplit, &[1])
     };
-    let (q, k, v) = (turned(project(h[2])), turned(project(h[3])), project(h[4]));
+    let (q, k, v) = (turned(queries), turned(project(h[3])), project(h[4]));
     let settings = Settings { causal: true, ..Settings::default() };
     let (seen, _) = attend(q, k, v, settings, Extras::default());
-    let x = ew::add(h[0], einsum(&[seen, h[5]], &[&[0, 1, 3, 4], &[3, 4, 2]], &[0, 1, 2]));
+    let x = ew::add(h[0], einsum(&[seen, h[5]], &[&[0, 1, 3, 5, 4], &[3, 5, 4, 2]], &[0, 1, 2]));
     let normed = norm(Kind::Rms, x, Some(h[6]), None, 1e-5);
     let up = |w| einsum(&[normed, w], &[&[0, 1, 2], &[3, 2]], &[0, 1, 3]);
     let gated = ew::mul(activation::silu(up(h[7])), up(h[8]));
@@ -152,4 +165,47 @@ fn gradients_in_sixteen_bits_are_the_same_bits() {
     let wide = run(&graph, &given, false).expect("the emulator is there");
     assert_eq!(bits(&small.results), bits(&wide.results));
     assert!(small.moved < wide.moved && small.arena < wide.arena, "{} bytes of {}", small.moved, wide.moved);
+}
+
+/// The graph with all inputs but the first as parameters.
+fn with_parameters(mut graph: Graph) -> Graph {
+    for decl in graph.inputs.split_off(1) {
+        let (name, id) = (format!("layer.{}", decl.name), VarId::fresh());
+        let (kind, init) = (VarKind::Param, Init::Zeros);
+        graph.vars.push(VarDecl { id, name, ty: decl.ty, kind, init, frozen: false });
+    }
+    for node in &mut graph.nodes {
+        if let Op::Input(op) = &node.op
+            && op.index > 0
+        {
+            node.op = Op::Var(Var { index: op.index - 1, ty: op.ty.clone() });
+        }
+    }
+    graph
+}
+
+/// A layer of SmolLM2-135M over 1,024 positions: the bytes that its kernels are given, as they are planned. Nothing runs.
+#[test]
+fn planned_bytes_of_a_layer() {
+    let Ok(gpu) = open(Device::Emulated).inspect_err(|e| eprintln!("skipped: {e}")) else { return };
+    let shapes = shapes([1, 1024, 576], [3, 3, 64], 1536);
+    let given: Vec<Given> = shapes.iter().map(|sizes| real(sizes, 1)).collect();
+    let sizes = Sizes::new();
+    let moved = |compute: Compute, small: bool, stored: bool| {
+        let graph = rounded(with_parameters(traced(&given, layer)), compute);
+        let encodings = vec![stored.then_some(Encoding::Bf16); graph.vars.len()];
+        let mut cx = Lower::new(&gpu, &graph, &sizes, &encodings).expect("static sizes");
+        if !small {
+            cx.small.planned.clear();
+        }
+        let bound = finished(cx, &sizes).expect("it lowers");
+        eprintln!("{compute:?}, 16 bits between {small}, weights in 16 bits {stored}: {} bytes", bound.moved);
+        bound.moved
+    };
+    let single = moved(Compute::F32, true, false);
+    assert_eq!(single, moved(Compute::F32, false, false), "without a policy nothing is in 16 bits");
+    let (before, after) = (moved(Compute::Bf16, false, false), moved(Compute::Bf16, true, false));
+    assert!(2 * after < before && after < single, "{after} bytes of {before}, in f32 {single}");
+    // Weights that the model stores so are read as they are.
+    assert!(moved(Compute::Bf16, true, true) + 2 * 3_500_000 < after);
 }
