@@ -46,6 +46,10 @@ ATTENTION_FN void backward(const TensorMap& mq, const TensorMap& mk, const Tenso
   // For keys: the queries of all heads of the group, one after another.
   int steps = DKV ? per * a.r : per;
   if (threadIdx.x == 0) {
+    tma_prefetch(&mq);
+    tma_prefetch(&mk);
+    tma_prefetch(&mv);
+    tma_prefetch(&mg);
     mbar_init(&own_full, 1);
     for (int s = 0; s < 2; s++) {
       mbar_init(&full[s], 1);

@@ -84,6 +84,9 @@ ATTENTION_FN void forward(const TensorMap& mq, const TensorMap& mk, const Tensor
   __shared__ uint64_t q_full, q_empty, k_full[2], k_empty[2], v_full[2], v_empty[2];
   int group = threadIdx.x / 128, total = a.b * a.g * a.r, most_t = a.t;
   if (threadIdx.x == 0) {
+    tma_prefetch(&mq);
+    tma_prefetch(&mk);
+    tma_prefetch(&mv);
     mbar_init(&q_full, 1);
     mbar_init(&q_empty, C);
     for (int s = 0; s < 2; s++) {

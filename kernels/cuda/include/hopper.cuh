@@ -262,6 +262,8 @@ template <class A, class B, bool KA, bool KB, int BN, int STAGES, int CLUSTER, i
     TileOrder order(GROUPED == BY_ROWS ? s.tiles[s.experts] * 128 : s.m, s.n, 128 * CLUSTER, BN);
     int total = order.count * (GROUPED == BY_DEPTH ? s.experts : s.batches * s.splits);
     if (threadIdx.x == 0) {
+      tma_prefetch(ma);
+      if (GROUPED != BY_ROWS) tma_prefetch(mb);
       for (int i = 0; i < STAGES; i++) mbar_init(&full[i], 1), mbar_init(&empty[i], 8 * CLUSTER);
       mbar_init_fence();
     }

@@ -21,7 +21,6 @@ pub fn read<T: Plain + Default>(gpu: &Gpu, at: Ptr, count: usize) -> Result<Vec<
 /// Numbers on the device, the first of them `first` values from an address.
 pub fn numbers(gpu: &Gpu, at: Ptr, element: Element, first: usize, count: usize) -> Result<Vec<f64>, CudaError> {
     let at = at.at(first * element.bytes());
-    let small = |bits: &u8, half: fn(u8) -> f32| f64::from(half(*bits));
     Ok(match element {
         Element::F32 => read::<f32>(gpu, at, count)?.into_iter().map(f64::from).collect(),
         Element::Bf16 => {
@@ -29,9 +28,12 @@ pub fn numbers(gpu: &Gpu, at: Ptr, element: Element, first: usize, count: usize)
             bits.map(|b| f64::from(f32::from_bits(u32::from(b) << 16))).collect()
         }
         Element::F16 => read::<u16>(gpu, at, count)?.into_iter().map(|b| f64::from(half(b))).collect(),
-        Element::E4M3 => read::<u8>(gpu, at, count)?.iter().map(|b| small(b, e4m3)).collect(),
+        Element::E4M3 => {
+            let all: Vec<f64> = (0..=255).map(|b| f64::from(e4m3(b))).collect();
+            read::<u8>(gpu, at, count)?.into_iter().map(|b| all[usize::from(b)]).collect()
+        }
         // The upper half of an f16.
-        Element::E5M2 => read::<u8>(gpu, at, count)?.iter().map(|b| small(b, |b| half(u16::from(b) << 8))).collect(),
+        Element::E5M2 => read::<u8>(gpu, at, count)?.into_iter().map(|b| f64::from(half(u16::from(b) << 8))).collect(),
         Element::I8 => read::<i8>(gpu, at, count)?.into_iter().map(f64::from).collect(),
         Element::Q8_0 | Element::Q4_0 => vec![],
     })
