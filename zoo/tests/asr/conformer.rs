@@ -1,7 +1,8 @@
 //! Conformers: a stream equals the whole recording bit for bit, whoever shares the batch; masks do what they
 //! say; a gradient reaches every parameter.
 //!
-//! `streaming.safetensors` was written by `streaming.py` beside it, with transformers.
+//! `streaming.safetensors` was written by `streaming.py` beside it, with transformers, `options.safetensors` by
+//! `options.py`, with NeMo.
 
 use mobilis_runtime::checkpoint::{Checkpoint, Source};
 use mobilis_runtime::graph::DType;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 const MELS: usize = 16;
 
-fn data(name: &str) -> PathBuf {
+pub(super) fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/conformer").join(name)
 }
 
@@ -29,7 +30,7 @@ fn config() -> Config {
 }
 
 /// The fixture's weights alone.
-struct Weights<'a>(&'a Checkpoint);
+pub(super) struct Weights<'a>(pub(super) &'a Checkpoint);
 impl std::fmt::Debug for Weights<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("weights")
@@ -257,6 +258,77 @@ fn windows_see_what_whole_recordings_see() {
     assert!(!close(&hear(chunks(3, None)), &hear(chunks(3, Some(1)))));
 }
 
+/// Tensors whose names begin so, without that beginning.
+struct Under<'a>(&'a Checkpoint, String);
+impl std::fmt::Debug for Under<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.1)
+    }
+}
+impl Source for Under<'_> {
+    fn path(&self) -> &std::path::Path {
+        Source::path(self.0)
+    }
+    fn names(&self) -> Vec<&str> {
+        let own = |n: &'_ str| n.starts_with(&self.1) && n[self.1.len()..].starts_with("encoder.");
+        self.0.names().into_iter().filter(|n| own(n)).map(|n| &n[self.1.len()..]).collect()
+    }
+    fn info(&self, name: &str) -> Option<mobilis_runtime::checkpoint::TensorInfo> {
+        Source::info(self.0, &format!("{}{name}", self.1))
+    }
+    fn has_values(&self) -> bool {
+        true
+    }
+    fn raw(
+        &self,
+        name: &str,
+    ) -> Result<mobilis_runtime::checkpoint::Raw, mobilis_runtime::checkpoint::CheckpointError> {
+        self.0.raw(&format!("{}{name}", self.1))
+    }
+}
+
+#[test]
+fn seldom_options_are_as_nemos() {
+    let file = Checkpoint::open(data("options.safetensors")).expect("the fixture");
+    let text = std::fs::read_to_string(data("options.json")).expect("the fixture");
+    let cases: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+    for (name, encoder) in cases {
+        let config = Config::new(name.clone(), serde_json::json!({ "encoder": encoder }));
+        let network =
+            Network::encoder(&config, &Under(&file, format!("{name}."))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let read = |part: &str| -> Vec<f32> {
+            let values = file.read(&format!("{name}.{part}"), DType::F32).expect("reals").to_f64();
+            values.into_iter().map(|v| v as f32).collect()
+        };
+        let hear = |recordings: &[Vec<f32>]| {
+            let longest = recordings.iter().map(|r| r.len() / 8).max().unwrap_or(0);
+            let padded = recordings.iter().flat_map(|r| {
+                // Whatever is behind the end counts for nothing.
+                r.iter().copied().chain(noise(longest * 8 - r.len(), 77))
+            });
+            let values = Values { sizes: vec![recordings.len(), longest, 8], data: padded.collect() };
+            let lengths = recordings.iter().map(|r| r.len() / 8).collect();
+            let heard = network.hear(&Features { values, lengths }, None, false).expect("features fit");
+            frames(&heard.stream, &heard.lengths)
+        };
+        let recording = read("in");
+        let expected = read("out");
+        let found = hear(std::slice::from_ref(&recording)).remove(0);
+        assert_eq!(found.len(), expected.len(), "{name}");
+        let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let worst = found.iter().zip(&expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(worst <= 2e-5 * largest, "{name}: {worst} of {largest}");
+        // Alone or beside others: a short one, an odd one, a longer one.
+        let all = [recording[..7 * 8].to_vec(), recording[..41 * 8].to_vec(), recording.clone(), noise(130 * 8, 3)];
+        let together = hear(&all);
+        for (i, one) in all.iter().enumerate() {
+            let alone = hear(std::slice::from_ref(one)).remove(0);
+            assert_eq!(bits(&alone), bits(&together[i]), "{name}, recording {i}");
+        }
+        assert!(network.streams(1, None).expect("nothing is compiled").is_err(), "{name}");
+    }
+}
+
 #[test]
 fn encoders_that_see_what_is_later_hear_no_streams() {
     let (network, _) = network();
@@ -284,6 +356,11 @@ fn a_gradient_reaches_every_parameter() {
 /// The fixture as a recognizer of sound, whose features are not normalized (NeMo calls that `NA`) or are.
 fn recognizer(normalize: &str) -> ConformerRecognizer {
     let tensors = Checkpoint::open(data("streaming.safetensors")).expect("the fixture");
+    ConformerRecognizer::nemo(&described(normalize), &Weights(&tensors)).expect("the fixture is a model")
+}
+
+/// Its configuration.
+pub(super) fn described(normalize: &str) -> Config {
     let preprocessor = serde_json::json!({
         "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor", "sample_rate": 16000,
         "window_size": 0.025, "window_stride": 0.01, "n_fft": 512, "features": MELS, "normalize": normalize,
@@ -292,8 +369,7 @@ fn recognizer(normalize: &str) -> ConformerRecognizer {
     // Each is a word.
     let pieces: Vec<String> = ('a'..='k').map(|letter| format!("\u{2581}{letter}")).collect();
     let config = config().with("preprocessor", preprocessor).with("labels", serde_json::json!(pieces));
-    let config = config.with("tokenizer", serde_json::json!({ "type": "bpe" })).with("nemo_version", "2.6.0".into());
-    ConformerRecognizer::nemo(&config, &Weights(&tensors)).expect("the fixture is a model")
+    config.with("tokenizer", serde_json::json!({ "type": "bpe" })).with("nemo_version", "2.6.0".into())
 }
 
 fn words(transcript: &Transcript) -> usize {

@@ -133,7 +133,7 @@ impl CanaryRecognizer {
     /// How long a frame of the encoder lasts.
     fn frame(&self) -> f64 {
         let features = self.extractor.features();
-        let factor = self.canary.encoder().settings.encoder.factor;
+        let factor = self.canary.encoder().settings.encoder.rate();
         features.hop() as f64 * factor as f64 / f64::from(features.sample_rate())
     }
 

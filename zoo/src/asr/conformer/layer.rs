@@ -2,7 +2,7 @@
 //! `ConformerLayer`: half a feed-forward layer, attention, convolution, half a feed-forward layer, each
 //! over a norm of the stream and added to it, and a norm at the end.
 
-use super::attention::RelPositionAttention;
+use super::attention::SelfAttention;
 use super::axes::ConformerAxes;
 use super::mask::masked;
 use super::pass::{Flow, Pass};
@@ -11,6 +11,7 @@ use crate::audio::Batch;
 use mobilis_runtime::graph::trace::type_of;
 use mobilis_runtime::graph::{Dim, Extent};
 use mobilis_runtime::module::Visitor;
+use mobilis_runtime::module::init::Init;
 use mobilis_runtime::nn::{BatchNorm, LayerNorm, Linear};
 use mobilis_runtime::ops::conv::{Geometry, conv_to};
 use mobilis_runtime::ops::pad::pad_zeros;
@@ -117,6 +118,25 @@ pub enum Norm<H: Axis> {
     Batch(BatchNorm<H>),
     /// Of each frame over channels.
     Layer(LayerNorm<H>),
+    /// A factor and a bias of each channel.
+    Scale(Scale<H>),
+}
+
+/// A factor and a bias of each channel: what NeMo makes of a norm over the batch to train on without it.
+#[neural_module]
+pub struct Scale<H: Axis> {
+    /// `[H]`
+    pub weight: Param<(H,)>,
+    /// `[H]`
+    pub bias: Param<(H,)>,
+}
+
+#[neural_module]
+impl<H: Axis> Scale<H> {
+    /// `[Batch, T, H]` to the same.
+    pub fn forward<T: Axis>(&self, x: Tensor<(Batch, T, H)>) -> Tensor<(Batch, T, H)> {
+        Tensor::from_raw(ew::add(ew::mul(x.raw(), self.weight.get().raw()), self.bias.get().raw()))
+    }
 }
 
 impl<H: Axis> Module for Norm<H> {
@@ -124,6 +144,7 @@ impl<H: Axis> Module for Norm<H> {
         match self {
             Norm::Batch(norm) => norm.kind(),
             Norm::Layer(norm) => norm.kind(),
+            Norm::Scale(scale) => scale.kind(),
         }
     }
 
@@ -131,6 +152,7 @@ impl<H: Axis> Module for Norm<H> {
         match self {
             Norm::Batch(norm) => norm.visit(visitor),
             Norm::Layer(norm) => norm.visit(visitor),
+            Norm::Scale(scale) => scale.visit(visitor),
         }
     }
 }
@@ -161,6 +183,7 @@ impl<A: ConformerAxes> Convolution<A> {
         let y = match &self.batch_norm {
             Norm::Batch(norm) => frames(norm.forward(y)),
             Norm::Layer(norm) => norm.forward(frames(y)),
+            Norm::Scale(scale) => scale.forward(frames(y)),
         };
         self.pointwise_conv2.forward(y.silu())
     }
@@ -180,7 +203,7 @@ pub struct ConformerLayer<A: ConformerAxes> {
     /// The norm before attention.
     pub norm_self_att: LayerNorm<A::Hidden>,
     /// Attention.
-    pub self_attn: RelPositionAttention<A>,
+    pub self_attn: SelfAttention<A>,
     /// The norm before the second feed-forward layer.
     pub norm_feed_forward2: LayerNorm<A::Hidden>,
     /// The second feed-forward layer.
@@ -207,11 +230,14 @@ impl<A: ConformerAxes> ConformerLayer<A> {
                 batch_norm: match settings.conv_norm {
                     ConvNorm::Batch => Norm::Batch(BatchNorm::default()),
                     ConvNorm::Layer => Norm::Layer(LayerNorm::default()),
+                    ConvNorm::Scale => {
+                        Norm::Scale(Scale { weight: Param::new(Init::Ones), bias: Param::new(Init::Zeros) })
+                    }
                 },
                 pointwise_conv2: Pointwise::new(bias),
             },
             norm_self_att: norm(),
-            self_attn: RelPositionAttention::new(bias, settings.dropouts.attention, shared),
+            self_attn: SelfAttention::new(settings, shared),
             norm_feed_forward2: norm(),
             feed_forward2: feed_forward(),
             norm_out: norm(),

@@ -5,7 +5,7 @@
 //! same under other names.
 //!
 //! Features `[Batch, Frames, Mels]` and their lengths go into a [`ConformerEncoder`], which first makes four or
-//! eight frames one ([`subsampling`]) and then passes them through layers ([`layer`]) of feed-forward
+//! eight frames one ([`subsampling`], [`stacking`]) and then passes them through layers ([`layer`]) of feed-forward
 //! products, attention with relative positions ([`attention`]) and a convolution. Out comes the stream
 //! `[Batch, Steps, Hidden]`, which a head reads: [`ctc`] or a [`transducer`]. [`Network`] is a model from a
 //! file, its family's type gone; a [`ConformerRecognizer`] adds features and tokens.
@@ -18,6 +18,7 @@ pub mod attention;
 pub mod axes;
 pub mod ctc;
 pub mod encoder;
+mod global;
 pub mod layer;
 pub mod listening;
 mod mask;
@@ -29,6 +30,7 @@ pub mod presets;
 pub mod recognizer;
 pub mod score;
 pub mod settings;
+pub mod stacking;
 pub mod streaming;
 pub mod subsampling;
 pub mod transducer;

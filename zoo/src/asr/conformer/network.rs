@@ -16,7 +16,7 @@ use super::layer::Stream;
 use super::model::{Conformer, Head, HeadSettings, ModelSettings, parakeet_name};
 use super::pass::Left;
 use super::score::{self, Scorer};
-use super::settings::Context;
+use super::settings::{Context, Subsampling};
 use super::transducer::Memories;
 use crate::asr::decode::Transducer;
 use crate::audio::features::{self, SampleCounts, Sound};
@@ -100,7 +100,6 @@ type Pairs = Program<(Tensor<(Batch, Joint)>, Tensor<(Batch, Joint)>), Tensor<(B
 pub(super) trait Rated {
     fn set_device(&self, device: Device);
     fn parameter_count(&self) -> usize;
-    fn count(&self, frames: usize) -> usize;
     fn hear(&self, context: Context, noting: bool) -> Result<Hear, ProgramError>;
     fn hear_sound(&self, context: Context, features: &features::Features) -> Result<HearSound, ProgramError>;
     fn predict(&self) -> Result<Predict, ProgramError>;
@@ -141,10 +140,6 @@ impl<R: Rate> Rated for At<R> {
 
     fn parameter_count(&self) -> usize {
         self.0.parameter_count()
-    }
-
-    fn count(&self, frames: usize) -> usize {
-        R::count(frames)
     }
 
     fn hear(&self, context: Context, noting: bool) -> Result<Hear, ProgramError> {
@@ -284,7 +279,7 @@ impl Network {
 
     /// How many frames of the stream there are for frames of features.
     pub fn count(&self, frames: usize) -> usize {
-        self.inner.count(frames)
+        self.settings.encoder.count(frames)
     }
 
     /// What frames see, for each look-ahead that the model was trained for.
@@ -314,7 +309,7 @@ impl Network {
             _ => (0, 0, 0),
         };
         // So many frames that no product has few rows.
-        let (steps, long) = (self.count(frames), frames.max(ROWS * self.settings.encoder.factor));
+        let (steps, long) = (self.count(frames), frames.max(ROWS * self.settings.encoder.rate()));
         let mut data = vec![0f32; batch * long * mels];
         for i in 0..batch {
             let row = &features.values.data[i * frames * mels..(i + 1) * frames * mels];
@@ -358,7 +353,7 @@ impl Network {
         let program = programs[at].1.clone();
         drop(programs);
         let longest = recordings.iter().map(|r| r.len()).max().unwrap_or(0);
-        let factor = self.settings.encoder.factor;
+        let factor = self.settings.encoder.rate();
         // Whole frames of the stream, so that there are few plans, and so many that no product has few rows.
         let frames = features.room(longest.next_multiple_of(factor * features.hop())).max(ROWS * factor);
         let (mut heads, counted) = program.run(features.pack_to(recordings, frames))?;
@@ -394,13 +389,20 @@ pub trait AtRate {
 /// A rate that there is not.
 pub fn at_rate<V: AtRate>(config: &Config, settings: &ModelSettings, what: V) -> Result<V::Output, ConfigError> {
     let encoder = &settings.encoder;
-    Ok(match (encoder.factor, encoder.causal) {
-        (2, false) => what.at::<Halved<Same>>(),
-        (4, false) => what.at::<axes::Quarter>(),
-        (8, false) => what.at::<axes::Eighth>(),
-        (2, true) => what.at::<CausallyHalved<Same>>(),
-        (4, true) => what.at::<axes::CausalQuarter>(),
-        (8, true) => what.at::<axes::CausalEighth>(),
+    let convolutions = matches!(encoder.subsampling, Subsampling::Striding | Subsampling::DwStriding);
+    Ok(match (encoder.factor, encoder.causal, encoder.reduction.is_some()) {
+        (_, _, false) if !convolutions => what.at::<axes::Stacked>(),
+        (_, _, true) if !convolutions => what.at::<axes::Reduced<axes::Stacked>>(),
+        (2, false, false) => what.at::<Halved<Same>>(),
+        (4, false, false) => what.at::<axes::Quarter>(),
+        (8, false, false) => what.at::<axes::Eighth>(),
+        (2, true, false) => what.at::<CausallyHalved<Same>>(),
+        (4, true, false) => what.at::<axes::CausalQuarter>(),
+        (8, true, false) => what.at::<axes::CausalEighth>(),
+        (2, false, true) => what.at::<axes::Reduced<Halved<Same>>>(),
+        (4, false, true) => what.at::<axes::Reduced<axes::Quarter>>(),
+        (8, false, true) => what.at::<axes::Reduced<axes::Eighth>>(),
+        (2 | 4 | 8, true, true) => return Err(config.wrong("reduction", "null with causal_downsampling")),
         _ => return Err(config.wrong("subsampling_factor", "2, 4 or 8")),
     })
 }

@@ -28,14 +28,25 @@ pub(super) fn distances(queries: &Extent, before: &Extent, keys: &Extent, more: 
     let ty = indices(&dims);
     let farthest = leaf::index(Extent::sub(Extent::add(before.clone(), queries.clone()), one));
     let distance = ew::sub(movement::broadcast(farthest, dims.clone()), leaf::iota(0, &ty));
-    let place = leaf::iota(1, &ty);
-    let odd = ew::binary(BinaryKind::Rem, place, number(2, &dims));
-    // Feature 2i is the sine and 2i + 1 the cosine of the distance times base^(-2i / Hidden).
+    waves(distance, &dims)
+}
+
+/// The vectors of the places of frames from the first on, `[frames, Hidden]` (Vaswani et al. 2017).
+pub(super) fn places(frames: Dim, hidden: Dim) -> Handle {
+    let dims = vec![frames, hidden];
+    waves(leaf::iota(0, &indices(&dims)), &dims)
+}
+
+/// For whole numbers `[numbers, Hidden]` that are the same along the last dimension, `n`: feature `2i` is the
+/// sine and `2i + 1` the cosine of `n * BASE^(-2i / Hidden)`.
+fn waves(numbers: Handle, dims: &[Dim]) -> Handle {
+    let place = leaf::iota(1, &indices(dims));
+    let odd = ew::binary(BinaryKind::Rem, place, number(2, dims));
     let real = |x: Handle| ew::cast(x, DType::F32);
-    let width = movement::broadcast(leaf::size(hidden.extent), dims.clone());
+    let width = movement::broadcast(leaf::size(dims[1].extent.clone()), dims.to_vec());
     let step = ew::div(leaf::fill(-BASE.ln(), type_of(width)), width);
-    let angle = ew::mul(real(distance), ew::exp(ew::mul(real(ew::sub(place, odd)), step)));
-    let is_sine = ew::compare(CompareKind::Eq, odd, number(0, &dims));
+    let angle = ew::mul(real(numbers), ew::exp(ew::mul(real(ew::sub(place, odd)), step)));
+    let is_sine = ew::compare(CompareKind::Eq, odd, number(0, dims));
     ew::select(is_sine, ew::unary(UnaryKind::Sin, angle), ew::unary(UnaryKind::Cos, angle))
 }
 

@@ -2,7 +2,7 @@
 //! `fast-conformer_transducer_bpe.yaml` and the tables in them.
 
 use super::model::{HeadSettings, ModelSettings, Reduction};
-use super::settings::{Context, ConvNorm, Dropouts, Settings, Subsampling};
+use super::settings::{Context, ConvNorm, Dropouts, Positions, Settings, Subsampling};
 use mobilis_runtime::nn::Activation;
 
 /// A published size.
@@ -60,6 +60,9 @@ pub fn conformer(size: Size) -> Settings {
         conv_norm: ConvNorm::Batch,
         subsampling: Subsampling::Striding,
         factor: 4,
+        reduction: None,
+        positions: Positions::Relative,
+        globals: None,
         causal: false,
         channels: hidden,
         xscaling: true,

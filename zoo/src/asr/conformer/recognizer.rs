@@ -12,7 +12,9 @@ use super::network::Network;
 use super::settings::Context;
 use super::streaming::StreamError;
 use crate::asr::decode::search::{self, CtcSearch, TransducerSearch};
-use crate::asr::decode::{DecodeError, Emissions, Encoded, Hypothesis, Labels, Search, Searcher, Times, Transducer};
+use crate::asr::decode::{
+    DecodeError, Emissions, Encoded, Hypothesis, Labels, Search, Searcher, Timeless, Times, Transducer,
+};
 use crate::asr::live::{LiveOptions, Stretches};
 use crate::asr::windows::{self, Cut, Flowing, Part, Rows, Windowed, Windows};
 use crate::asr::{Blocks, LiveOf, Recognizer, Tell, Transcript};
@@ -110,9 +112,14 @@ impl ConformerRecognizer {
     /// Features of another width than the model's.
     pub fn new(network: Network, features: features::Features, labels: Labels) -> Result<Self, RecognizeError> {
         let seconds = features.hop() as f64 / f64::from(features.sample_rate());
-        let frame = Duration::from_secs_f64(seconds * network.settings.encoder.factor as f64);
+        let frame = Duration::from_secs_f64(seconds * network.settings.encoder.rate() as f64);
         let extractor = Extractor::new(features, Device::Cpu)?;
-        let times = Times::new(frame);
+        let timeless = match &network.settings.head {
+            HeadSettings::Transducer { durations, .. } if durations.is_empty() => Timeless::Nothing,
+            HeadSettings::Transducer { .. } => Timeless::Alone,
+            HeadSettings::Ctc | HeadSettings::Bare => Timeless::Beginning,
+        };
+        let times = Times { timeless, ..Times::new(frame) };
         let searcher = Searcher::default();
         let windows = Windows::seconds(30, 5);
         Ok(ConformerRecognizer { network, extractor, labels, times, searcher, context: None, windows })
@@ -229,7 +236,7 @@ impl Windowed for ConformerRecognizer {
     type Search<'r> = Stand<'r>;
 
     fn cut(&self) -> Cut {
-        let step = self.features().hop() * self.network.settings.encoder.factor;
+        let step = self.features().hop() * self.network.settings.encoder.rate();
         Cut::new(&self.windows, self.sample_rate(), step, true)
     }
 

@@ -1,7 +1,7 @@
 //! What an encoder's configuration says, in the words of NeMo (`model_config.yaml`, `encoder`) and of
 //! Hugging Face (`encoder_config` of Parakeet).
 
-use super::axes::ConformerAxes;
+use super::axes::{ConformerAxes, Stack};
 use crate::llm::config::{Config, ConfigError};
 use mobilis_runtime::graph::Sizes;
 use serde_json::Value;
@@ -13,6 +13,43 @@ pub enum Subsampling {
     Striding,
     /// Convolutions of each channel with its own filter, then of one position (`dw_striding`).
     DwStriding,
+    /// Frames side by side and a linear layer (`stacking`), with a norm of each frame before (`stacking_norm`).
+    Stacking {
+        /// Whether there is the norm.
+        norm: bool,
+    },
+    /// A linear layer of each frame: no fewer frames.
+    Linear,
+}
+
+/// How attention knows where frames lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// By their distance, within attention (`rel_pos`, `rel_pos_local_attn`).
+    Relative,
+    /// By vectors that are added to the stream before the first layer (`abs_pos`).
+    Absolute,
+}
+
+/// Frames that all frames attend to, and that attend to all (Longformer: Beltagy et al. 2020,
+/// <https://arxiv.org/abs/2004.05150>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Globals {
+    /// How many there are.
+    pub count: usize,
+    /// From one to the next; the first is frame 0.
+    pub spacing: usize,
+    /// Whether they have products for queries, keys and values of their own.
+    pub separate: bool,
+}
+
+/// How frames are halved once more behind a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reduction {
+    /// Whether it is the larger of two frames; a convolution as of `striding` if not.
+    pub pooling: bool,
+    /// Layers before it.
+    pub layers: usize,
 }
 
 /// Which frames a frame attends to.
@@ -62,6 +99,8 @@ pub enum ConvNorm {
     Batch,
     /// Of each frame over channels.
     Layer,
+    /// None: each channel times a factor, and a bias (`fused_batch_norm`).
+    Scale,
 }
 
 /// Probabilities of dropping while training.
@@ -102,8 +141,14 @@ pub struct Settings {
     pub conv_norm: ConvNorm,
     /// How frames are made fewer.
     pub subsampling: Subsampling,
-    /// How many become one.
+    /// How many become one before the first layer: [`Settings::rate`] tells how many do in all.
     pub factor: usize,
+    /// How frames are made fewer between layers.
+    pub reduction: Option<Reduction>,
+    /// How attention knows where frames lie.
+    pub positions: Positions,
+    /// Frames that all attend to.
+    pub globals: Option<Globals>,
     /// Whether the convolutions that do it see nothing later.
     pub causal: bool,
     /// Their channels.
@@ -135,33 +180,41 @@ impl Settings {
         let hidden = config.size("d_model")?;
         let factor = config.count("subsampling_factor")?.unwrap_or(4);
         let subsampling = match config.word("subsampling")?.unwrap_or("striding") {
+            _ if factor == 1 => Subsampling::Linear,
             "striding" => Subsampling::Striding,
             "dw_striding" => Subsampling::DwStriding,
-            _ => return Err(config.wrong("subsampling", "striding or dw_striding")),
+            "stacking" => Subsampling::Stacking { norm: false },
+            "stacking_norm" => Subsampling::Stacking { norm: true },
+            _ => return Err(config.wrong("subsampling", "striding, dw_striding, stacking or stacking_norm")),
         };
         let given = |key: &str| config.get(key).and_then(Value::as_i64).filter(|n| *n != -1);
         let channels = match given("subsampling_conv_channels") {
             Some(_) => config.size("subsampling_conv_channels")?,
             None => hidden,
         };
-        if given("feat_out").is_some_and(|n| n > 0) {
+        if given("feat_out").is_some_and(|n| n > 0 && n != hidden as i64) {
             return Err(config.wrong("feat_out", "-1: the encoder's own width"));
         }
-        for key in ["reduction", "global_tokens"] {
-            if config.get(key).is_some_and(|v| v.as_u64() != Some(0)) {
-                return Err(config.wrong(key, "none, as all published encoders of this kind have it"));
-            }
-        }
-        let local = match config.word("self_attention_model")?.unwrap_or("rel_pos") {
-            "rel_pos" => false,
-            "rel_pos_local_attn" => true,
-            _ => return Err(config.wrong("self_attention_model", "rel_pos or rel_pos_local_attn")),
+        let (positions, local) = match config.word("self_attention_model")?.unwrap_or("rel_pos") {
+            "rel_pos" => (Positions::Relative, false),
+            "rel_pos_local_attn" => (Positions::Relative, true),
+            "abs_pos" => (Positions::Absolute, false),
+            _ => return Err(config.wrong("self_attention_model", "rel_pos, rel_pos_local_attn or abs_pos")),
         };
         let style = config.word("att_context_style")?.unwrap_or("regular");
         let chunked = match style {
             "regular" => false,
             "chunked_limited" if !local => true,
-            _ => return Err(config.wrong("att_context_style", "regular, or with rel_pos chunked_limited")),
+            // Masks of these models are drawn while they are trained; whole recordings have none.
+            "chunked_limited_with_rc" if !local => false,
+            _ => {
+                let expected = "regular, or without rel_pos_local_attn chunked_limited or chunked_limited_with_rc";
+                return Err(config.wrong("att_context_style", expected));
+            }
+        };
+        let contexts = match style {
+            "chunked_limited_with_rc" => vec![Context::Whole],
+            _ => contexts(config, chunked, local)?,
         };
         let kernel = config.count("conv_kernel_size")?.unwrap_or(31);
         let dropout = config.number("dropout", 0.1)?;
@@ -177,14 +230,19 @@ impl Settings {
             conv_norm: match config.word("conv_norm_type")?.unwrap_or("batch_norm") {
                 "batch_norm" => ConvNorm::Batch,
                 "layer_norm" => ConvNorm::Layer,
-                _ => return Err(config.wrong("conv_norm_type", "batch_norm or layer_norm")),
+                "fused_batch_norm" => ConvNorm::Scale,
+                _ => return Err(config.wrong("conv_norm_type", "batch_norm, layer_norm or fused_batch_norm")),
             },
             subsampling,
             factor,
+            reduction: reduction(config)?,
+            positions,
+            globals: if local { globals(config)? } else { None },
             causal: config.flag("causal_downsampling", false)?,
             channels,
             xscaling: config.flag("xscaling", true)?,
-            untie_biases: config.flag("untie_biases", true)?,
+            // Only layers of rel_pos share them.
+            untie_biases: local || config.flag("untie_biases", true)?,
             bias: config.flag("use_bias", true)?,
             probabilities: probabilities(config, contexts.len())?,
             contexts,
@@ -234,6 +292,9 @@ impl Settings {
             conv_norm: ConvNorm::Batch,
             subsampling: Subsampling::DwStriding,
             factor: config.count("subsampling_factor")?.unwrap_or(8),
+            reduction: None,
+            positions: Positions::Relative,
+            globals: None,
             causal: false,
             channels: config.count("subsampling_conv_channels")?.unwrap_or(256),
             xscaling: config.flag("scale_input", true)?,
@@ -262,6 +323,15 @@ impl Settings {
         {
             return Err(config.wrong("the encoder", "at most 1000 layers and widths of at most 2^20"));
         }
+        if self.reduction.is_some_and(|r| r.layers > self.layers) {
+            return Err(config.wrong("reduction_position", format!("-1, or a layer of the {}", self.layers)));
+        }
+        if !(1..=1000).contains(&self.factor) {
+            return Err(config.wrong("subsampling_factor", "at least 1 and at most 1000"));
+        }
+        if self.causal && matches!(self.subsampling, Subsampling::Stacking { .. } | Subsampling::Linear) {
+            return Err(config.wrong("causal_downsampling", "false without convolutions before the first layer"));
+        }
         let probability = |p: f64| (0.0..1.0).contains(&p);
         let d = &self.dropouts;
         if ![d.layer, d.pre_encoder, d.embedding, d.attention, d.depth].into_iter().all(probability) {
@@ -270,10 +340,33 @@ impl Settings {
         Ok(self)
     }
 
+    /// How many frames of features become one in all.
+    pub fn rate(&self) -> usize {
+        self.factor * if self.reduction.is_some() { 2 } else { 1 }
+    }
+
+    /// How many frames of the stream there are for `n` of features.
+    pub fn count(&self, n: usize) -> usize {
+        let halvings = 0..self.factor.max(1).ilog2();
+        let n = match self.subsampling {
+            Subsampling::Linear => n,
+            // Whole stacks alone.
+            Subsampling::Stacking { .. } => n / self.factor,
+            _ if self.causal => halvings.fold(n, |n, _| n / 2 + 1),
+            _ => halvings.fold(n, |n, _| n.div_ceil(2)),
+        };
+        match self.reduction {
+            None => n,
+            Some(Reduction { pooling: true, .. }) => n / 2,
+            Some(Reduction { pooling: false, .. }) => n.div_ceil(2),
+        }
+    }
+
     /// The sizes of the encoder's axes.
     pub fn sizes<A: ConformerAxes>(&self) -> Sizes {
         Sizes::new()
             .with::<A::Mels>(self.mels)
+            .with::<Stack>(self.factor)
             .with::<A::Channels>(self.channels)
             .with::<A::Hidden>(self.hidden)
             .with::<A::Heads>(self.heads)
@@ -303,6 +396,38 @@ fn conv_context(config: &Config, kernel: usize) -> Result<[usize; 2], ConfigErro
         }
         Some(_) => Err(config.wrong(KEY, "null, \"causal\", or frames before and behind")),
     }
+}
+
+/// `reduction`, `reduction_position`, `reduction_factor`.
+fn reduction(config: &Config) -> Result<Option<Reduction>, ConfigError> {
+    let (Some(kind), Some(factor @ 2..)) = (config.word("reduction")?, config.count("reduction_factor")?) else {
+        return Ok(None);
+    };
+    if factor != 2 {
+        return Err(config.wrong("reduction_factor", "1 or 2"));
+    }
+    let pooling = match kind {
+        "pooling" => true,
+        "striding" => false,
+        _ => return Err(config.wrong("reduction", "null, pooling or striding")),
+    };
+    let layers = match config.get("reduction_position").and_then(Value::as_i64) {
+        Some(-1) => config.size("n_layers")?,
+        Some(at @ 0..) => usize::try_from(at).unwrap_or(usize::MAX).saturating_add(1),
+        _ => return Err(config.wrong("reduction_position", "-1, or the number of a layer")),
+    };
+    Ok(Some(Reduction { pooling, layers }))
+}
+
+/// `global_tokens`, `global_tokens_spacing`, `global_attn_separate`.
+fn globals(config: &Config) -> Result<Option<Globals>, ConfigError> {
+    let count = config.count("global_tokens")?.unwrap_or(0);
+    let spacing = config.count("global_tokens_spacing")?.unwrap_or(1);
+    if count > 0 && (spacing == 0 || count.saturating_mul(spacing) > MOST) {
+        return Err(config.wrong("global_tokens_spacing", format!("at least 1, and {count} times it at most {MOST}")));
+    }
+    let separate = config.flag("global_attn_separate", false)?;
+    Ok((count > 0).then_some(Globals { count, spacing, separate }))
 }
 
 /// `att_context_size`: one pair, or one for each look-ahead.

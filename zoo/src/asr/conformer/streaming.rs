@@ -11,7 +11,7 @@
 //! look-ahead is chosen among those that the model was trained for.
 
 use super::network::{Network, Step, enough};
-use super::settings::Context;
+use super::settings::{Context, Positions};
 use crate::audio::{Batch, Frames};
 use crate::llm::Caches;
 use mobilis_runtime::prelude::*;
@@ -112,6 +112,9 @@ impl Network {
         if settings.conv[1] > 0 {
             return late("its convolutions see later frames");
         }
+        if settings.positions == Positions::Absolute || settings.globals.is_some() || settings.reduction.is_some() {
+            return late("it counts positions from the beginning, has global frames, or reduces frames between layers");
+        }
         let Context::Chunks { size, left: Some(left) } = context else {
             return late("its attention is not limited to chunks");
         };
@@ -125,7 +128,7 @@ impl Network {
 impl Streams<'_> {
     /// Frames of features that are heard at once.
     pub fn chunk(&self) -> usize {
-        self.chunk * self.network.settings.encoder.factor
+        self.chunk * self.network.settings.encoder.rate()
     }
 
     fn row(&mut self, row: usize) -> Result<&mut Row, StreamError> {

@@ -6,7 +6,7 @@
 //! nobody's transcript depends on who else is there.
 
 use super::super::decode::search::CtcSearch;
-use super::super::decode::{Labels, Search, Searcher, Times};
+use super::super::decode::{Labels, Search, Searcher, Timeless, Times};
 use super::super::voice::VoiceError;
 use super::super::windows::{self, Cut, Part, Rows, Windowed, Windows};
 use super::super::{Blocks, Recognizer, Tell, Transcript};
@@ -143,7 +143,8 @@ impl ConvRecognizer {
         let labels = Labels::nemo(&words, kind.transpose()?.as_deref());
         let step = model.features.hop().saturating_mul(settings.stride() as usize);
         let frame = Duration::from_secs_f64(step as f64 / f64::from(model.features.sample_rate()));
-        let (times, searcher, program) = (Times::new(frame), Searcher::default(), OnceCell::new());
+        let (times, searcher, program) =
+            (Times { timeless: Timeless::Beginning, ..Times::new(frame) }, Searcher::default(), OnceCell::new());
         // The last class is blank.
         let blank = tokens(&decoder)?;
         let (windows, weights) = (Windows::seconds(60, 10), Weights::default());

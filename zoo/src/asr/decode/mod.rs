@@ -39,7 +39,7 @@ pub use confidence::Confidence;
 pub use guide::Guide;
 pub use labels::Labels;
 pub use search::{Search, Searcher};
-pub use times::Times;
+pub use times::{Timeless, Times};
 pub use transducer::Transducer;
 
 /// What a search could not do.

@@ -4,12 +4,30 @@
 //! lasts from its first token's first frame to the end of its last one's. Segments end after words that end in a
 //! separator and, if asked for, where the pause before the next word is long: NeMo's `segment_seperators` and
 //! `segment_gap_threshold`.
+//!
+//! Models of CTC and TDT may write a mark of punctuation long after the word before it. It takes no time, as with NeMo
+//! (`_refine_timestamps`), so that the word ends where it was heard to end. One thing is otherwise than with NeMo: of
+//! CTC's tokens it gives as the end the first frame, and as the start that of the token before, so that words know no
+//! pauses; here they are the frames that the token was heard at.
 
 use super::confidence::Aggregate;
 use super::{Hypothesis, Labels};
 use crate::asr::{Segment, Transcript, Word};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Duration;
+
+/// Which tokens take no time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timeless {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those that begin with punctuation: with CTC. Each lies where the token before it ended.
+    Beginning,
+    /// Those that are punctuation: with TDT. All lie where the word before them ended.
+    Alone,
+}
 
 /// How frames become times.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +40,8 @@ pub struct Times {
     pub gap: Option<Duration>,
     /// What a segment is shorter than, unless it is one word.
     pub longest: Option<Duration>,
+    /// Which tokens take no time.
+    pub timeless: Timeless,
     /// How tokens' confidences become words' and segments', if the search gave any.
     pub confidence: Option<Aggregate>,
 }
@@ -29,13 +49,35 @@ pub struct Times {
 impl Times {
     /// NeMo's: separators `.`, `!` and `?`, no pauses, no confidence.
     pub fn new(frame: Duration) -> Times {
-        Times { frame, separators: vec!['.', '!', '?'], gap: None, longest: None, confidence: None }
+        let (separators, timeless) = (vec!['.', '!', '?'], Timeless::default());
+        Times { frame, separators, gap: None, longest: None, timeless, confidence: None }
     }
 
     /// When a frame begins, in a recording that lasts so long.
     fn at(&self, frame: usize, end: Duration) -> Duration {
         let frame = u32::try_from(frame).unwrap_or(u32::MAX);
         self.frame.checked_mul(frame).map_or(end, |at| at.min(end))
+    }
+
+    /// The tokens with the frames that words are made of.
+    fn timed<'h>(&self, found: &'h Hypothesis, labels: &Labels) -> Cow<'h, Hypothesis> {
+        let marks = |id: u32| {
+            let mut letters = labels.get(id).trim_start().chars();
+            letters.next().is_some_and(|c| labels.joins(c))
+                && (self.timeless == Timeless::Beginning || letters.next().is_none())
+        };
+        if self.timeless == Timeless::Nothing {
+            return Cow::Borrowed(found);
+        }
+        let mut timed = found.clone();
+        for i in 1..found.tokens.len() {
+            if marks(found.tokens[i].id) {
+                let before = if self.timeless == Timeless::Alone { &timed } else { found };
+                let end = before.tokens[i - 1].end;
+                (timed.tokens[i].start, timed.tokens[i].end) = (end, end);
+            }
+        }
+        Cow::Owned(timed)
     }
 
     fn word(&self, found: &Hypothesis, tokens: Range<usize>, text: String, end: Duration) -> Word {
@@ -47,6 +89,7 @@ impl Times {
 
     /// The letters with their times; a token of several letters gives all of them its own.
     pub fn characters(&self, found: &Hypothesis, labels: &Labels, duration: Duration) -> Vec<Word> {
+        let found = &*self.timed(found, labels);
         let of = |i: usize| {
             let letters: Vec<char> = labels.get(found.tokens[i].id).chars().filter(|c| *c != ' ').collect();
             letters.into_iter().map(move |c| self.word(found, i..i + 1, c.to_string(), duration))
@@ -56,6 +99,7 @@ impl Times {
 
     /// The words with their times, and the tokens that each is made of.
     fn split(&self, found: &Hypothesis, labels: &Labels, duration: Duration) -> Vec<(Word, Range<usize>)> {
+        let found = &*self.timed(found, labels);
         let (mut words, mut text) = (vec![], String::new());
         // The tokens that the word under way is made of, and the spaces behind it.
         let (mut from, mut to, mut spaces) = (0, 0, 0);
@@ -169,6 +213,26 @@ mod tests {
         let letters = times.characters(&found, &labels, ms(3000));
         assert_eq!(letters.iter().map(|w| w.text.as_str()).collect::<String>(), "hello.youhe");
         assert_eq!((letters[2].start, letters[2].end), (ms(240), ms(320)));
+    }
+
+    #[test]
+    fn punctuation_takes_no_time() {
+        let labels = Labels::nemo(&["\u{2581}he", "llo", ".", "!", "'s"], Some("bpe"));
+        let found = hypothesis(&[(0, 1, 2), (1, 3, 4), (2, 9, 12), (3, 14, 15), (0, 16, 17), (4, 20, 22)]);
+        let spans = |timeless| {
+            let times = Times { timeless, ..Times::new(ms(10)) };
+            let words = times.words(&found, &labels, ms(500));
+            words.iter().map(|w| (w.start.as_millis() / 10, w.end.as_millis() / 10)).collect::<Vec<_>>()
+        };
+        assert_eq!(spans(Timeless::Nothing), [(1, 15), (16, 22)]);
+        assert_eq!(spans(Timeless::Beginning), [(1, 12), (16, 17)]);
+        assert_eq!(spans(Timeless::Alone), [(1, 4), (16, 22)]);
+        let times = Times { timeless: Timeless::Alone, ..Times::new(ms(10)) };
+        let letters = times.characters(&found, &labels, ms(500));
+        assert_eq!((letters[5].text.as_str(), letters[5].start, letters[5].end), (".", ms(40), ms(40)));
+        // Nothing lies before the first token.
+        let first = times.words(&hypothesis(&[(2, 3, 4)]), &labels, ms(500));
+        assert_eq!((first[0].start, first[0].end), (ms(30), ms(40)));
     }
 
     #[test]
