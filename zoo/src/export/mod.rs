@@ -19,6 +19,7 @@ pub mod gguf;
 mod mean;
 mod names;
 mod nemo;
+pub(crate) use nemo::unopened;
 mod settings;
 mod torch;
 mod vocabulary;

@@ -67,7 +67,33 @@ pub(super) fn export(model: &Pretrained, to: &Path, options: &ExportOptions) -> 
         tar.finish()
     })
     .map_err(io("write", to))?;
-    Ok(Vec::new())
+    Ok(unopened(&model.config).into_iter().collect())
+}
+
+/// Why NeMo does not open the archive of a configuration, where its tokenizer is the reason: it has SentencePiece models
+/// (`bpe`, beside which it wants a list of words), lists of WordPieces (`wpe`), and several of them (`agg`).
+pub(crate) fn unopened(config: &serde_json::Value) -> Option<String> {
+    let section = config["tokenizer"].as_object()?;
+    let known = |section: &serde_json::Map<String, serde_json::Value>| {
+        let has = |keys: &[&str]| keys.iter().all(|key| section.get(*key).is_some_and(|v| v.is_string()));
+        match section.get("type").and_then(|v| v.as_str()).map(str::to_lowercase).as_deref() {
+            Some("bpe") => has(&["model_path", "vocab_path"]),
+            Some("wpe") => has(&["vocab_path"]),
+            _ => false,
+        }
+    };
+    let langs = section.get("langs").and_then(|v| v.as_object()).filter(|_| section.get("type") == Some(&"agg".into()));
+    let opens = match langs {
+        Some(langs) => langs.values().all(|one| one.as_object().is_some_and(known)),
+        None => known(section),
+    };
+    let kind = section.get("type").map_or("none".to_string(), |kind| kind.to_string());
+    (!opens).then(|| {
+        format!(
+            "NeMo does not open the archive: its tokenizer is of the type {kind}, and NeMo takes a SentencePiece model \
+             with a list of words (`bpe`) or WordPieces (`wpe`). Here it opens"
+        )
+    })
 }
 
 /// The files that the configuration refers to.

@@ -3,6 +3,7 @@
 mod canary;
 mod company;
 mod conformer;
+mod damaged;
 mod parakeet;
 mod searching;
 #[path = "../support/mod.rs"]

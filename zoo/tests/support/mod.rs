@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod damaged;
+
 use std::path::{Path, PathBuf};
 
 /// The folder of golden data, or nothing (and a line that says so).

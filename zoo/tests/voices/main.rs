@@ -5,10 +5,13 @@
 
 extern crate mobilis_runtime as mobilis;
 
+mod damaged;
 mod marblenet;
 mod quartznet;
 mod resemblyzer;
 mod silero;
+#[path = "../support/mod.rs"]
+mod support;
 mod titanet;
 
 use std::path::PathBuf;

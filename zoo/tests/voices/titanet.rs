@@ -28,7 +28,7 @@ fn data() -> Checkpoint {
     Checkpoint::open(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/voices.safetensors")).expect("opened")
 }
 
-fn titanet(features: u64, filters: u64, last: u64) -> Value {
+pub(super) fn titanet(features: u64, filters: u64, last: u64) -> Value {
     let block = |filters: u64, kernel: u64, repeat: u64, residual: bool| {
         json!({"filters": filters, "kernel": [kernel], "repeat": repeat, "residual": residual, "stride": [1],
                "dilation": [1], "dropout": 0.0, "separable": true, "se": true, "se_context_size": -1})
@@ -120,7 +120,7 @@ fn margin() {
 }
 
 /// A folder as an archive unpacks, with random weights.
-fn written(scratch: &Path, encoder: Value) {
+pub(super) fn written(scratch: &Path, encoder: Value) {
     let config = json!({
         "target": "nemo.collections.asr.models.label_models.EncDecSpeakerLabelModel", "nemo_version": "2.5.0",
         "preprocessor": {"_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",

@@ -219,7 +219,6 @@ impl Settings {
         let kernel = config.count("conv_kernel_size")?.unwrap_or(31);
         let dropout = config.number("dropout", 0.1)?;
         let depth = config.number("stochastic_depth_drop_prob", 0.0)?;
-        let contexts = contexts(config, chunked, local)?;
         let settings = Settings {
             mels: config.size("feat_in")?,
             hidden,

@@ -23,6 +23,7 @@
 //! | `events.out.tfevents.*` | the same for TensorBoard |
 
 mod acoustic;
+mod archived;
 mod corpus;
 mod feed;
 mod folder;

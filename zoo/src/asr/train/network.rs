@@ -244,7 +244,7 @@ impl NetworkRecipe {
     }
 
     /// The configuration that an archive has: `section` is the recipe's `model`, with all that NeMo wants.
-    fn config(&self, section: &Value, tokens: &Vocabulary) -> Result<Value, RecipeError> {
+    pub(super) fn config(&self, section: &Value, tokens: &Vocabulary) -> Result<Value, RecipeError> {
         let mut config = section.as_object().cloned().unwrap_or_default();
         config.extend(self.sections.clone());
         let mut config = Value::Object(config);
@@ -327,6 +327,7 @@ impl NetworkRecipe {
         if !tokens.section().is_null() {
             config["tokenizer"] = tokens.section().clone();
         }
+        super::archived::complete(&mut config);
         Ok(config)
     }
 
@@ -344,6 +345,7 @@ impl NetworkRecipe {
         notes: &mut Vec<String>,
     ) -> Result<Box<dyn Learner>, TrainingError> {
         let config = self.config(section, &tokens)?;
+        notes.extend(crate::export::unopened(&config));
         let front = Front::nemo(&config).map_err(TrainingError::model)?;
         if let Some(told) = config["encoder"]["feat_in"].as_u64().filter(|n| *n != front.width() as u64) {
             let fault = format!("is {told}, and the preprocessor gives {} features", front.width());

@@ -191,7 +191,7 @@ impl Vocabulary {
                 let tokenizer = Tokenizer::from_word_pieces(&text, Default::default())?;
                 Vocabulary::pieces(
                     tokenizer,
-                    json!({"type": "wpe", "vocab_path": reference(VOCAB)}),
+                    json!({"dir": null, "type": "wpe", "vocab_path": reference(VOCAB)}),
                     vec![(VOCAB, bytes)],
                 )
             }
@@ -212,8 +212,9 @@ impl Vocabulary {
                 words += &format!("{word}\n");
             }
         }
+        // NeMo wants a `dir`, too, which an archive does not have.
         let section = json!({
-            "type": "bpe", "model_path": reference(MODEL), "vocab_path": reference(VOCAB),
+            "dir": null, "type": "bpe", "model_path": reference(MODEL), "vocab_path": reference(VOCAB),
             "spe_tokenizer_vocab": reference(SCORES),
         });
         let tokenizer = Tokenizer::from_sentencepiece(&bytes, Default::default())?;

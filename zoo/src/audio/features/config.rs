@@ -215,6 +215,9 @@ fn window(config: &Config) -> Result<Shape, ConfigError> {
     })
 }
 
+/// The longest window that is believed.
+const MOST_SAMPLES: usize = 1 << 24;
+
 /// The rate and times that both classes have.
 fn common(config: &Config, base: Settings) -> Result<Settings, FeatureError> {
     let sample_rate = match config.count("sample_rate")? {
@@ -223,6 +226,9 @@ fn common(config: &Config, base: Settings) -> Result<Settings, FeatureError> {
         Some(_) => return Err(config.wrong("sample_rate", "1 to 768000 hertz").into()),
     };
     let window_length = samples(config, "window_size", sample_rate, 0.02)?;
+    if window_length > MOST_SAMPLES {
+        return Err(config.wrong("window_size", format!("at most {MOST_SAMPLES} samples")).into());
+    }
     let n_fft = config.count("n_fft")?.unwrap_or(window_length.max(1).next_power_of_two());
     Ok(Settings {
         sample_rate,
