@@ -1,8 +1,9 @@
 //! ECAPA-TDNN's body: Desplanques et al. 2020 (<https://arxiv.org/abs/2005.07143>), as NeMo's `ECAPAEncoder`.
 //!
 //! A convolution, blocks of grouped convolutions with squeeze and excitation around which the stream goes, and one
-//! layer that sees the outputs of all blocks. NeMo lets convolutions see what its earlier layers make of padding; here
-//! frames beyond a recording's length are zero for each of them, so that a result does not depend on the padding.
+//! layer that sees the outputs of all blocks. NeMo lets convolutions see what its earlier layers make of padding, of
+//! which a batch has as much as its longest recording asks for. Here a recording has the padding that it has alone
+//! ([`Ecapa::padded_to`]), or none: frames beyond are zero for each convolution, so that a result does not depend on others.
 
 use super::super::conv::block::Sound;
 use super::super::conv::{ConvAxes, Counts, FeaturesOf, Steps as Frames, Stream};
@@ -10,11 +11,12 @@ use super::pooling::Tdnn;
 use crate::audio;
 use crate::llm::config::{Config, ConfigError};
 use mobilis_runtime::graph::trace::{self, Handle, type_of};
-use mobilis_runtime::graph::{Dim, Sizes};
+use mobilis_runtime::graph::{Dim, Extent, Sizes};
 use mobilis_runtime::module::{Module, Visitor};
 use mobilis_runtime::nn::Activation;
 use mobilis_runtime::nn::listed::{BatchNorm, Conv1d, Steps};
-use mobilis_runtime::ops::elementwise::{self as ew, UnaryKind};
+use mobilis_runtime::ops::elementwise::{self as ew, BinaryKind, UnaryKind};
+use mobilis_runtime::ops::pad::pad_zeros;
 use mobilis_runtime::ops::{movement, reduce, slice};
 use mobilis_runtime::prelude::*;
 use std::marker::PhantomData;
@@ -105,12 +107,13 @@ impl Block {
         }
     }
 
-    fn apply(&self, sound: Sound) -> Sound {
+    /// Convolutions see the `sound`'s frames, of which so many count.
+    fn apply(&self, sound: Sound, counts: Handle) -> Sound {
         let _scope = trace::scope(self);
         let x = self.before.apply(sound.x);
         let x = self.conv.apply(Sound { x, ..sound }.masked());
         let x = self.after.apply(self.norm.apply(Activation::Relu.apply(x)));
-        let mean = Sound { x, ..sound }.mean();
+        let mean = Sound { x, lengths: counts }.mean();
         let mut dims = type_of(mean).dims;
         dims.push(Dim::fixed(1));
         let inner = Activation::Relu.apply(self.squeeze.apply(movement::reshape(mean, dims.clone())));
@@ -142,6 +145,8 @@ pub struct Ecapa<A: ConvAxes> {
     first: Tdnn,
     blocks: Vec<Block>,
     last: Tdnn,
+    /// Whole multiples of so many frames are seen, at least one beyond a recording's end.
+    padding: Option<u64>,
     ports: PhantomData<fn() -> A>,
 }
 
@@ -157,8 +162,16 @@ impl<A: ConvAxes> Ecapa<A> {
             first: Tdnn::new([&A::Features::dim(), &inner], s.kernels[0], s.dilations[0]),
             blocks,
             last: Tdnn::new([&joined, &A::Hidden::dim()], s.kernels[last], s.dilations[last]),
+            padding: None,
             ports: PhantomData,
         }
+    }
+
+    /// The same whose convolutions see of a recording alone what NeMo's do: one frame beyond its end, and so many more
+    /// that there is a multiple of `frames` (`pad_to` of its preprocessor).
+    #[must_use]
+    pub fn padded_to(self, frames: u64) -> Self {
+        Ecapa { padding: Some(frames.max(1)), ..self }
     }
 
     /// The sizes of its ports.
@@ -170,16 +183,30 @@ impl<A: ConvAxes> Ecapa<A> {
     /// Features `[Batch, Frames, Features]` to the stream `[Batch, Steps, Hidden]`, one step a frame.
     pub fn forward(&self, x: FeaturesOf<A>, lengths: Counts<audio::Frames>) -> (Stream<A>, Counts<Frames>) {
         let _scope = trace::scope(self);
-        let whole = |x: Handle| Sound { x, lengths: lengths.raw() };
-        let mut sound = whole(self.first.apply(whole(movement::permute(x.raw(), &[0, 2, 1])).masked()));
+        let frames = audio::Frames::dim();
+        let counts = lengths.raw();
+        let mut x = Sound { x: movement::permute(x.raw(), &[0, 2, 1]), lengths: counts }.masked();
+        let mut seen = counts;
+        if let Some(padding) = self.padding {
+            let more = Extent::constant(padding);
+            let long = Dim::anonymous(Extent::add(frames.extent.clone(), more.clone()));
+            x = pad_zeros(x, 2, Extent::constant(0), more, long);
+            // The next multiple behind the last frame.
+            let of = |n: u64| ew::constant_like(counts, n as f64);
+            let over = ew::binary(BinaryKind::Rem, counts, of(padding));
+            seen = ew::add(ew::sub(counts, over), of(padding));
+        }
+        let whole = |x: Handle| Sound { x, lengths: seen };
+        let mut sound = whole(self.first.apply(x));
         let mut outputs = Vec::new();
         for block in &self.blocks {
-            sound = block.apply(sound);
+            sound = block.apply(sound, counts);
             outputs.push(sound.x);
         }
         let channels = outputs.iter().filter_map(|h| type_of(*h).dims[1].extent.as_constant()).sum();
         let joined = slice::concat(&outputs, 1, Dim::fixed(channels));
         let x = movement::permute(self.last.apply(whole(joined).masked()), &[0, 2, 1]);
+        let x = slice::slice(x, 1, Extent::constant(0), 1, Dim::anonymous(frames.extent));
         let mut dims = type_of(x).dims;
         if let [_, steps, hidden] = &mut dims[..] {
             steps.axis = Frames::dim().axis;

@@ -130,7 +130,8 @@ pub(super) fn network(config: &Config) -> Result<(SpeakerNetwork, Sizes), VoiceE
     let (encoder, decoder) = (part("encoder")?, part("decoder")?);
     let (body, sizes) = if encoder.word("_target_")?.is_some_and(|t| t.ends_with("ECAPAEncoder")) {
         let settings = EcapaSettings::nemo(&encoder)?;
-        (Body::Ecapa(Ecapa::new(&settings)), Ecapa::<A>::sizes(&settings))
+        let padding = features.settings().map_or(1, |s| s.pad_to as u64);
+        (Body::Ecapa(Ecapa::new(&settings).padded_to(padding)), Ecapa::<A>::sizes(&settings))
     } else {
         let settings = ConvSettings::nemo(&encoder)?;
         (Body::Conv(ConvEncoder::new(&settings)), ConvEncoder::<A>::sizes(&settings))
