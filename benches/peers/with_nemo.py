@@ -2,17 +2,20 @@
 """Holds `.nemo` archives against NeMo itself: a check, no bench, so `run.py` does not know it.
 
     benches/peers/with_nemo.py RECORDING.wav                  all families
-    benches/peers/with_nemo.py RECORDING.wav --only canary    those whose name contains this
+    benches/peers/with_nemo.py RECORDING.wav --only canary    those whose name contains this, or one of several,
+                                                              with commas between
 
 NeMo (`pip install "nemo_toolkit[asr]==3.0.0"`, whose Python runs this) builds a small model of each family with
 random weights and saves it. Then for the recording (16 kHz, one channel):
-  read     what the command `mobilis` hears with NeMo's archive is what NeMo hears;
+  read     what the command `mobilis` hears with NeMo's archive is what NeMo hears: the text, for transducers the times
+           of words and segments too, probabilities of speech with their smoothing and segments, vectors of one length;
   written  NeMo restores what `mobilis convert` writes of it, and hears the same, bit for bit.
 Archives given after the recording are restored by NeMo too, and must be heard by both alike.
 Without NeMo it says so and ends well.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from unittest import mock
 
 REPO = Path(__file__).resolve().parents[2]
 WORDS = (REPO / "README.md").read_text(encoding="utf-8")
@@ -183,8 +187,16 @@ def families(folder):
                                 reduction_position=0, reduction_factor=2), "text"),
         "conformer-pooling": ("EncDecCTCModelBPE", ctc(subsampling_factor=4, reduction="pooling",
                               reduction_position=-1, reduction_factor=2), "text"),
-        "conformer-stacking": ("EncDecCTCModelBPE", ctc(subsampling="stacking_norm", subsampling_factor=4,
-                               feat_out=24) | {"decoder": ctc_head(24)}, "text"),
+        "conformer-reduction-end": ("EncDecCTCModelBPE", ctc(subsampling_factor=4, reduction="striding",
+                                    reduction_position=-1, reduction_factor=2), "text"),
+        "conformer-stacking": ("EncDecCTCModelBPE", ctc(subsampling="stacking", subsampling_factor=4), "text"),
+        "conformer-stacking-norm": ("EncDecCTCModelBPE", ctc(subsampling="stacking_norm", subsampling_factor=6), "text"),
+        "conformer-each-frame": ("EncDecCTCModelBPE", ctc(subsampling_factor=1), "text"),
+        "conformer-scale": ("EncDecCTCModelBPE", ctc(conv_norm_type="fused_batch_norm"), "text"),
+        "conformer-shared": ("EncDecCTCModelBPE", ctc(untie_biases=False, self_attention_model="rel_pos_local_attn",
+                             att_context_size=[12, 12]), "text"),
+        "conformer-unified": ("EncDecCTCModelBPE", ctc(att_context_style="chunked_limited_with_rc",
+                              att_chunk_context_size=[[70], [1, 2], [0, 1]], conv_context_style="dcc"), "text"),
         "fastconformer-rnnt": ("EncDecRNNTBPEModel", rnnt(), "text"),
         "fastconformer-tdt": ("EncDecRNNTBPEModel", rnnt(5), "text"),
         "hybrid-rnnt": ("EncDecHybridRNNTCTCBPEModel", rnnt() | both, "text"),
@@ -223,9 +235,9 @@ def families(folder):
         }, "voice"),
         "ecapa": ("EncDecSpeakerLabelModel", {
             "labels": None, "preprocessor": features(), "loss": loss,
-            "decoder": speaker | {"pool_mode": "attention"},
+            "decoder": speaker | {"pool_mode": "attention", "feat_in": 96},
             "encoder": {"_target_": "nemo.collections.asr.modules.ECAPAEncoder", "feat_in": 32,
-                        "filters": [32, 32, 32, 32, 48], "kernel_sizes": [5, 3, 3, 3, 1], "dilations": [1, 1, 1, 1, 1],
+                        "filters": [32, 32, 32, 32, 96], "kernel_sizes": [5, 3, 3, 3, 1], "dilations": [1, 1, 1, 1, 1],
                         "scale": 8},
         }, "voice"),
     }
@@ -274,49 +286,112 @@ def heard(model, sound, rows=1):
     return model.forward(input_signal=x, input_signal_length=n)
 
 
-def theirs(model, what, sound, path):
+def theirs(model, what, sound, path, folder):
     """What NeMo says."""
     import torch
 
     with torch.no_grad():
         if what in ("text", "translation"):
-            found = model.transcribe([str(path)], batch_size=1, num_workers=0, verbose=False)
+            # CTC's tokens begin for NeMo where the one before does: its times are not those of words.
+            timed = hasattr(model, "joint")
+            more = {"timestamps": True} if timed else {}
+            found = model.transcribe([str(path)], batch_size=1, num_workers=0, verbose=False, **more)
             found = found[0] if isinstance(found, tuple) else found
-            return getattr(found[0], "text", found[0])
+            text = getattr(found[0], "text", found[0])
+            if not timed:
+                return [text]
+            times = found[0].timestamp
+            # NeMo counts to the end of its last frame, and takes a space that nothing follows for a word.
+            at = lambda seconds: round(min(seconds, len(sound) / 16000), 2)
+            return [text, *[(part[key].strip(), at(part["start"]), at(part["end"]))
+                            for key in ("word", "segment") for part in times[key] if part[key].strip()]]
         if what == "voice":
-            return heard(model, sound)[1][0].tolist()
+            return unit(heard(model, sound)[1][0].tolist())
         if what == "label":
             return model.cfg.labels[int(heard(model, sound)[0].argmax())]
         if what == "frames":
-            return torch.softmax(heard(model, sound)[0], -1)[:, -1].tolist()
-        window, step = int(0.63 * 16000), int(0.01 * 16000)
-        padded = torch.cat([torch.zeros(window // 2), torch.tensor(sound), torch.zeros(window - window // 2)])
-        parts = padded.unfold(0, window, step)[: len(sound) // step]
-        said = model.forward(input_signal=parts, input_signal_length=torch.full([len(parts)], window))
-        return torch.softmax(said, -1)[:, 1].tolist()
+            # Of the silence that NeMo adds it tells too.
+            return torch.softmax(heard(model, sound)[0], -1)[: -(-len(sound) // 320), -1].tolist()
+        return windows(model, sound, path, folder)
 
 
-def ours(mobilis, what, path, archive):
+def unit(vector):
+    length = sum(x * x for x in vector) ** 0.5
+    return [x / length for x in vector]
+
+
+WINDOW, STEP, OVERLAP = 0.63, 0.01, 0.875
+
+
+def windows(model, sound, path, folder):
+    """What NeMo's VAD says of windows, smoothed, and the segments at a threshold that nothing comes near."""
+    import torch
+    from nemo.collections.asr.parts.utils import vad_utils
+
+    place = Path(tempfile.mkdtemp(dir=folder))
+    manifest = place / "input.json"
+    manifest.write_text(json.dumps({"audio_filepath": str(path), "offset": 0, "duration": len(sound) / 16000,
+                                    "label": "infer"}) + "\n")
+    model.setup_test_data({"vad_stream": True, "sample_rate": 16000, "manifest_filepath": str(manifest),
+                           "labels": ["infer"], "num_workers": 0, "shuffle": False, "batch_size": 1,
+                           "window_length_in_sec": WINDOW, "shift_length_in_sec": STEP, "trim_silence": False,
+                           "normalize_audio": False})
+    # On CPUs it would compute in 16 bits.
+    with mock.patch.object(torch.amp, "autocast", lambda *_: contextlib.nullcontext()):
+        vad_utils.generate_vad_frame_pred(model, WINDOW, STEP, str(manifest), str(place))
+    plain = [float(line) for line in (place / f"{Path(path).stem}.frame").read_text().split()]
+    smooth = vad_utils.generate_overlap_vad_seq(str(place), "median", OVERLAP, WINDOW, STEP, 1, str(place))
+    smooth = [float(line) for line in (Path(smooth) / f"{Path(path).stem}.median").read_text().split()]
+    sort = sorted(smooth)
+    middle = range(len(sort) // 4, 3 * len(sort) // 4)
+    gap, onset = max((sort[i + 1] - sort[i], (sort[i + 1] + sort[i]) / 2) for i in middle)
+    rules = {"onset": onset, "offset": onset, "pad_onset": 0.05, "pad_offset": 0.05, "min_duration_on": 0.2,
+             "min_duration_off": 0.1, "filter_speech_first": 1.0}
+    table = vad_utils.generate_vad_segment_table_per_tensor(torch.tensor(smooth), rules)
+    return {"plain": plain, "smooth": smooth, "onset": onset, "table": [x for row in table for x in row[:2].tolist()]}
+
+
+def ours(mobilis, what, path, archive, expected):
     run = lambda *arguments: json.loads(subprocess.run([mobilis, "--json", *arguments], check=True, text=True,
                                                        capture_output=True).stdout)
     if what in ("text", "label", "translation"):
         more = ["--language", "en", "--target", "de"] if what == "translation" else []
-        return run("transcribe", archive, path, *more)["transcripts"][0]["text"]
+        found = run("transcribe", archive, path, "--words", *more)["transcripts"][0]
+        if what == "label" or len(expected) == 1:
+            return found["text"] if what == "label" else [found["text"]]
+        parts = [word for segment in found["segments"] for word in segment["words"]] + found["segments"]
+        return [found["text"], *[(part["text"], round(part["start"], 2), round(part["end"], 2)) for part in parts]]
     if what == "voice":
-        return run("speaker", "embed", path, "--model", archive)["vectors"][0]
-    return run("vad", path, "--model", archive, "--probabilities")["files"][0]["probabilities"]
+        return unit(run("speaker", "embed", path, "--model", archive)["vectors"][0])
+    vad = lambda *more: run("vad", path, "--model", archive, "--probabilities", *more)["files"][0]
+    if what == "frames":
+        return vad()["probabilities"]
+    smoothing = ["--smoothing", "median", "--overlap", str(OVERLAP), "--rules", "nemo"]
+    found = vad(*smoothing, "--threshold", str(expected["onset"]), "--padding", "50", "--min-speech", "200",
+                "--min-silence", "100")
+    return {"plain": vad()["probabilities"], "smooth": found["probabilities"], "onset": expected["onset"],
+            "table": [x for part in found["segments"] for x in (part["start"], part["end"])]}
 
 
 def compare(a, b):
     """Whether they are the same, and in words how far they are apart."""
+    if isinstance(a, dict):
+        parts = {key: compare(a[key], b[key]) for key in a if isinstance(a[key], list)}
+        return all(same for same, _ in parts.values()), "; ".join(f"{key}: {how}" for key, (_, how) in parts.items())
+    if isinstance(a, list) and a and isinstance(a[0], str):
+        for i, (x, y) in enumerate(zip(a[1:], b[1:])):
+            if x != y:
+                return False, f"word or segment {i} of {len(a) - 1} {x} is not {y}"
+        same, how = compare(a[0], b[0])
+        return same and len(a) == len(b), how + (f", {len(a) - 1} words and segments" if len(a) > 1 else "")
     if isinstance(a, str):
         a, b = a.strip(), b.strip()
         at = max(len(os.path.commonprefix([a, b])) - 20, 0)
         return a == b, f"{len(a)} letters" if a == b else f"at {at} of {len(a)} {a[at:at+40]!r} is not {b[at:at+40]!r}"
     if len(a) != len(b):
         return False, f"{len(a)} values are not {len(b)}"
-    worst = max(abs(x - y) for x, y in zip(a, b))
-    return worst <= 1e-4 * max(map(abs, a)), f"{len(a)} values, {worst:.1e} apart"
+    worst = max((abs(x - y) for x, y in zip(a, b)), default=0.0)
+    return worst <= 1e-4 * max(map(abs, a), default=0.0), f"{len(a)} values, {worst:.1e} apart"
 
 
 def main():
@@ -344,18 +419,19 @@ def main():
         folder.mkdir(exist_ok=True)
         cases = [(p.stem, None, None, "text", p) for p in options.archives]
         if not cases:
-            cases = [(n, *rest, folder / f"{n}.nemo") for n, rest in families(folder).items() if options.only in n]
+            asked = lambda name: any(one in name for one in options.only.split(","))
+            cases = [(n, *rest, folder / f"{n}.nemo") for n, rest in families(folder).items() if asked(n)]
         for name, kind, config, what, path in cases:
             line = f"{name:32}"
             try:
                 if kind:
                     build(name, kind, config, sound).save_to(str(path))
-                expected = theirs(restore(path), what, sound, options.recording)
-                read, how = compare(expected, ours(options.mobilis, what, str(options.recording), str(path)))
+                expected = theirs(restore(path), what, sound, options.recording, folder)
+                read, how = compare(expected, ours(options.mobilis, what, str(options.recording), str(path), expected))
                 line += f"read {'same' if read else 'DIFFERS'} ({how})"
                 again = folder / f"{name}-written.nemo"
                 subprocess.run([options.mobilis, "convert", "--force", path, again], check=True, capture_output=True)
-                written = theirs(restore(again), what, sound, options.recording) == expected
+                written = theirs(restore(again), what, sound, options.recording, folder) == expected
                 line += f", written {'same' if written else 'DIFFERS'}"
                 wrong += not (read and written)
             except subprocess.CalledProcessError as e:

@@ -26,15 +26,15 @@ pub(super) struct Arguments {
     /// Speech ends below this probability [default: 0.15 less than the threshold].
     #[arg(long, value_parser = probability)]
     end_threshold: Option<f32>,
-    /// What is shorter is no speech, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 250)]
-    min_speech: u64,
-    /// Speech goes on across silence that is shorter, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 100)]
-    min_silence: u64,
-    /// What is added on both sides, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 30)]
-    padding: u64,
+    /// What is shorter is no speech, in milliseconds [default: 250, by NeMo's rules 0].
+    #[arg(long, value_name = "MS")]
+    min_speech: Option<u64>,
+    /// Speech goes on across silence that is shorter, in milliseconds [default: 100, by NeMo's rules 0].
+    #[arg(long, value_name = "MS")]
+    min_silence: Option<u64>,
+    /// What is added on both sides, in milliseconds [default: 30, by NeMo's rules 0].
+    #[arg(long, value_name = "MS")]
+    padding: Option<u64>,
     /// How speech is found: as Silero does (silero), or by NeMo's onset and offset (nemo), whose offset is that of
     /// the onset unless given.
     #[arg(long, default_value = "silero", value_parser = ["silero", "nemo"])]
@@ -112,7 +112,7 @@ fn heard(detector: &dyn Detector, file: &Path, arguments: &Arguments) -> Result<
 fn speech(probabilities: &[f32], step: Duration, length: Duration, arguments: &Arguments) -> Vec<Speech> {
     let milliseconds = Duration::from_millis;
     if arguments.rules == "nemo" {
-        let seconds = |ms: u64| milliseconds(ms).as_secs_f64();
+        let seconds = |ms: Option<u64>| milliseconds(ms.unwrap_or(0)).as_secs_f64();
         let rules = Rules {
             onset: arguments.threshold,
             offset: arguments.end_threshold.unwrap_or(arguments.threshold),
@@ -124,12 +124,13 @@ fn speech(probabilities: &[f32], step: Duration, length: Duration, arguments: &A
         };
         return vad::ruled(probabilities, step, length, &rules);
     }
+    let silero = SegmentOptions::default();
     let options = SegmentOptions {
         threshold: arguments.threshold,
         end_threshold: arguments.end_threshold,
-        min_speech: milliseconds(arguments.min_speech),
-        min_silence: milliseconds(arguments.min_silence),
-        padding: milliseconds(arguments.padding),
+        min_speech: arguments.min_speech.map_or(silero.min_speech, milliseconds),
+        min_silence: arguments.min_silence.map_or(silero.min_silence, milliseconds),
+        padding: arguments.padding.map_or(silero.padding, milliseconds),
     };
     vad::segments(probabilities, step, length, &options)
 }

@@ -1,12 +1,15 @@
-//! MarbleNet for frames: what it says does not depend on blocks and windows.
+//! MarbleNet for frames: what it says does not depend on blocks and windows. MarbleNet for windows: what it says, its
+//! smoothings and segments are NeMo's (`windows.py` in `zoo/tests/data/marblenet`).
 
 use mobilis_runtime::prelude::*;
 use mobilis_zoo::asr::conv::{AnyConv, ConvAxes, ConvEncoder, ConvSettings, FrameClassifier, presets};
 use mobilis_zoo::asr::vad::marblenet::MarbleNetwork;
-use mobilis_zoo::asr::vad::{self, Detector};
+use mobilis_zoo::asr::vad::{self, Detector, Rules, Smoothing};
 use mobilis_zoo::audio::features::{Features, Version};
 use mobilis_zoo::llm::config::Config;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
 
 type A = AnyConv;
 
@@ -67,4 +70,49 @@ fn blocks_and_windows_change_nothing() {
         }
     }
     assert!(model.probabilities(&[]).expect("heard").is_empty());
+}
+
+#[test]
+fn windows_are_nemos() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/marblenet");
+    let text = std::fs::read_to_string(folder.join("windows.json")).expect("the fixture");
+    let expected: Value = serde_json::from_str(&text).expect("JSON");
+    let numbers = |value: &Value| -> Vec<f64> {
+        value.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect()
+    };
+    let model = vad::open(&folder.join("windows.nemo")).unwrap_or_else(|e| panic!("{e}"));
+    let sound: Vec<f32> = (0..33_650)
+        .map(f64::from)
+        .map(|i| (0.4 * (0.03 * i + 1e-6 * i * i).sin() * (0.0004 * i).sin().powi(3)) as f32)
+        .collect();
+    let plain = model.probabilities(&sound).expect("heard");
+    let window = model.window() / model.step();
+    for (name, found) in [
+        ("plain", plain.clone()),
+        ("mean", vad::smoothed(&plain, window, 0.875, Smoothing::Mean).expect("makes sense")),
+        ("median", vad::smoothed(&plain, window, 0.875, Smoothing::Median).expect("makes sense")),
+    ] {
+        let apart = super::distance(&found, &numbers(&expected[name]));
+        assert!(apart < 2e-5, "{name}: {apart}");
+    }
+    let of = |key: &str| expected["rules"][key].as_f64().expect("a number");
+    let rules = Rules {
+        onset: of("onset") as f32,
+        offset: of("offset") as f32,
+        pad_onset: of("pad_onset"),
+        pad_offset: of("pad_offset"),
+        min_duration_on: of("min_duration_on"),
+        min_duration_off: of("min_duration_off"),
+        filter_speech_first: true,
+    };
+    let (step, length) = (Duration::from_millis(10), Duration::from_secs_f64(33_650.0 / 16_000.0));
+    for (first, table) in [true, false].into_iter().zip(expected["segments"].as_array().expect("two")) {
+        let found = vad::ruled(&plain, step, length, &Rules { filter_speech_first: first, ..rules });
+        let found: Vec<f64> = found.iter().flat_map(|s| [s.start.as_secs_f64(), s.end.as_secs_f64()]).collect();
+        let wanted: Vec<f64> = table.as_array().expect("rows").iter().flat_map(numbers).collect();
+        assert_eq!(found.len(), wanted.len());
+        // What NeMo adds beyond the end is cut.
+        let close = |(a, b): (&f64, &f64)| (a - b.min(length.as_secs_f64())).abs() < 1e-6;
+        assert!(wanted.len() > 2 && found.iter().zip(&wanted).all(close), "{found:?} {wanted:?}");
+    }
 }

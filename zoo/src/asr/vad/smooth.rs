@@ -78,16 +78,19 @@ impl Default for Rules {
     }
 }
 
-/// The parts in which somebody speaks: NeMo's `binarization` and `filtering`. Times are cut to the recording's length.
+/// The parts in which somebody speaks: NeMo's `binarization` and `filtering`, in numbers as narrow as its own, since
+/// durations are multiples of steps and so often are exactly what is asked for. Times are cut to the recording's
+/// length. (In the files that NeMo writes durations are a hundredth of a second longer than from start to end.)
 pub fn ruled(probabilities: &[f32], step: Duration, length: Duration, rules: &Rules) -> Vec<Speech> {
     let step = step.as_secs_f64();
-    let mut found: Vec<[f64; 2]> = vec![];
+    let mut found: Vec<[f32; 2]> = vec![];
     let mut start = None;
     let padded = |start: f64, end: usize| [(start - rules.pad_onset).max(0.0), end as f64 * step + rules.pad_offset];
+    let narrow = |times: [f64; 2]| times.map(|t| t as f32);
     for (i, p) in probabilities.iter().enumerate() {
         match start {
             Some(begin) if *p < rules.offset => {
-                found.extend(Some(padded(begin, i)).filter(|[begin, end]| end > begin));
+                found.extend(Some(padded(begin, i)).filter(|[begin, end]| end > begin).map(narrow));
                 start = None;
             }
             None if *p > rules.onset => start = Some(i as f64 * step),
@@ -95,18 +98,21 @@ pub fn ruled(probabilities: &[f32], step: Duration, length: Duration, rules: &Ru
         }
     }
     // NeMo ends the last one where its last step begins.
-    found.extend(start.map(|begin| padded(begin, probabilities.len() - 1)));
-    let long = |found: Vec<[f64; 2]>| -> Vec<[f64; 2]> {
-        let enough = |s: &[f64; 2]| rules.min_duration_on <= 0.0 || s[1] - s[0] >= rules.min_duration_on;
+    found.extend(start.map(|begin| narrow(padded(begin, probabilities.len() - 1))));
+    let [least_on, least_off] = [rules.min_duration_on, rules.min_duration_off].map(|t| t as f32);
+    let long = |found: Vec<[f32; 2]>| -> Vec<[f32; 2]> {
+        let enough = |s: &[f32; 2]| least_on <= 0.0 || s[1] - s[0] >= least_on;
         found.into_iter().filter(enough).collect()
     };
     found = merged(found, 0.0);
     found = match rules.filter_speech_first {
-        true => merged(long(found), rules.min_duration_off),
-        false => long(merged(found, rules.min_duration_off)),
+        true => merged(long(found), least_off),
+        false => long(merged(found, least_off)),
     };
     let time = |seconds: f64| Duration::from_secs_f64(seconds.max(0.0)).min(length);
-    let speech = |[start, end]: [f64; 2]| {
+    let speech = |times: [f32; 2]| {
+        // Of numbers so narrow the nearest to a millionth is what was meant.
+        let [start, end] = times.map(|t| (f64::from(t) * 1e6).round() / 1e6);
         let of = |seconds: f64| ((seconds / step).max(0.0) as usize).min(probabilities.len());
         let inside = &probabilities[of(start)..of(end).max(of(start))];
         let confidence = inside.iter().sum::<f32>() / inside.len().max(1) as f32;
@@ -116,9 +122,9 @@ pub fn ruled(probabilities: &[f32], step: Duration, length: Duration, rules: &Ru
 }
 
 /// Joins what overlaps or touches, and what is less than `gap` apart.
-fn merged(mut found: Vec<[f64; 2]>, gap: f64) -> Vec<[f64; 2]> {
+fn merged(mut found: Vec<[f32; 2]>, gap: f32) -> Vec<[f32; 2]> {
     found.sort_by(|a, b| a[0].total_cmp(&b[0]));
-    let mut out: Vec<[f64; 2]> = vec![];
+    let mut out: Vec<[f32; 2]> = vec![];
     for [start, end] in found {
         match out.last_mut() {
             Some(last) if last[1] >= start || start - last[1] < gap => last[1] = end.max(last[1]),
