@@ -11,13 +11,15 @@ pub struct Labels {
     texts: Vec<String>,
     /// What no space is written before.
     punctuation: Vec<char>,
+    /// Whether a space alone is the beginning of a word, and no token between words.
+    begins: bool,
 }
 
 impl Labels {
     /// Letters, and a space as a token of its own: NeMo's character models; wav2vec2's with `|` for the space.
     pub fn characters<S: AsRef<str>>(tokens: impl IntoIterator<Item = S>) -> Labels {
         let text = |t: S| if t.as_ref() == "|" { " ".to_string() } else { t.as_ref().to_string() };
-        Labels { texts: tokens.into_iter().map(text).collect(), punctuation: vec![] }
+        Labels { texts: tokens.into_iter().map(text).collect(), ..Labels::default() }
     }
 
     /// The tokens of a model of NeMo's: pieces of a tokenizer of this type (`bpe`, `wpe`, `agg`), or letters where
@@ -46,7 +48,7 @@ impl Labels {
     /// SentencePiece's pieces: `▁` is a space.
     pub fn sentence_pieces<S: AsRef<str>>(tokens: impl IntoIterator<Item = S>) -> Labels {
         let texts = tokens.into_iter().map(|t| t.as_ref().replace('\u{2581}', " ")).collect();
-        Labels { texts, punctuation: vec![] }
+        Labels { texts, punctuation: vec![], begins: true }
     }
 
     /// WordPiece's: `##` goes on with a word, anything else begins one.
@@ -55,7 +57,7 @@ impl Labels {
             Some(rest) => rest.to_string(),
             None => format!(" {}", t.as_ref()),
         };
-        Labels { texts: tokens.into_iter().map(text).collect(), punctuation: vec![] }
+        Labels { texts: tokens.into_iter().map(text).collect(), ..Labels::default() }
     }
 
     /// How many tokens there are.
@@ -71,6 +73,11 @@ impl Labels {
     /// A token's text; nothing where there is no such token.
     pub fn get(&self, token: u32) -> &str {
         self.texts.get(token as usize).map_or("", String::as_str)
+    }
+
+    /// Whether a token is a space alone that belongs to the word behind it: SentencePiece's `▁`.
+    pub fn begins(&self, token: u32) -> bool {
+        self.begins && self.get(token) == " "
     }
 
     /// Whether no space is written before a character.

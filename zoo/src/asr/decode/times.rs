@@ -1,7 +1,8 @@
 //! When it was said: characters, words and segments with times, from tokens and their frames.
 //!
 //! A token's frames are known to the stride of the encoder (NeMo: the window's stride times the subsampling). A word
-//! lasts from its first token's first frame to the end of its last one's. Segments end after words that end in a
+//! lasts from its first token's first frame, a space that is a token of its own among them where the tokenizer writes it
+//! before words, to the end of its last one's. Segments end after words that end in a
 //! separator and, if asked for, where the pause before the next word is long: NeMo's `segment_seperators` and
 //! `segment_gap_threshold`.
 //!
@@ -110,17 +111,20 @@ impl Times {
         };
         for (i, token) in found.tokens.iter().enumerate() {
             // A token may end one word and begin another.
+            let mut inner = false;
             for c in labels.get(token.id).chars() {
                 if c == ' ' {
-                    spaces += 1;
+                    (spaces, inner) = (spaces + 1, true);
                     continue;
                 }
                 if spaces > 1 || spaces == 1 && !labels.joins(c) {
                     close(&mut text, from..to);
                 }
                 if text.is_empty() {
-                    from = i;
+                    let begun = i > 0 && !inner && labels.begins(found.tokens[i - 1].id);
+                    from = if begun { i - 1 } else { i };
                 }
+                inner = true;
                 text.push(c);
                 (to, spaces) = (i + 1, 0);
             }
@@ -213,6 +217,19 @@ mod tests {
         let letters = times.characters(&found, &labels, ms(3000));
         assert_eq!(letters.iter().map(|w| w.text.as_str()).collect::<String>(), "hello.youhe");
         assert_eq!((letters[2].start, letters[2].end), (ms(240), ms(320)));
+    }
+
+    #[test]
+    fn a_piece_of_space_begins_a_word() {
+        let found = hypothesis(&[(2, 1, 2), (0, 5, 6), (2, 8, 9), (1, 11, 12), (0, 14, 15)]);
+        let spans = |labels: Labels| {
+            let words = Times::new(ms(10)).words(&found, &labels, ms(500));
+            words.iter().map(|w| (w.text.clone(), w.start.as_millis() / 10)).collect::<Vec<_>>()
+        };
+        let at = |words: [(&str, u128); 2]| words.map(|(text, start)| (text.to_string(), start));
+        let pieces = Labels::sentence_pieces(["a", "\u{2581}b", "\u{2581}"]);
+        assert_eq!(spans(pieces), at([("a", 1), ("ba", 11)]));
+        assert_eq!(spans(Labels::characters(["a", "b", " "])), at([("a", 5), ("ba", 11)]));
     }
 
     #[test]
