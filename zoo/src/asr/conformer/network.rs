@@ -4,11 +4,9 @@
 //! for a transducer's joint. The transducer's parts that a search asks ([`Transducer`]) are programs of
 //! their own.
 //!
-//! Rows of a product do not depend on each other, but products of few rows are summed in another order
-//! than others (`FEW_ROWS` of the kernels), and so is attention of few queries. So that results depend neither on who
-//! shares a batch nor on how a recording is cut, there are always more rows than that here: a recording has at least
-//! `ROWS` frames, silent ones behind its end, and a search asks about as many rows: `enough`. All else, sums over keys
-//! that a mask hides among them, is in one order however long the batch is.
+//! So that results depend neither on who shares a batch nor on how a recording is cut, programs sum in one order for
+//! any number of rows (`Program::alike`); a recording has at least `ROWS` frames, silent ones behind its end. All else,
+//! sums over keys that a mask hides among them, is in one order however long the batch is.
 
 use super::axes::{self, AnyConformer, CausallyHalved, ConformerAxes, Halved, Rate, Same};
 use super::ctc::CtcHead;
@@ -47,12 +45,12 @@ axes! {
     pub Depth;
 }
 
-/// Rows that a product has at least.
+/// Frames of the stream that a recording has at least, and distances that attention meets.
 pub(super) const ROWS: usize = 9;
 
-/// How many rows a batch has so that no product has few.
-pub(super) fn enough(rows: usize, each: usize) -> usize {
-    rows.max(ROWS.div_ceil(each.max(1)))
+/// How many rows a search asks about that needs so many: a small number of different ones, for each has a plan.
+fn few(rows: usize) -> usize {
+    if rows < ROWS { rows.max(1).next_power_of_two() } else { rows }
 }
 
 /// Features of recordings, padded to one length: `[Batch, Frames, Mels]`, and how many frames count.
@@ -292,7 +290,7 @@ impl Network {
         if let Some((_, program)) = programs.iter().find(|(key, _)| *key == (context, noting)) {
             return Ok(program.clone());
         }
-        let program = Rc::new(self.inner.hear(context, noting)?.with_weights(self.weights.clone())?);
+        let program = Rc::new(self.inner.hear(context, noting)?.with_weights(self.weights.clone())?.alike());
         programs.push(((context, noting), program.clone()));
         Ok(program)
     }
@@ -345,7 +343,7 @@ impl Network {
         let at = match programs.iter().position(|(key, _)| *key == context) {
             Some(at) => at,
             None => {
-                let made = self.inner.hear_sound(context, features)?.with_weights(self.weights.clone())?;
+                let made = self.inner.hear_sound(context, features)?.with_weights(self.weights.clone())?.alike();
                 programs.push((context, Rc::new(made)));
                 programs.len() - 1
             }
@@ -458,12 +456,12 @@ impl Network {
         let program = match self.predict.get() {
             Some(program) => program,
             None => {
-                let made = self.inner.predict()?.with_weights(self.weights.clone())?;
+                let made = self.inner.predict()?.with_weights(self.weights.clone())?.alike();
                 self.predict.get_or_init(|| made)
             }
         };
         let (depth, width) = self.depth_and_width();
-        let rows = enough(steps.len(), 1);
+        let rows = few(steps.len());
         let mut tokens = vec![0i32; rows];
         let mut starts = vec![true; rows];
         let mut states = [vec![0f32; depth * rows * width], vec![0f32; depth * rows * width]];
@@ -526,12 +524,12 @@ impl Transducer for Network {
         let program = match self.pairs.get() {
             Some(program) => program,
             None => {
-                let made = self.inner.pairs()?.with_weights(self.weights.clone())?;
+                let made = self.inner.pairs()?.with_weights(self.weights.clone())?.alike();
                 self.pairs.get_or_init(|| made)
             }
         };
         let width = pairs.first().map_or(0, |(_, state)| state.joint.len());
-        let rows = enough(pairs.len(), 1);
+        let rows = few(pairs.len());
         let fill = |part: &dyn Fn(usize) -> Vec<f32>| {
             let mut data: Vec<f32> = (0..pairs.len()).flat_map(part).collect();
             data.resize(rows * width, 0.0);

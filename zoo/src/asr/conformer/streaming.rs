@@ -10,7 +10,7 @@
 //! row may begin anew. Features go in, in parts of any size; whole chunks come out as soon as they are there. The
 //! look-ahead is chosen among those that the model was trained for.
 
-use super::network::{Network, Step, enough};
+use super::network::{Network, Step};
 use super::settings::{Context, Positions};
 use crate::audio::{Batch, Frames};
 use crate::llm::Caches;
@@ -119,7 +119,7 @@ impl Network {
             return late("its attention is not limited to chunks");
         };
         let caches = Caches::default();
-        let program = self.inner.step(context, left * size, &caches)?.with_weights(self.weights.clone())?;
+        let program = self.inner.step(context, left * size, &caches)?.with_weights(self.weights.clone())?.alike();
         let rows = vec![Row::default(); rows];
         Ok(Ok(Streams { network: self, caches, program, chunk: size, rows }))
     }
@@ -179,7 +179,7 @@ impl Streams<'_> {
     /// What the runtime says.
     pub fn step(&mut self) -> Result<Vec<Part>, ProgramError> {
         let mels = self.network.settings.encoder.mels;
-        let (frames, batch) = (self.chunk(), enough(self.rows.len(), self.chunk));
+        let (frames, batch) = (self.chunk(), self.rows.len());
         let mut x = vec![0f32; batch * frames * mels];
         let (mut counts, mut start) = (vec![0i32; batch], vec![0i32; batch]);
         let mut active = vec![false; batch];
