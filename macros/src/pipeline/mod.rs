@@ -21,7 +21,8 @@ use proc_macro2::TokenStream;
 pub fn pipeline(input: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let Some(parsed) = parse::pipeline(input, &mut errors) else { return errors.into_tokens() };
-    let wiring = resolve::resolve(&parsed, &mut errors);
+    // Where a declaration is wrong, the body is not judged by it.
+    let wiring = if errors.is_empty() { resolve::resolve(&parsed, &mut errors) } else { resolve::Wiring::default() };
     let mut out = expand::expand(&parsed, &wiring, !errors.is_empty());
     out.extend(errors.into_tokens());
     out

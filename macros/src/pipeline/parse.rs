@@ -7,7 +7,7 @@ use proc_macro2::{Ident, TokenStream};
 use syn::ext::IdentExt;
 use syn::parse::discouraged::Speculative;
 use syn::parse::{ParseStream, Parser};
-use syn::{Attribute, Expr, Generics, Token, Type, Visibility, braced, parenthesized};
+use syn::{Attribute, Expr, Generics, Lit, Token, Type, Visibility, braced, parenthesized};
 
 /// The most ports that a stage has.
 const PORTS: usize = 8;
@@ -41,7 +41,13 @@ fn whole(input: ParseStream, errors: &mut Errors) -> syn::Result<Pipeline> {
     braced!(inner in input);
     let mut stages = vec![];
     while !inner.is_empty() {
-        stages.push(stage(&inner, errors)?);
+        let stage = stage(&inner, errors)?;
+        // One mistake, one message: the second is as if it were not there.
+        if stages.iter().any(|s: &StageDecl| s.name == stage.name) {
+            errors.at(&stage.name, format!("two stages are named `{}`", stage.name));
+        } else {
+            stages.push(stage);
+        }
         if inner.is_empty() {
             break;
         }
@@ -54,6 +60,9 @@ fn whole(input: ParseStream, errors: &mut Errors) -> syn::Result<Pipeline> {
                 "`{name}` does not say how its stages are joined: after the struct comes `fn run(input: Type) -> Type {{ .. }}`"
             ),
         ));
+    }
+    if input.peek(Token![async]) {
+        return Err(input.error("`run` is not `async`: it says how stages are joined; `stream` lets them overlap"));
     }
     input.parse::<Token![fn]>()?;
     let run: Ident = input.parse()?;
@@ -114,13 +123,14 @@ fn ports(input: ParseStream, whose: &str, errors: &mut Errors) -> syn::Result<Ve
         }
         inner.parse::<Token![,]>()?;
     }
-    check(&ports, whose, errors);
+    check(&mut ports, whose, errors);
     Ok(ports)
 }
 
-fn check(ports: &[Port], whose: &str, errors: &mut Errors) {
+fn check(ports: &mut Vec<Port>, whose: &str, errors: &mut Errors) {
     if let Some(port) = ports.get(PORTS) {
         errors.at(&port.carried.tokens, format!("{whose} has at most {PORTS} ports: put some into a struct"));
+        ports.truncate(PORTS);
     }
     for (i, port) in ports.iter().enumerate() {
         let Some(name) = &port.name else { continue };
@@ -139,9 +149,19 @@ fn port(input: ParseStream, errors: &mut Errors) -> syn::Result<Port> {
     } else {
         None
     };
+    if input.peek(Token![self]) || input.peek(Token![&]) && input.peek2(Token![self]) {
+        return Err(input.error("`run` has no `self`: it calls stages by their names"));
+    }
     let mut ty: Type = input.parse()?;
-    if let Type::Reference(r) = &ty {
-        errors.at(r.and_token, "stages own what they are given: write the type without `&`");
+    let wrong = match &ty {
+        Type::Reference(r) => Some((r.and_token.span, "stages own what they are given: write the type without `&`")),
+        Type::ImplTrait(i) => {
+            Some((i.impl_token.span, "a port has one type: write which, or a parameter of the struct"))
+        }
+        _ => None,
+    };
+    if let Some((span, words)) = wrong {
+        errors.on(span, words);
         // One mistake, one message.
         ty = syn::parse_quote!(());
     }
@@ -182,7 +202,7 @@ fn results(input: ParseStream, errors: &mut Errors) -> syn::Result<Vec<Port>> {
         Ok::<_, syn::Error>((ports, own))
     })();
     // A tuple without names is one value.
-    if let Ok((ports, own)) = several
+    if let Ok((mut ports, own)) = several
         && !ports.is_empty()
         && ports.iter().all(|p| p.name.is_some())
     {
@@ -190,7 +210,7 @@ fn results(input: ParseStream, errors: &mut Errors) -> syn::Result<Vec<Port>> {
         if let Err(e) = own.finish() {
             errors.push(e);
         }
-        check(&ports, "a result", errors);
+        check(&mut ports, "a result", errors);
         for port in &ports {
             if let Optional::Default(e) = &port.optional {
                 errors.at(e, "a result has no default: it always comes");
@@ -254,7 +274,9 @@ fn node(input: ParseStream) -> syn::Result<Node> {
     let name: Ident = match input.parse() {
         Ok(name) => name,
         Err(e) => {
-            return Err(syn::Error::new(e.span(), "expected a value or a call of a stage: computing is for stages"));
+            let more = if input.peek(Lit) { "; what is always the same is a port's default" } else { "" };
+            let words = format!("expected a value or a call of a stage: computing is for stages{more}");
+            return Err(syn::Error::new(e.span(), words));
         }
     };
     if !input.peek(syn::token::Paren) {
@@ -281,10 +303,18 @@ fn node(input: ParseStream) -> syn::Result<Node> {
     Ok(Node::Call { stage: name, arguments, field: field(input)? })
 }
 
+/// The name of one of several results, and nothing behind it.
 fn field(input: ParseStream) -> syn::Result<Option<Ident>> {
-    if !input.peek(Token![.]) {
-        return Ok(None);
+    let mut field = None;
+    if input.peek(Token![.]) {
+        input.parse::<Token![.]>()?;
+        field = Some(input.parse()?);
     }
-    input.parse::<Token![.]>()?;
-    input.parse().map(Some)
+    if input.peek(Token![?]) {
+        return Err(input.error("leave out `?`: a stage's error ends the item by itself"));
+    }
+    if field.is_some() && (input.peek(syn::token::Paren) || input.peek(Token![.])) {
+        return Err(input.error("methods are computing, which is for stages: declare one that does it"));
+    }
+    Ok(field)
 }

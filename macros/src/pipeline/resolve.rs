@@ -77,7 +77,6 @@ struct Resolver<'a, 'e> {
 /// Resolves every name. What is wrong is noted, and left out.
 pub fn resolve<'a>(pipeline: &'a Pipeline, errors: &mut Errors) -> Wiring<'a> {
     let mut r = Resolver { pipeline, errors, wiring: Wiring::default(), names: vec![] };
-    r.stages();
     for port in &pipeline.inputs {
         let label = port.name();
         let value = Value { port, producer: format!("the input `{label}`"), maker: label.clone(), label };
@@ -101,15 +100,6 @@ pub fn resolve<'a>(pipeline: &'a Pipeline, errors: &mut Errors) -> Wiring<'a> {
 }
 
 impl<'a> Resolver<'a, '_> {
-    fn stages(&mut self) {
-        let stages = &self.pipeline.stages;
-        for (i, stage) in stages.iter().enumerate() {
-            if stages[..i].iter().any(|s| s.name == stage.name) {
-                self.errors.at(&stage.name, format!("two stages are named `{}`", stage.name));
-            }
-        }
-    }
-
     fn push(&mut self, values: Vec<Value<'a>>) -> Bound {
         let bound = Bound { first: self.wiring.values.len(), count: values.len() };
         self.wiring.values.extend(values);
@@ -122,7 +112,8 @@ impl<'a> Resolver<'a, '_> {
             self.errors.at(quote!(#(#names),*), words);
         }
         for (i, name) in names.iter().enumerate() {
-            if self.names.iter().any(|(n, _)| n == name) && name != "_" {
+            let again = self.names.iter().any(|(n, _)| n == name) && name != "_";
+            if again {
                 self.errors.at(name, format!("`{name}` is named twice: give this value another name"));
             }
             let own = if parenthesized { Bound { first: bound.first + i, count: 1 } } else { bound };
@@ -133,7 +124,7 @@ impl<'a> Resolver<'a, '_> {
                     (_, Some(port)) => format!("{name}.{port}"),
                 };
             }
-            if own.first + own.count <= self.wiring.values.len() && name != "_" {
+            if own.first + own.count <= self.wiring.values.len() && name != "_" && !again {
                 self.wiring.kept.push(Kept { name: name.clone(), first: own.first, count: own.count });
             }
             self.names.push((name.clone(), own));
