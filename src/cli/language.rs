@@ -318,6 +318,14 @@ impl Bar {
         self.at(done, &format!("{file} ({} of {})", size(done), size(total)));
     }
 
+    /// Does what writes to the screen while the bar is not there.
+    pub(super) fn hidden<R>(&self, f: impl FnOnce() -> R) -> R {
+        match &self.bar {
+            Some(bar) if !bar.is_finished() => bar.suspend(f),
+            _ => f(),
+        }
+    }
+
     /// Takes it off the screen.
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.bar {

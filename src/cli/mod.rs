@@ -19,11 +19,13 @@ mod inspect;
 mod language;
 mod perplexity;
 mod profile;
+mod recordings;
 mod searching;
 mod speaker;
 mod streaming;
 mod train;
 mod transcribe;
+mod transcripts;
 mod vad;
 mod verify;
 

@@ -1,11 +1,12 @@
 //! `mobilis speaker`: who speaks.
 
 use super::devices::DeviceArguments;
+use super::recordings::{Failed, files};
 use super::{CliError, Output};
 use clap::{Args, Subcommand};
 use mobilis_zoo::asr::speaker::{self, Embedder, cosine};
 use mobilis_zoo::asr::voice::VoiceError;
-use mobilis_zoo::audio;
+use mobilis_zoo::audio::{Reader, Wanted};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ struct Model {
 
 #[derive(Args, Debug)]
 struct Embed {
-    /// Recordings of any format.
+    /// Recordings of any format, folders of them; `-` is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -44,8 +45,8 @@ struct Embed {
 
 #[derive(Args, Debug)]
 struct Compare {
-    /// Two recordings or more.
-    #[arg(required = true, num_args = 2..)]
+    /// Two recordings or more, or a folder of them.
+    #[arg(required = true)]
     files: Vec<PathBuf>,
     /// From this cosine on two voices count as the same.
     #[arg(long, default_value_t = 0.7)]
@@ -61,39 +62,55 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     }
 }
 
-fn vectors(model: &Model, files: &[PathBuf]) -> Result<Vec<Vec<f32>>, CliError> {
+/// The recordings with their vectors, and those that have none.
+fn vectors(model: &Model, given: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Option<Vec<f32>>>, Failed), CliError> {
     let device = model.device.found()?;
     let embedder = speaker::open(&model.model)?;
     embedder.set_device(device);
-    files.iter().map(|file| one(&*embedder, file)).collect()
+    let files = files(given)?;
+    let mut failed = Failed::of(files.len());
+    let found = files.iter().map(|file| failed.keep(file, one(&*embedder, file))).collect::<Result<_, _>>()?;
+    Ok((files, found, failed))
 }
 
 fn one(embedder: &dyn Embedder, file: &Path) -> Result<Vec<f32>, CliError> {
-    let recording = audio::load(file, embedder.sample_rate()).map_err(VoiceError::from)?;
-    Ok(embedder.embed(&recording)?)
+    let wanted = Wanted::at(embedder.sample_rate());
+    let reader = match file == Path::new("-") {
+        true => Reader::stream("standard input", std::io::stdin(), &wanted),
+        false => Reader::open(file, &wanted),
+    };
+    let blocks = reader.and_then(|reader| reader.collect::<Result<Vec<_>, _>>());
+    Ok(embedder.embed(&blocks.map_err(VoiceError::from)?.concat())?)
 }
 
 fn embed(arguments: &Embed, output: &Output) -> Result<(), CliError> {
-    let found = vectors(&arguments.model, &arguments.files)?;
-    let line = |v: &Vec<f32>| v.iter().map(f32::to_string).collect::<Vec<_>>().join(" ") + "\n";
+    let (files, found, failed) = vectors(&arguments.model, &arguments.files)?;
+    // The line of one that failed is empty.
+    let line = |v: &Option<Vec<f32>>| v.iter().flatten().map(f32::to_string).collect::<Vec<_>>().join(" ") + "\n";
     output.result(
         || found.iter().map(line).collect(),
         || {
-            let dimensions = found.first().map_or(0, Vec::len);
-            json!({ "files": arguments.files, "dimensions": dimensions, "vectors": found })
+            let dimensions = found.iter().flatten().next().map_or(0, Vec::len);
+            let heard = files.iter().zip(&found).filter(|(_, v)| v.is_some()).map(|(file, _)| file).collect::<Vec<_>>();
+            let vectors = found.iter().flatten().collect::<Vec<_>>();
+            json!({ "files": heard, "dimensions": dimensions, "vectors": vectors, "failed": failed.list })
         },
-    )
+    )?;
+    failed.end()
 }
 
 fn compare(arguments: &Compare, output: &Output) -> Result<(), CliError> {
-    let found = vectors(&arguments.model, &arguments.files)?;
+    if files(&arguments.files)?.len() < 2 {
+        return Err(CliError::Arguments("voices of two recordings or more are compared".into()));
+    }
+    let (files, found, failed) = vectors(&arguments.model, &arguments.files)?;
     let mut pairs = Vec::new();
     for (i, a) in found.iter().enumerate() {
         for (j, b) in found.iter().enumerate().skip(i + 1) {
-            pairs.push((i, j, cosine(a, b)));
+            pairs.extend(a.as_ref().zip(b.as_ref()).map(|(a, b)| (i, j, cosine(a, b))));
         }
     }
-    let name = |i: usize| arguments.files[i].display().to_string();
+    let name = |i: usize| files[i].display().to_string();
     let same = |c: f64| c >= arguments.threshold;
     output.result(
         || {
@@ -103,7 +120,9 @@ fn compare(arguments: &Compare, output: &Output) -> Result<(), CliError> {
         },
         || {
             let pair = |(i, j, c): &(usize, usize, f64)| json!({ "a": name(*i), "b": name(*j), "cosine": c, "same": same(*c) });
-            json!({ "threshold": arguments.threshold, "pairs": pairs.iter().map(pair).collect::<Vec<_>>() })
+            let pairs = pairs.iter().map(pair).collect::<Vec<_>>();
+            json!({ "threshold": arguments.threshold, "pairs": pairs, "failed": failed.list })
         },
-    )
+    )?;
+    failed.end()
 }

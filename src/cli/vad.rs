@@ -1,6 +1,7 @@
 //! `mobilis vad`: where somebody speaks.
 
 use super::devices::DeviceArguments;
+use super::recordings::{Failed, files};
 use super::{CliError, Output};
 use clap::Args;
 use mobilis_zoo::asr::vad::{self, Detector, Rules, SegmentOptions, Smoothing, Speech};
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// Find the parts of recordings in which somebody speaks.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// Recordings of any format; `-` is standard input.
+    /// Recordings of any format, folders of them; `-` is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// A folder or file of Silero's weights, or a `.nemo` archive of a MarbleNet for frames or windows.
@@ -68,19 +69,21 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     let device = arguments.device.found()?;
     let detector = vad::open(&arguments.model)?;
     detector.set_device(device);
-    let mut all = Vec::new();
-    for file in &arguments.files {
-        let found = heard(&*detector, file, arguments)?;
-        if !output.json {
-            output.result(|| text(arguments, file, &found), || Value::Null)?;
+    let files = files(&arguments.files)?;
+    let (mut all, mut failed) = (Vec::new(), Failed::of(files.len()));
+    for file in &files {
+        let Some(found) = failed.keep(file, heard(&*detector, file, arguments))? else { continue };
+        let text = if output.json { String::new() } else { text(arguments, file, &found, files.len() > 1) };
+        if !text.is_empty() {
+            output.result(|| text, || Value::Null)?;
         }
         all.push(object(arguments, file, &found));
     }
     if output.json {
         let step = detector.step() as f64 / f64::from(detector.sample_rate());
-        output.result(String::new, || json!({ "step": step, "files": all }))?;
+        output.result(String::new, || json!({ "step": step, "files": all, "failed": failed.list }))?;
     }
-    Ok(())
+    failed.end()
 }
 
 /// One recording, block by block: memory does not grow with its length, but for a number each step.
@@ -135,11 +138,16 @@ fn speech(probabilities: &[f32], step: Duration, length: Duration, arguments: &A
     vad::segments(probabilities, step, length, &options)
 }
 
+/// Seconds of speech.
+fn spoken(found: &Found) -> f64 {
+    found.speech.iter().map(|s| s.end - s.start).sum::<Duration>().as_secs_f64()
+}
+
 /// A line for each part: begin, end, probability.
-fn text(arguments: &Arguments, file: &Path, found: &Found) -> String {
+fn text(arguments: &Arguments, file: &Path, found: &Found, several: bool) -> String {
     let mut out = String::new();
-    let spoken: f64 = found.speech.iter().map(|s| (s.end - s.start).as_secs_f64()).sum();
-    if arguments.files.len() > 1 {
+    let spoken = spoken(found);
+    if several {
         let (name, length) = (file.display(), found.length.as_secs_f64());
         let _ = writeln!(out, "{name}: {spoken:.2} s of {length:.2} s");
     }
@@ -157,7 +165,7 @@ fn text(arguments: &Arguments, file: &Path, found: &Found) -> String {
 fn object(arguments: &Arguments, file: &Path, found: &Found) -> Value {
     let segment =
         |s: &Speech| json!({ "start": s.start.as_secs_f64(), "end": s.end.as_secs_f64(), "confidence": s.confidence });
-    let spoken: f64 = found.speech.iter().map(|s| (s.end - s.start).as_secs_f64()).sum();
+    let spoken = spoken(found);
     let mut object = json!({
         "file": file, "duration": found.length.as_secs_f64(), "speech": spoken,
         "segments": found.speech.iter().map(segment).collect::<Vec<_>>(),
