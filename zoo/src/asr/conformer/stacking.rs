@@ -92,8 +92,7 @@ impl<A: ConformerAxes, R: Rate> PreEncoder<A, R> {
             PreEncoder::Stacking(inner) => inner.apply::<F, T>(x),
             PreEncoder::Linear(inner) => {
                 let y = inner.forward(x).raw();
-                let dims = vec![type_of(y).dims[0].clone(), T::dim(), A::Hidden::dim()];
-                Tensor::from_raw(slice::slice(y, 1, Extent::constant(0), 1, dims[1].clone()))
+                Tensor::from_raw(slice::slice(y, 1, Extent::constant(0), 1, T::dim()))
             }
         }
     }
