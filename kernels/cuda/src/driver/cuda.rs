@@ -8,11 +8,12 @@
 //! counts as a kernel that never ends, and the process gets nothing more from its devices. Recordings: [`record`]. Nothing
 //! here can run without a GPU, so there is as little of it as can be.
 
+mod maps;
 mod recent;
 mod record;
 
 use super::{Driver, Info, Packed, Replay, TensorMap, image, lock};
-use crate::{CudaError, Launch, Ptr, Swizzle, Tile, TileKind};
+use crate::{CudaError, Launch, Ptr, Tile};
 use cudarc::driver::{DriverError, result, sys};
 use recent::Recent;
 use std::collections::HashMap;
@@ -389,46 +390,7 @@ impl Driver for Cuda {
     }
 
     fn tensor_map(&self, tile: &Tile) -> Result<TensorMap, CudaError> {
-        use sys::{CUtensorMapDataType_enum as Type, CUtensorMapSwizzle_enum as How};
-        let refused = |message: String| CudaError::Refused { kernel: "tensor map", message };
-        tile.check()?;
-        let ty = match (tile.kind, tile.element) {
-            (TileKind::F32, _) => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-            (TileKind::Bf16, _) => Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-            (TileKind::F16, _) => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-            (TileKind::Bits, 1) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT8,
-            (TileKind::Bits, 2) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT16,
-            (TileKind::Bits, 4) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT32,
-            (TileKind::Bits, _) => Type::CU_TENSOR_MAP_DATA_TYPE_UINT64,
-        };
-        let swizzle = match tile.swizzle {
-            Swizzle::None => How::CU_TENSOR_MAP_SWIZZLE_NONE,
-            Swizzle::B32 => How::CU_TENSOR_MAP_SWIZZLE_32B,
-            Swizzle::B64 => How::CU_TENSOR_MAP_SWIZZLE_64B,
-            Swizzle::B128 => How::CU_TENSOR_MAP_SWIZZLE_128B,
-        };
-        let mut map = TensorMap([0; 16]);
-        // SAFETY: the map has the driver's size and alignment (128 bytes, 64); the slices have as many values
-        // as the driver reads (`Tile::check`).
-        unsafe {
-            sys::cuTensorMapEncodeTiled(
-                (&raw mut map).cast(),
-                ty,
-                tile.sizes.len() as u32,
-                tile.base.0 as *mut c_void,
-                tile.sizes.as_ptr(),
-                tile.strides.as_ptr(),
-                tile.box_sizes.as_ptr(),
-                [1u32; 5].as_ptr(),
-                sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
-                swizzle,
-                sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
-            )
-        }
-        .result()
-        .map_err(|e| refused(format!("{}: {tile:?}", words(e))))?;
-        Ok(map)
+        maps::encode(tile)
     }
 
     fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
