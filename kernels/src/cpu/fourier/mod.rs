@@ -1,9 +1,9 @@
 //! Fourier transforms of any length and the short-time transform over them ([`Stft`]).
 //!
 //! Many frames are transformed at once, each in a lane of its own of the processor's vectors
-//! ([`lanes`]): what comes of a frame depends neither on its neighbours nor on how many there are.
+//! (`lanes`): what comes of a frame depends neither on its neighbours nor on how many there are.
 //! Real signals of an even length are read as complex ones of half the length, and their spectra
-//! are told apart afterwards ([`real`]; Sorensen and others 1987). Lengths are split into their
+//! are told apart afterwards (`real`; Sorensen and others 1987). Lengths are split into their
 //! factors (Cooley and Tukey 1965), so products of small primes such as 400 and 512 are fast, and a
 //! prime length costs its square.
 
