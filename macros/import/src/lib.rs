@@ -152,8 +152,17 @@ mod tests {
         expand(tokens, &base).map(|t| t.to_string()).map_err(|e| e.to_string())
     }
 
+    /// A folder that is removed in the end.
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
     /// The folder of the tests' checkpoint with a changed configuration.
-    fn changed(name: &str, from: &str, to: &str) -> PathBuf {
+    fn changed(name: &str, from: &str, to: &str) -> Scratch {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny-llama");
         let folder = std::env::temp_dir().join(format!("mobilis-import-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -161,7 +170,7 @@ mod tests {
         let config = std::fs::read_to_string(source.join("config.json")).expect("a configuration");
         assert!(config.contains(from));
         std::fs::write(folder.join("config.json"), config.replace(from, to)).expect("a copy");
-        folder
+        Scratch(folder)
     }
 
     #[test]
@@ -176,7 +185,7 @@ mod tests {
     #[test]
     fn a_checkpoint_of_other_sizes_is_refused_with_every_tensor() {
         let folder = changed("sizes", "\"intermediate_size\": 24", "\"intermediate_size\": 32");
-        let e = expanded(&format!("pub struct Tiny: LlamaAxes = {folder:?};")).expect_err("is refused");
+        let e = expanded(&format!("pub struct Tiny: LlamaAxes = {:?};", folder.0)).expect_err("is refused");
         for part in ["model.layers.0.mlp.gate_proj.weight", "model.layers.1.mlp.down_proj.weight"] {
             assert!(e.contains(part), "{part} is not in {e}");
         }
@@ -185,10 +194,10 @@ mod tests {
     #[test]
     fn missing_and_unexpected_tensors_are_refused() {
         let folder = changed("layers", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
-        let e = expanded(&format!("struct Tiny: LlamaAxes = {folder:?};")).expect_err("is refused");
+        let e = expanded(&format!("struct Tiny: LlamaAxes = {:?};", folder.0)).expect_err("is refused");
         assert!(e.contains("model.layers.1.input_layernorm.weight"), "{e}");
         let folder = changed("more", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
-        let e = expanded(&format!("struct Tiny: LlamaAxes = {folder:?};")).expect_err("is refused");
+        let e = expanded(&format!("struct Tiny: LlamaAxes = {:?};", folder.0)).expect_err("is refused");
         assert!(e.contains("model.layers.2.self_attn.q_proj.weight"), "{e}");
     }
 
@@ -199,7 +208,7 @@ mod tests {
         let e = expanded("struct Tiny: LlamaAxes = \"absent\";").expect_err("is refused");
         assert!(e.starts_with("there is no "), "{e}");
         let folder = changed("family", "\"model_type\": \"llama\"", "\"model_type\": \"lama\"");
-        let e = expanded(&format!("struct Tiny: LlamaAxes = {folder:?};")).expect_err("is refused");
+        let e = expanded(&format!("struct Tiny: LlamaAxes = {:?};", folder.0)).expect_err("is refused");
         assert!(e.contains("did you mean `llama`"), "{e}");
     }
 }
