@@ -17,7 +17,7 @@ use crate::{CudaError, Launch, Ptr, Tile};
 use cudarc::driver::{DriverError, result, sys};
 use recent::Recent;
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::CString;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -439,7 +439,7 @@ impl Driver for Cuda {
     }
 
     #[cfg(feature = "bench")]
-    fn stream(&self) -> Option<*mut c_void> {
+    fn stream(&self) -> Option<*mut std::ffi::c_void> {
         self.enter().ok().map(|()| self.stream.cast())
     }
 

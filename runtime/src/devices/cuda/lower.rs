@@ -283,11 +283,11 @@ impl<'g> Lower<'g> {
 
     /// Whether the device takes the grids of what the node at hand launches.
     pub(super) fn grids_fit(&self, mark: &Mark) -> Lowering {
-        let launches = self.steps[mark.steps..].iter().filter_map(|(_, step)| match step {
+        let mut launches = self.steps[mark.steps..].iter().filter_map(|(_, step)| match step {
             Step::Launch(launch) if launch.grid.iter().all(|n| *n > 0) => Some(launch),
             _ => None,
         });
-        launches.map(|l| l.check(self.info())).collect::<Result<(), CudaError>>().map_err(Refused::from)
+        Ok(launches.try_for_each(|l| l.check(self.info()))?)
     }
 
     /// Forgets what the node at hand has made.
