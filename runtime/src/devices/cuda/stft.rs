@@ -1,7 +1,9 @@
-//! Short-time Fourier transforms on GPUs.
+//! Short-time Fourier transforms on GPUs. Filters of a spectrum are a product behind it.
 
+use super::contraction::multiply;
 use super::lower::{Lower, Lowering};
 use crate::ops::stft::{Edge, Framing, Output, Stft, StftInputGrad, StftWindowGrad};
+use mobilis_cuda::gemm::{Gemm, Matrix};
 use mobilis_cuda::stft as kernel;
 
 fn sizes(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::Stft {
@@ -19,6 +21,15 @@ fn sizes(framing: &Framing, x: &[usize], w: &[usize], y: &[usize]) -> kernel::St
 pub fn stft(op: &Stft, cx: &mut Lower) -> Lowering {
     let s = sizes(&op.framing, cx.input_sizes(0), cx.input_sizes(1), cx.output_sizes(0));
     let (x, w, y) = (cx.input(0), cx.input(1), cx.output(0));
+    if let Output::Filtered(_) = op.output {
+        let (rows, bins, frames) = (cx.input_sizes(2)[0], cx.input_sizes(2)[1], s.frames);
+        let power = cx.scratch(4 * s.signals * bins * frames);
+        cx.launch(kernel::stft(&s, true, x, w, power)?);
+        let spectra = |at, height| Matrix { outer: height * frames, ..Matrix::rows(at, frames) };
+        let bank = Matrix::rows(cx.input(2), bins);
+        let product = Gemm::new([rows, frames, bins], bank, spectra(power, bins), spectra(y, rows));
+        return multiply(&Gemm { batch: [s.signals, 1], ..product }, cx);
+    }
     cx.launch(kernel::stft(&s, op.output != Output::Parts, x, w, y)?);
     Ok(())
 }

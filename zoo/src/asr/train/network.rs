@@ -498,3 +498,40 @@ impl Source for Fitting<'_> {
         self.of.raw(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The archive that a run starts from may hold anything; only tables are written into.
+    #[test]
+    fn parts_of_an_archive_may_be_no_tables() {
+        let good = json!({
+            "target": "nemo.collections.asr.models.EncDecHybridRNNTCTCModel", "encoder": {"d_model": 8},
+            "decoder": {"prednet": {"pred_hidden": 4}}, "joint": {"jointnet": {"joint_hidden": 4}},
+            "aux_ctc": {"decoder": {}}, "preprocessor": {}, "loss": {"loss_name": "tdt"}, "decoding": {"durations": [0, 1]},
+        });
+        let tokens = Vocabulary::labels(vec!["a".into(), "b".into()], false);
+        let config = |archive: &Value| {
+            let mut keys = Keys::new(json!({"model": {"labels": ["a", "b"]}})).expect("a table");
+            let recipe = keys.section("model", |k| NetworkRecipe::read(k, 0, Some(archive)))?;
+            recipe.config(&json!({}), &tokens)
+        };
+        for part in ["", "aux_ctc", "preprocessor", "loss", "decoding"] {
+            for other in [json!(3), json!("x"), json!([1]), json!(true), json!({})] {
+                let mut archive = good.clone();
+                archive[part] = other;
+                let found = config(&archive).expect("it is filled");
+                assert_eq!(found["aux_ctc"]["decoder"]["num_classes"], 2, "{archive}");
+            }
+        }
+        for part in ["target", "encoder", "decoder", "joint"] {
+            for other in [json!(3), json!("x"), json!([1]), json!(true)] {
+                let mut archive = good.clone();
+                archive[part] = other;
+                // Refused or filled, without a panic.
+                let _ = config(&archive);
+            }
+        }
+    }
+}
