@@ -29,7 +29,7 @@ pub struct Bound {
     results: Vec<(Value, Ptr, DType, usize)>,
     /// Bytes that the arena would need if every byte alive at once were packed perfectly.
     pub lower_bound: usize,
-    /// Bytes that launches read and write (see [`moved`]).
+    /// Bytes of all places that launches are given, once a launch, added up.
     pub moved: usize,
     /// How many values are copied because no kernel reads them as they lie.
     pub copied: usize,
