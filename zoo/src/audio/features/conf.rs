@@ -11,6 +11,7 @@ use super::{Fbank, FeatureError, Features, Shape};
 use crate::llm::config::ConfigError;
 use mobilis_runtime::suggest::did_you_mean;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 /// A settings file is shorter than this.
@@ -46,10 +47,13 @@ impl Features {
         let place = path.display().to_string();
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         let read = || -> std::io::Result<String> {
-            if std::fs::metadata(path)?.len() > LONGEST {
+            let mut text = String::new();
+            // Pipes and devices tell no length.
+            std::fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+            if text.len() as u64 > LONGEST {
                 return Err(std::io::Error::other(format!("it has more than {LONGEST} bytes")));
             }
-            std::fs::read_to_string(path)
+            Ok(text)
         };
         let text = read().map_err(|source| FeatureError::Io { path: path.into(), source })?;
         match (name.contains("mfcc"), name.contains("fbank")) {
