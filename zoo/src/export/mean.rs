@@ -87,9 +87,11 @@ impl Source for Mean {
         if !encoding::is_real(info.encoding) {
             return self.0[0].raw(name);
         }
-        let mut sums = vec![0.0; info.count()];
+        let mut sums = vec![];
         for source in &self.0 {
             if let Data::F64(values) = source.read(name, DType::F32, true)? {
+                // As many as were read, not as a header says.
+                sums.resize(values.len(), 0.0);
                 sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
             }
         }
